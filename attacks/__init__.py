@@ -1,0 +1,74 @@
+"""Adversarial attacks on anything that maps images to logits.
+
+    threat = Threat("linf", 0.1)
+    result = build("pgd", threat, steps=20)(model, images, labels, seeds=[0])
+    result.robust_accuracy
+
+A model takes images [P,B,C,H,W] in [0, 1] to logits [P,B,K]: P networks at once, one being P = 1.
+
+How to add an attack: one file, named as the field names it, with a frozen dataclass that derives
+from `Attack`, its hyperparameters as fields, a `name`, and a `_run` that hands every point visited
+to `survivors.drop`; and one line in `ATTACKS` below. tests/attacks/conformance.py then tests it.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attacks.apgd import APGD, TargetedAPGD
+from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.error import unknown
+from attacks.fgsm import FGSM, RandomFGSM
+from attacks.pgd import PGD
+from attacks.square import Square
+from attacks.suite import Suite, standard
+from attacks.threat import Threat
+
+__all__ = [
+    "APGD",
+    "ATTACKS",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "AttackError",
+    "AttackResult",
+    "Draws",
+    "Model",
+    "RandomFGSM",
+    "Square",
+    "Suite",
+    "Survivors",
+    "TargetedAPGD",
+    "Threat",
+    "build",
+    "standard",
+]
+
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "fgsm": FGSM,
+    "random-fgsm": RandomFGSM,
+    "pgd": PGD,
+    "apgd-ce": partial(APGD, loss="ce"),
+    "apgd-dlr": partial(APGD, loss="dlr"),
+    "apgd-t": TargetedAPGD,
+    "square": Square,
+    "standard": standard,
+}
+
+
+def build(name: str, threat: Threat, **options: Any) -> Attack:
+    """The attack of that name in `ATTACKS`, with its options.
+
+    Raises:
+        AttackError: an unknown name or option (the nearest known one is named), or a bad value.
+    """
+    if name not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    known = [option for option in inspect.signature(ATTACKS[name]).parameters if option != "threat"]
+    for option in options:
+        if option not in known:
+            if not known:
+                raise AttackError(f"{name} has no options, got {option!r}")
+            raise unknown(f"option of {name}", option, known)
+    return ATTACKS[name](threat, **options)

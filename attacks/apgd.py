@@ -1,0 +1,200 @@
+"""Auto-PGD: PGD that chooses its own step size (Croce, Hein 2020)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks import losses
+from attacks.base import Attack, Draws, Model, Survivors, differentiate, evaluate, misclassified
+from attacks.error import require_counts, unknown
+from attacks.threat import Threat
+
+LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
+
+MOMENTUM = 0.75
+# A step size is kept if more than this share of the steps since the last checkpoint went up.
+ENOUGH_INCREASES = 0.75
+
+
+@dataclass(frozen=True)
+class APGD(Attack):
+    """Auto-PGD, untargeted (Croce, Hein 2020).
+
+    Args:
+        steps: gradient steps a restart.
+        restarts: runs from fresh random starts, each on the images that survived those before.
+        loss: "ce", or "dlr", which needs 3 classes.
+
+    Raises:
+        AttackError: an option out of range.
+    """
+
+    steps: int = 100
+    restarts: int = 1
+    loss: str = "ce"
+
+    def __post_init__(self) -> None:
+        require_counts(steps=self.steps, restarts=self.restarts)
+        if self.loss not in LOSSES:
+            raise unknown("loss", self.loss, LOSSES)
+
+    @property
+    def name(self) -> str:
+        return f"apgd-{self.loss}"
+
+    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+        for _ in range(self.restarts):
+            _ascend(self.threat, self.steps, model, survivors, draws, self._loss)
+
+    def _loss(self, survivors: Survivors, logits: Tensor) -> Tensor:
+        return LOSSES[self.loss](logits, survivors.labels)
+
+
+@dataclass(frozen=True)
+class TargetedAPGD(Attack):
+    """Auto-PGD on the targeted DLR loss, one wrong class after another (Croce, Hein 2020).
+
+    Args:
+        steps: gradient steps a target and restart.
+        targets: how many wrong classes to aim at, the likeliest of the clean image first; at most
+            K - 1 are used. Each is tried on the images that survived those before.
+        restarts: runs a target, from fresh random starts.
+
+    Raises:
+        AttackError: an option out of range, or (when called) fewer than 4 classes.
+    """
+
+    steps: int = 100
+    targets: int = 9
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        require_counts(steps=self.steps, targets=self.targets, restarts=self.restarts)
+
+    @property
+    def name(self) -> str:
+        return "apgd-t"
+
+    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+        wrong = losses.wrong_classes(survivors.all_logits, survivors.all_labels)
+        for target in wrong[..., : self.targets].unbind(-1):
+            loss = partial(self._loss, target)
+            for _ in range(self.restarts):
+                _ascend(self.threat, self.steps, model, survivors, draws, loss)
+
+    @staticmethod
+    def _loss(target: Tensor, survivors: Survivors, logits: Tensor) -> Tensor:
+        return losses.targeted_dlr(logits, survivors.labels, survivors.pack(target))
+
+
+class _State(NamedTuple):
+    """What Auto-PGD remembers of every image: points [P,N,C,H,W], numbers [P,N]."""
+
+    points: Tensor
+    previous: Tensor
+    gradient: Tensor
+    loss: Tensor
+    best_points: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    step_size: Tensor
+    increases: Tensor  # since the last checkpoint
+    checkpoint_loss: Tensor  # the best loss at the last checkpoint
+    halved: Tensor  # whether the last checkpoint halved the step size
+
+    @classmethod
+    def begin(cls, points: Tensor, step_size: float) -> "_State":
+        number = points.new_full(points.shape[:2], 0.0)
+        return cls(
+            points=points,
+            previous=points,
+            gradient=points,
+            loss=number + torch.inf,
+            best_points=points,
+            best_gradient=points,
+            best_loss=number - torch.inf,
+            step_size=number + step_size,
+            increases=number,
+            checkpoint_loss=number,
+            # Spares the first checkpoint a comparison with one before it.
+            halved=torch.ones_like(number, dtype=torch.bool),
+        )
+
+    def visited(self, loss: Tensor, gradient: Tensor) -> "_State":
+        """With the loss and gradient at `points` taken into account."""
+        better = loss > self.best_loss
+        mask = better[..., None, None, None]
+        return self._replace(
+            gradient=gradient,
+            loss=loss,
+            best_points=torch.where(mask, self.points, self.best_points),
+            best_gradient=torch.where(mask, gradient, self.best_gradient),
+            best_loss=torch.where(better, loss, self.best_loss),
+            increases=self.increases + (loss > self.loss),
+        )
+
+    def checkpoint(self, steps: int) -> "_State":
+        """Halves the step sizes that have stalled over `steps` and goes back to the best point."""
+        oscillates = self.increases <= ENOUGH_INCREASES * steps
+        stuck = ~self.halved & (self.checkpoint_loss >= self.best_loss)
+        halve = oscillates | stuck
+        mask = halve[..., None, None, None]
+        return self._replace(
+            points=torch.where(mask, self.best_points, self.points),
+            gradient=torch.where(mask, self.best_gradient, self.gradient),
+            step_size=torch.where(halve, self.step_size / 2, self.step_size),
+            increases=torch.zeros_like(self.increases),
+            checkpoint_loss=self.best_loss,
+            halved=halve,
+        )
+
+    def step(self, threat: Threat, images: Tensor, momentum: float) -> "_State":
+        """One step from `points` along `gradient`, and on the way of the last step."""
+        move = threat.step(self.gradient, self.step_size[..., None, None, None])
+        ahead = threat.project(self.points + move, images)
+        points = torch.lerp(self.points, ahead, momentum)
+        points = points + (1 - momentum) * (self.points - self.previous)
+        return self._replace(points=threat.project(points, images), previous=self.points)
+
+
+def _ascend(
+    threat: Threat,
+    steps: int,
+    model: Model,
+    survivors: Survivors,
+    draws: Draws,
+    loss: Callable[[Survivors, Tensor], Tensor],
+) -> None:
+    """One run of Auto-PGD on the survivors, from a random start."""
+    # The official start has length epsilon exactly. A uniform point of a ball in hundreds of
+    # dimensions is as good as there.
+    start = survivors.pack(threat.random_start(survivors.all_images, draws))
+    state = _State.begin(start, 2 * threat.epsilon)
+    checkpoints = dict(_checkpoints(steps))
+    for step in range(steps):
+        if not survivors:
+            return
+        logits, values, gradient = differentiate(model, state.points, partial(loss, survivors))
+        state = state.visited(values, gradient)
+        broken = misclassified(logits, survivors.labels)
+        state = _State(*survivors.drop(state.points, broken, *state))
+        if step in checkpoints:
+            state = state.checkpoint(checkpoints[step])
+        state = state.step(threat, survivors.images, momentum=MOMENTUM if step > 0 else 1.0)
+    if survivors:
+        broken = misclassified(evaluate(model, state.points), survivors.labels)
+        survivors.drop(state.points, broken)
+
+
+def _checkpoints(steps: int) -> Iterator[tuple[int, int]]:
+    """(step, steps since the checkpoint before): at 22 %, then ever closer, down to every 6 %."""
+    step, period = 0, max(int(0.22 * steps), 1)
+    shrink, shortest = max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)
+    while step + period <= steps:
+        step += period
+        yield step, period
+        period = max(period - shrink, shortest)

@@ -1,0 +1,31 @@
+"""What goes wrong in an attack, said in one line."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AttackError(ValueError):
+    """Bad input to an attack, or a model that cannot be attacked."""
+
+
+def unknown(what: str, given: object, known: Iterable[str]) -> AttackError:
+    """The error for a name that is none of `known`, with the nearest of them."""
+    names = list(known)
+    nearest = get_close_matches(str(given), names, n=1, cutoff=0.0)[0]
+    return AttackError(
+        f"unknown {what} {given!r}: did you mean {nearest!r}? (known: {', '.join(names)})"
+    )
+
+
+def require_counts(**options: int) -> None:
+    """Raises AttackError unless every option is a whole number of at least 1."""
+    for name, value in options.items():
+        if not isinstance(value, int) or value < 1:
+            raise AttackError(f"expected {name} to be a whole number of at least 1, got {value!r}")
+
+
+def require_positive(**options: float) -> None:
+    """Raises AttackError unless every option is a finite number above 0."""
+    for name, value in options.items():
+        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise AttackError(f"expected {name} to be a finite number above 0, got {value!r}")

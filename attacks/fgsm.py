@@ -1,0 +1,62 @@
+"""One-step attacks: cheap enough to train on, too weak to judge by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from attacks.base import Draws, Model, checked, differentiate
+from attacks.losses import cross_entropy
+from attacks.pgd import PGD
+
+
+@dataclass(frozen=True)
+class FGSM(PGD):
+    """One step of length epsilon from the clean image (Goodfellow et al. 2015)."""
+
+    steps: int = field(default=1, init=False)
+    step_size: float | None = field(default=None, init=False)
+    restarts: int = field(default=1, init=False)
+    loss: str = field(default="ce", init=False)
+    random_start: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:
+        return "fgsm"
+
+    @property
+    def size(self) -> float:
+        return self.threat.epsilon
+
+
+@dataclass(frozen=True)
+class RandomFGSM(FGSM):
+    """One step from a random point of the threat, the attack of FBF (Wong, Rice, Kolter 2020).
+
+    Args:
+        step_size: length of the step; None means 1.25 * epsilon, the paper's choice for l-inf.
+            Beyond 2 * epsilon the random start no longer matters.
+    """
+
+    step_size: float | None = None
+    random_start: bool = field(default=True, init=False)
+
+    @property
+    def name(self) -> str:
+        return "random-fgsm"
+
+    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """FBF's training point [P,B,C,H,W], as the paper's code for MNIST makes it.
+
+        Differentiated at the raw random point, which may lie outside [0, 1]; only the end is
+        projected. It matters: networks trained from projected starts are far less robust. As an
+        attack that judges (`__call__`), every point visited lies inside the threat.
+        """
+        images, labels = checked(images, labels, seeds)
+        points = images + self.threat.random_offset(images, Draws(seeds, images.device))
+        gradient = differentiate(model, points, lambda logits: cross_entropy(logits, labels))[2]
+        return self.threat.project(points + self.threat.step(gradient, self.size), images)
+
+    @property
+    def size(self) -> float:
+        return 1.25 * self.threat.epsilon if self.step_size is None else self.step_size

@@ -1,0 +1,129 @@
+"""Projected gradient descent, the first attack to try."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks import losses
+from attacks.base import (
+    Attack,
+    AttackError,
+    Draws,
+    Model,
+    Survivors,
+    checked,
+    differentiate,
+    evaluate,
+    misclassified,
+)
+from attacks.error import require_counts, require_positive, unknown
+
+LOSSES = {"ce": losses.cross_entropy, "margin": losses.margin}
+
+
+@dataclass(frozen=True)
+class PGD(Attack):
+    """Steepest ascent on the loss inside the threat (Madry et al. 2018).
+
+    Args:
+        steps: gradient steps a restart.
+        step_size: length of a step in the threat's norm; None means 2.5 * epsilon / steps, which
+            reaches the ball's surface from anywhere in it.
+        restarts: runs from fresh starts, each on the images that survived those before.
+        loss: "ce"; "margin", max_{j != y} z_j - z_y; or "targeted", z_t - z_y with t the
+            (r+1)-th likeliest wrong class of the clean image in restart r = 0, 1, ...
+        random_start: begin at a random point of the threat, not at the clean image.
+
+    Raises:
+        AttackError: an option out of range, or restarts that would all be the same.
+    """
+
+    steps: int = 50
+    step_size: float | None = None
+    restarts: int = 1
+    loss: str = "ce"
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        require_counts(steps=self.steps, restarts=self.restarts)
+        if self.step_size is not None:
+            require_positive(step_size=self.step_size)
+        if self.loss not in (*LOSSES, "targeted"):
+            raise unknown("loss", self.loss, (*LOSSES, "targeted"))
+        if self.restarts > 1 and not self.random_start and self.loss != "targeted":
+            raise AttackError(
+                f"expected 1 restart without a random start, got {self.restarts}: all the same"
+            )
+
+    @property
+    def name(self) -> str:
+        loss = "" if self.loss == "ce" else f"-{self.loss}"
+        return f"pgd{loss}-{self.steps}-{self.restarts}"
+
+    @property
+    def size(self) -> float:
+        """Length of a step, the default filled in."""
+        default = 2.5 * self.threat.epsilon / self.steps
+        return default if self.step_size is None else self.step_size
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "step_size": self.size}
+
+    @torch.no_grad()
+    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The last point of one restart, for every image, [P,B,C,H,W]: for adversarial training.
+
+        Nothing is dropped or judged; no forward pass but those of the steps (and one more for the
+        "targeted" loss). Arguments and errors as in `__call__`.
+        """
+        images, labels = checked(images, labels, seeds)
+        targets = None
+        if self.loss == "targeted":
+            targets = losses.wrong_classes(evaluate(model, images), labels)[..., 0]
+        points = self._start(images, Draws(seeds, images.device))
+        for _ in range(self.steps):
+            gradient = differentiate(
+                model, points, lambda logits: self._loss(logits, labels, targets)
+            )[2]
+            points = self._step(points, gradient, images)
+        return points
+
+    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+        for restart in range(self.restarts):
+            targets = None
+            if self.loss == "targeted":
+                wrong = losses.wrong_classes(survivors.all_logits, survivors.all_labels)
+                targets = wrong[..., restart % wrong.shape[-1]]
+            self._restart(model, survivors, draws, targets)
+
+    def _restart(
+        self, model: Model, survivors: Survivors, draws: Draws, targets: Tensor | None
+    ) -> None:
+        def loss(logits: Tensor) -> Tensor:
+            packed = None if targets is None else survivors.pack(targets)
+            return self._loss(logits, survivors.labels, packed)
+
+        points = survivors.pack(self._start(survivors.all_images, draws))
+        for _ in range(self.steps):
+            if not survivors:
+                return
+            logits, _, gradient = differentiate(model, points, loss)
+            broken = misclassified(logits, survivors.labels)
+            points, gradient = survivors.drop(points, broken, points, gradient)
+            points = self._step(points, gradient, survivors.images)
+        if survivors:
+            survivors.drop(points, misclassified(evaluate(model, points), survivors.labels))
+
+    def _start(self, images: Tensor, draws: Draws) -> Tensor:
+        return self.threat.random_start(images, draws) if self.random_start else images
+
+    def _step(self, points: Tensor, gradient: Tensor, images: Tensor) -> Tensor:
+        return self.threat.project(points + self.threat.step(gradient, self.size), images)
+
+    def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+        if targets is not None:
+            return losses.targeted_margin(logits, labels, targets)
+        return LOSSES[self.loss](logits, labels)

@@ -1,0 +1,102 @@
+"""Several attacks as one: an image survives if it survives them all."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks.apgd import APGD, TargetedAPGD
+from attacks.base import Attack, AttackError, AttackResult, Model
+from attacks.square import Square
+from attacks.threat import Threat
+
+
+@dataclass(frozen=True, init=False)
+class Suite(Attack):
+    """Worst case per image over attacks; each is run on the images that survived those before.
+
+    What one attack claims is checked before the next begins, so a wrong one cannot shield an image
+    from the others.
+
+    Args:
+        attacks: one or more, all of the same threat, cheap ones first.
+        name: what to call them together.
+
+    Raises:
+        AttackError: no attacks, or different threats.
+    """
+
+    attacks: tuple[Attack, ...]
+    title: str
+
+    def __init__(self, *attacks: Attack, name: str = "suite") -> None:
+        if not attacks:
+            raise AttackError("expected at least one attack in a suite, got none")
+        threats = {attack.threat for attack in attacks}
+        if len(threats) > 1:
+            raise AttackError(f"expected attacks of one threat, got {sorted(map(str, threats))}")
+        object.__setattr__(self, "threat", attacks[0].threat)
+        object.__setattr__(self, "attacks", attacks)
+        object.__setattr__(self, "title", name)
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "threat": asdict(self.threat),
+            "attacks": [attack.describe() for attack in self.attacks],
+        }
+
+    def _judge(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        logits: Tensor,
+        active: Tensor,
+        seeds: Sequence[int],
+    ) -> AttackResult:
+        adv, table = images, {}
+        for attack in self.attacks:
+            result = attack._judge(model, images, labels, logits, active, seeds)
+            lost = active & ~result.correct
+            adv = torch.where(lost[..., None, None, None], result.images, adv)
+            active = result.correct
+            for name, left in result.table.items():
+                table[_fresh(name, table)] = left
+        return AttackResult(adv, active, table)
+
+
+def standard(threat: Threat, steps: int = 100, queries: int = 5000) -> Suite:
+    """The suite behind standard robust accuracy: APGD-CE, APGD-T, Square at AutoAttack's budgets.
+
+    AutoAttack (Croce, Hein 2020) has FAB-T besides, which rarely breaks what these three do not.
+
+    Args:
+        threat: l-inf only, as yet: Square knows no other norm.
+        steps: steps of APGD-CE, and of APGD-T for each of 9 targets.
+        queries: forward passes of Square, whose schedule is not rescaled to them, as in AutoAttack.
+
+    Raises:
+        AttackError: another norm, a budget below 1, or (when called) fewer than 4 classes.
+    """
+    return Suite(
+        APGD(threat, steps=steps),
+        TargetedAPGD(threat, steps=steps),
+        Square(threat, queries=queries, rescale=False),
+        name="standard",
+    )
+
+
+def _fresh(name: str, taken: Iterable[str]) -> str:
+    """`name`, or `name (2)`, ... where a suite holds the same attack with other options."""
+    taken, count, fresh = set(taken), 1, name
+    while fresh in taken:
+        count += 1
+        fresh = f"{name} ({count})"
+    return fresh

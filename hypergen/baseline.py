@@ -1,0 +1,174 @@
+"""Directly trained networks: ordinary, FBF and PGD training of any target, one recipe for all.
+
+The recipe is that of "Fast is better than free" (Wong, Rice, Kolter 2020) for MNIST: Adam, batches
+of 100, 10 epochs, learning rate 0 -> 5e-3 -> 0 with its peak at 40 %. PGD training is Madry et al.
+2018 with 7 steps.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import attacks
+import targets
+from hypergen import data
+from hypergen.config import BASE_METHODS, require_known
+from hypergen.errors import InputError, RunError
+from hypergen.measure import survivors
+from hypergen.tracking import Bar
+from hypergen.weights_file import save_network
+from targets.fast_cpu import FastCPU
+
+BATCH_SIZE = 100
+PEAK_LEARNING_RATE = 5e-3
+PEAK_AT = 0.4
+PGD_STEPS = 7
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """One network trained directly on its own weights."""
+
+    method: str = "fbf"
+    """standard (clean images), fbf (one random-start FGSM step) or pgd (7 steps)"""
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10 or svhn"""
+    target: str = "small-lenet5"
+    """architecture: small-lenet5, lenet5, fbf-cnn, mlp"""
+    activation: str = "relu"
+    """relu, leaky_relu, elu, gelu, swish, tanh, softplus"""
+    norm: str = "linf"
+    """norm of the threat trained against: linf"""
+    epsilon: float | None = None
+    """its radius, pixels in [0,1]; default: the data set's usual one"""
+    epochs: int | None = None
+    """passes over the training images; default: 10 (digits: 40, for it is small)"""
+    seed: int = 0
+    """of the initial weights, the order of images, dropout and the attack's starts"""
+
+    def __post_init__(self) -> None:
+        require_known("method", self.method, BASE_METHODS)
+        require_known("data set", self.dataset, data.names())
+        require_known("target", self.target, targets.TARGETS)
+        require_known("activation", self.activation, targets.ACTIVATIONS)
+        if self.epochs is not None and self.epochs < 1:
+            raise InputError(f"--epochs must be at least 1, got {self.epochs}")
+        self.threat  # noqa: B018
+
+    @property
+    def threat(self) -> attacks.Threat:
+        """What the training attack may do to an image."""
+        epsilon = data.default_epsilon(self.dataset) if self.epsilon is None else self.epsilon
+        return attacks.Threat(self.norm, epsilon)
+
+
+def train_baseline(
+    config: BaselineConfig, dataset: data.Dataset, device: torch.device, show: bool = True
+) -> nn.Module:
+    """A network trained by `config`, in evaluation mode on `device`; the same for the same seed."""
+    epochs = config.epochs or (40 if config.dataset == "digits" else 10)
+    rng = torch.Generator().manual_seed(config.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)  # initial weights and dropout draw from the global state
+        module = fresh_target(config.target, config.activation, config.dataset).to(device)
+        optimizer = torch.optim.Adam(module.parameters(), lr=PEAK_LEARNING_RATE)
+        per_epoch = -(-len(dataset.train) // BATCH_SIZE)
+        total = epochs * per_epoch
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: triangle((step + 1) / (total + 1))
+        )
+        bar = Bar(f"{config.method} baseline", total) if show else None
+        module.train()
+        for _ in range(epochs):
+            for images, labels in dataset.train.batches(BATCH_SIZE, rng):
+                attacked = perturb(module, images, labels, config, rng)
+                loss = F.cross_entropy(module(attacked), labels)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+                if bar:
+                    bar.advance()
+        if bar:
+            bar.close()
+    if not all(p.isfinite().all() for p in module.parameters()):
+        raise RunError(f"{config.method} training diverged: the weights are NaN")
+    return module.eval()
+
+
+def triangle(progress: float) -> float:
+    """0 -> 1 at 40 % of the training -> 0."""
+    return min(progress / PEAK_AT, (1 - progress) / (1 - PEAK_AT))
+
+
+def perturb(
+    module: nn.Module, images: Tensor, labels: Tensor, config: BaselineConfig, rng: torch.Generator
+) -> Tensor:
+    """The images [B,C,H,W] that the next weight step is made on."""
+    if config.method == "standard":
+        return images
+    attack = (
+        attacks.RandomFGSM(config.threat)
+        if config.method == "fbf"
+        else attacks.PGD(config.threat, steps=PGD_STEPS)
+    )
+    seed = int(torch.randint(2**31, (), generator=rng))
+
+    def model(points: Tensor) -> Tensor:
+        with FastCPU():
+            return module(points[0])[None]
+
+    return attack.perturb(model, images[None], labels, [seed])[0]
+
+
+def fresh_target(target: str, activation: str, dataset: str) -> nn.Module:
+    """A target for the named data set, initialised from PyTorch's global random state."""
+    return targets.build(target, activation, data.NUM_CLASSES, data.image_shape(dataset))
+
+
+def describe(target: str, activation: str, dataset: str) -> dict[str, Any]:
+    """The metadata that every weight file needs to be opened again."""
+    layout = targets.WeightLayout.of(fresh_target(target, activation, dataset))
+    return {
+        "target": target,
+        "activation": activation,
+        "num_classes": data.NUM_CLASSES,
+        "input_shape": list(data.image_shape(dataset)),
+        "layout": layout.fingerprint,
+        "dataset": dataset,
+    }
+
+
+def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figures: Any) -> None:
+    """Writes a weight file with what made it and the figures measured."""
+    metadata = describe(config.target, config.activation, config.dataset)
+    metadata |= {
+        "method": config.method,
+        "seed": config.seed,
+        "epsilon": config.threat.epsilon,
+        "norm": config.norm,
+        **figures,
+    }
+    save_network(path, module.state_dict(), metadata)
+
+
+def make_baseline(
+    config: BaselineConfig, out: Path, device: torch.device, data_dir: Path | None
+) -> Path:
+    """`hypergen baseline`: trains, writes out/network.safetensors and prints its accuracy."""
+    path = out / "network.safetensors"
+    if path.exists():
+        raise InputError(f"{path} exists; choose another --out")
+    dataset = data.load(config.dataset, data_dir, device)
+    module = train_baseline(config, dataset, device)
+    images, labels = dataset.test.first(len(dataset.test))
+    accuracy = survivors(targets.Population.of([module]), images, labels, None, 0)["clean"]
+    out.mkdir(parents=True, exist_ok=True)
+    save_baseline(path, module, config, accuracy=float(accuracy.float().mean()))
+    print(f"{path}: accuracy {100 * float(accuracy.float().mean()):.2f} % of {dataset.name} test")
+    print(f"robustness: hypergen evaluate {path} --attack standard --images 100")
+    return path

@@ -1,0 +1,270 @@
+"""The command line: parsing, and errors said in one line."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
+
+from attacks import AttackError
+from hypergen import __version__
+from hypergen.baseline import BaselineConfig, make_baseline
+from hypergen.config import TrainConfig, preset, require_known
+from hypergen.errors import InputError, RunError, nearest
+from hypergen.evaluate import EvaluateConfig, evaluate_files
+from hypergen.report import ReportConfig
+from hypergen.run import run
+from hypergen.sample import SampleConfig, draw_samples
+from hypergen.sweep import SweepConfig, run_sweep
+from targets import TargetError
+
+Args = TypeVar("Args")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where data, device and results are."""
+
+    data_dir: Path | None = None
+    """folder of the data sets; default: HYPERGEN_DATA, else ~/.cache/hypergen"""
+    device: str = "auto"
+    """auto, cpu or cuda"""
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Train a generator of network weights, then measure its samples beside direct training."""
+
+    config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    report: OmitArgPrefixes[ReportConfig] = field(default_factory=ReportConfig)
+    preset: str | None = None
+    """start from the settings of a published protocol: thesis"""
+    out: Path | None = None
+    """the run's folder; default: a dated one under runs/"""
+    resume: bool = False
+    """continue the run in --out from its last checkpoint"""
+    no_baseline: bool = False
+    """do not train networks directly for comparison"""
+
+
+@dataclass(frozen=True)
+class SampleArgs:
+    """Draw networks from a trained generator; rank them, verify the best, write them."""
+
+    run: Positional[Path]
+    """folder of a run"""
+    options: OmitArgPrefixes[SampleConfig]
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    out: Path | None = None
+    """folder for the networks; default: RUN/samples-seedS"""
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+    """Measure accuracy and robustness of networks on test images."""
+
+    paths: Positional[tuple[Path, ...]]
+    """runs, folders of samples, weight files, or foreign state dicts"""
+    options: OmitArgPrefixes[EvaluateConfig] = field(default_factory=EvaluateConfig)
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    json: Path | None = None
+    """write the figures of every network here"""
+
+
+@dataclass(frozen=True)
+class BaselineArgs:
+    """Train one network directly: ordinarily, by FBF or by PGD."""
+
+    config: OmitArgPrefixes[BaselineConfig] = field(default_factory=BaselineConfig)
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    out: Path | None = None
+    """folder for network.safetensors; default: a dated one under runs/"""
+
+
+@dataclass(frozen=True)
+class SweepArgs:
+    """Many runs of `train`, their settings chosen by Optuna for accuracy and robustness."""
+
+    options: OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    report: OmitArgPrefixes[ReportConfig] = field(
+        default_factory=lambda: ReportConfig(samples=8, sra_samples=0)
+    )
+    preset: str | None = None
+    """start from the settings of a published protocol: thesis"""
+    out: Path | None = None
+    """the sweep's folder; default: a dated one under runs/"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point: 0 done, 1 a failed run, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return run_command(arguments)
+    except (InputError, AttackError, TargetError) as error:
+        print(f"hypergen: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"hypergen: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("hypergen: interrupted; saved, continue with --resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def run_command(arguments: list[str]) -> int:
+    """Finds the subcommand, parses its arguments and runs it."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"hypergen {__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        raise InputError(
+            f'unknown command "{name}"{nearest(name, COMMANDS)}; known: {", ".join(COMMANDS)}'
+        )
+    kind, command = COMMANDS[name]
+    command(parse(kind, name, rest))
+    return 0
+
+
+def usage() -> str:
+    """What `hypergen --help` prints."""
+    lines = ["usage: hypergen COMMAND [options]   (hypergen COMMAND --help lists them)", ""]
+    return "\n".join(
+        lines + [f"  {name:<10}{kind.__doc__}" for name, (kind, _) in COMMANDS.items()]
+    )
+
+
+def parse(kind: type[Args], name: str, rest: list[str]) -> Args:
+    """The arguments of one subcommand; `InputError` in one line.
+
+    A preset, or the configuration of the run to resume, replaces the defaults first.
+    """
+    args = parse_with(kind, name, rest, None)
+    if not isinstance(args, TrainArgs | SweepArgs):
+        return args
+    defaults: dict[str, Any] = {}
+    if args.preset is not None:
+        defaults["config"] = preset(args.preset)
+    if isinstance(args, TrainArgs) and args.resume:
+        if args.out is None:
+            raise InputError("--resume needs --out, the folder of the run to continue")
+        defaults["config"] = TrainConfig.load(args.out / "config.json")
+    return parse_with(kind, name, rest, kind(**defaults)) if defaults else args
+
+
+def parse_with(kind: type[Args], name: str, rest: list[str], default: Args | None) -> Args:
+    """Arguments on top of `default`."""
+    complaint = io.StringIO()
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                kind, args=rest, prog=f"hypergen {name}", config=(FlagCreatePairsOff,), **options
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):  # --help
+            raise
+        raise InputError(one_line(complaint.getvalue())) from None
+
+
+def one_line(box: str) -> str:
+    """What tyro draws as a box: the complaint itself, and the option it suggests."""
+    lines = [re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in box.splitlines()[1:]]
+    sections = " ".join(line or "\n" for line in lines).split("\n")
+    said = sections[0].strip()
+    hint = re.search(r"Perhaps you meant:\s+(--[\w-]+)", box.replace("│", ""))
+    said = re.sub(r"^Error parsing (config|options|where|report): ", "", said)
+    return f"{said} (did you mean {hint[1]}?)" if hint else said
+
+
+def dated(kind: str) -> Path:
+    """A folder under runs/ named by the time."""
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}"
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for auto, cpu or cuda."""
+    require_known("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device here; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def train(args: TrainArgs) -> None:
+    """`hypergen train`."""
+    run(
+        args.config,
+        args.out or dated("train"),
+        choose_device(args.where.device),
+        args.where.data_dir,
+        args.report,
+        baselines=not args.no_baseline,
+        resume=args.resume,
+    )
+
+
+def sample(args: SampleArgs) -> None:
+    """`hypergen sample`."""
+    device = choose_device(args.where.device)
+    out = args.out or args.run / f"samples-seed{args.options.seed}"
+    draw_samples(args.run, out, device, args.where.data_dir, args.options)
+
+
+def evaluate(args: EvaluateArgs) -> None:
+    """`hypergen evaluate`."""
+    evaluate_files(
+        args.paths,
+        args.options,
+        choose_device(args.where.device),
+        args.where.data_dir,
+        args.json,
+    )
+
+
+def baseline(args: BaselineArgs) -> None:
+    """`hypergen baseline`."""
+    out = args.out or dated(args.config.method)
+    make_baseline(args.config, out, choose_device(args.where.device), args.where.data_dir)
+
+
+def sweep(args: SweepArgs) -> None:
+    """`hypergen sweep`."""
+    run_sweep(
+        args.config,
+        args.out or dated("sweep"),
+        args.options,
+        args.where.device,
+        args.where.data_dir,
+        args.report,
+    )
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "train": (TrainArgs, train),
+    "sample": (SampleArgs, sample),
+    "evaluate": (EvaluateArgs, evaluate),
+    "baseline": (BaselineArgs, baseline),
+    "sweep": (SweepArgs, sweep),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""Everything that decides what a run computes, as one frozen dataclass that JSON can hold."""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import attacks
+import targets
+from hypergen import data
+from hypergen.errors import InputError, nearest
+
+OBJECTIVES = ("value", "direct", "hybrid")
+VALUE_NETWORKS = ("set", "mlp")
+GENERATORS = ("auto", "dense", "chunk", "published")
+BASE_METHODS = ("standard", "fbf", "pgd")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The protocol of Ballarin 2020; the threat's epsilon and the attack's steps are ours.
+    "thesis": {
+        "dataset": "mnist",
+        "objective": "value",
+        "value_network": "mlp",
+        "generator": "published",
+        "base": "standard",
+        "steps": 1000,
+        "population": 1,
+        "measure_attack": "pgd",
+        "measure_images": 10_000,
+        "replay": 1,
+        "value_steps": 1,
+        "perturbed": 0,
+        "learning_rate": 0.01,
+        "weight_decay": 0.005,
+        "value_learning_rate": 0.35,
+        "value_weight_decay": 0.015,
+        "schedule": "constant",
+        "warmup": 1.0,
+        "ema_decay": 0.0,
+    },
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a generator is trained to do, and how. Saved as config.json in the run's folder."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10 or svhn"""
+    target: str = "small-lenet5"
+    """architecture whose weights are generated: small-lenet5, lenet5, fbf-cnn, mlp"""
+    activation: str = "relu"
+    """relu, leaky_relu, elu, gelu, swish, tanh, softplus"""
+    objective: str = "direct"
+    """where the generator's gradient comes from: the value network (value), the generated network
+    itself (direct), or both (hybrid)"""
+    value_network: str = "set"
+    """what estimates accuracy and robustness: set looks at the network's behaviour on images, mlp
+    at its flat weights"""
+    generator: str = "auto"
+    """dense or chunk head (auto: by the target's size), or the published one"""
+    beta: str = "0.5"
+    """weight of robustness, alpha = 1 - beta of accuracy; a range such as 0:1 trains one generator
+    for all preferences in it"""
+    norm: str = "linf"
+    """norm of the threat: linf"""
+    epsilon: float | None = None
+    """radius of the threat, pixels in [0,1]; default: the data set's usual one"""
+    base: str | None = None
+    """start from this network: a weight file, or standard, fbf or pgd to train one on the spot"""
+    steps: int = 1000
+    """generator steps"""
+    population: int = 8
+    """networks generated a step"""
+    batch_size: int = 64
+    """images a step, for each network"""
+    attack_steps: int = 3
+    """steps of the attack inside the objective"""
+    measure_attack: str = "mixed"
+    """what measures robustness for the value network: mixed (several attacks, worst case) or pgd"""
+    measure_images: int = 128
+    """training images a measurement"""
+    measure_every: int | None = None
+    """steps between measurements; default: 1, with objective direct 8"""
+    perturbed: int = 2
+    """perturbed copies measured beside the generated networks"""
+    replay: int = 512
+    """measurements kept for fitting the value network"""
+    value_steps: int = 4
+    """steps of the value network a measurement"""
+    latent_size: int = 16
+    """Z, the length of a latent sample"""
+    learning_rate: float = 2e-3
+    """of the generator (Adam)"""
+    weight_decay: float = 0.0
+    """of the generator"""
+    value_learning_rate: float = 2e-3
+    """of the value network (Adam)"""
+    value_weight_decay: float = 0.0
+    """of the value network"""
+    schedule: str = "cosine"
+    """of the generator's learning rate: cosine or constant"""
+    warmup: float = 0.2
+    """share of the steps over which beta (from scratch) or the spread of z (from a base) grows"""
+    ema_decay: float = 0.99
+    """of the averaged generator that samples; 0 for none"""
+    seed: int = 0
+    """of everything random in the run"""
+
+    def __post_init__(self) -> None:
+        for field, known in (
+            ("dataset", data.names()),
+            ("target", targets.TARGETS),
+            ("activation", targets.ACTIVATIONS),
+            ("norm", ("linf",)),
+            ("objective", OBJECTIVES),
+            ("value_network", VALUE_NETWORKS),
+            ("generator", GENERATORS),
+            ("measure_attack", ("mixed", "pgd")),
+            ("schedule", ("cosine", "constant")),
+        ):
+            require_known(field.replace("_", "-"), getattr(self, field), known)
+        self.beta_range  # noqa: B018  (raises when it cannot be read)
+        for field in COUNTS:
+            value = getattr(self, field)
+            if value is not None and value < (0 if field in ("perturbed", "seed") else 1):
+                raise InputError(f"--{field.replace('_', '-')} must be at least 1, got {value}")
+        for field in ("learning_rate", "value_learning_rate"):
+            if not 0 < getattr(self, field) < float("inf"):
+                raise InputError(
+                    f"--{field.replace('_', '-')} must be above 0, got {getattr(self, field)}"
+                )
+        for field, top in (("ema_decay", 1.0), ("warmup", 1.0)):
+            if not 0 <= getattr(self, field) <= top:
+                raise InputError(
+                    f"--{field.replace('_', '-')} must lie in [0, {top:g}], "
+                    f"got {getattr(self, field)}"
+                )
+        self.threat  # noqa: B018
+
+    @property
+    def beta_range(self) -> tuple[float, float]:
+        """(lowest, highest) preference for robustness, both in [0,1]; equal when it is fixed."""
+        return parse_beta(self.beta)
+
+    @property
+    def threat(self) -> attacks.Threat:
+        """What the attacks may do to an image."""
+        epsilon = data.default_epsilon(self.dataset) if self.epsilon is None else self.epsilon
+        return attacks.Threat(self.norm, epsilon)
+
+    @property
+    def measurement_interval(self) -> int:
+        """Steps between measurements: what steers must be fresh, what only watches need not be."""
+        return self.measure_every or (8 if self.objective == "direct" else 1)
+
+    def save(self, path: Path) -> None:
+        """Writes the configuration as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote; `InputError` when it cannot be."""
+        try:
+            values = json.loads(path.read_text())
+            return cls(**values)
+        except FileNotFoundError:
+            raise InputError(f"{path.parent} is not a run: it has no {path.name}") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+            raise InputError(f"{path}: not a run's configuration ({error})") from None
+
+    def differences(self, other: Self) -> list[str]:
+        """The fields in which two configurations differ, as "name: mine, theirs"."""
+        return [
+            f"{f.name.replace('_', '-')}: {getattr(self, f.name)}, not {getattr(other, f.name)}"
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]
+
+
+COUNTS = [f.name for f in fields(TrainConfig) if f.type in (int, int | None)]
+
+
+def preset(name: str | None) -> TrainConfig:
+    """The defaults of `hypergen train`, or those of a named protocol."""
+    if name is None:
+        return TrainConfig()
+    require_known("preset", name, PRESETS)
+    return replace(TrainConfig(), **PRESETS[name])
+
+
+def require_known(what: str, name: str, known: Any) -> None:
+    """`InputError` with the nearest match unless `name` is one of `known`."""
+    if name not in known:
+        raise InputError(
+            f'unknown {what} "{name}"{nearest(name, known)}; known: {", ".join(known)}'
+        )
+
+
+def parse_beta(text: str) -> tuple[float, float]:
+    """ "0.5" -> (0.5, 0.5); "0:1" -> (0, 1); `InputError` outside [0,1]."""
+    try:
+        values = [float(part) for part in text.split(":")]
+    except ValueError:
+        values = []
+    if (
+        len(values) not in (1, 2)
+        or not all(0 <= v <= 1 for v in values)
+        or values != sorted(values)
+    ):
+        raise InputError(
+            f"--beta must be a number in [0,1] or a range such as 0:1 (alpha = 1 - beta), "
+            f"got {text}"
+        )
+    return values[0], values[-1]

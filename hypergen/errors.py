@@ -1,0 +1,18 @@
+"""The two errors a user can meet, and the hint for a mistyped name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """A user's mistake, said in one line; the command ends with status 2."""
+
+
+class RunError(RuntimeError):
+    """A run that failed, said in one line; the command ends with status 1."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The hint ` (did you mean "x"?)` for the choice closest to `name`, or an empty string."""
+    matches = get_close_matches(name, list(choices), n=1)
+    return f' (did you mean "{matches[0]}"?)' if matches else ""

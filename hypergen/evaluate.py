@@ -1,0 +1,282 @@
+"""Accuracy and robustness of networks, whether generated, trained here or brought along."""
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import attacks
+import targets
+from hypergen import data
+from hypergen.baseline import fresh_target
+from hypergen.config import require_known
+from hypergen.data import Dataset
+from hypergen.errors import InputError
+from hypergen.measure import disagreement, survivors
+from hypergen.tracking import Bar, write_text
+from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
+from targets import Population, WeightLayout
+
+ATTACKS = ("pgd", "standard")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How networks are judged."""
+
+    attack: str = "pgd"
+    """pgd, or standard: worst case of APGD-CE, APGD-T and Square, with PGD beside it"""
+    steps: int = 50
+    """of PGD"""
+    restarts: int = 10
+    """of PGD"""
+    epsilon: float | None = None
+    """radius of the threat; default: what the networks were made for"""
+    norm: str = "linf"
+    """norm of the threat: linf"""
+    images: int = 1000
+    """test images attacked; accuracy is over all"""
+    seed: int = 0
+    """of the attacks' random starts"""
+    dataset: str | None = None
+    """default: what the networks were made for"""
+    target: str | None = None
+    """of a foreign state_dict"""
+    activation: str = "relu"
+    """of a foreign state_dict"""
+
+    def __post_init__(self) -> None:
+        require_known("attack", self.attack, ATTACKS)
+        if self.dataset is not None:
+            require_known("data set", self.dataset, data.names())
+        if self.target is not None:
+            require_known("target", self.target, targets.TARGETS)
+            require_known("activation", self.activation, targets.ACTIVATIONS)
+        for name in ("steps", "restarts", "images"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be judged, and what its file says of it."""
+
+    file: Path
+    module: nn.Module
+    metadata: dict[str, Any]
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The weight files that runs, folders and files stand for, in order; `InputError` if none."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            folder = path / "samples" if (path / "config.json").exists() else path
+            inside = sorted(folder.glob("*.safetensors"))
+            if not inside:
+                raise InputError(f"{folder} holds no .safetensors files")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise InputError(f"no such file or folder: {path}")
+    if not files:
+        raise InputError("nothing to evaluate: give a run, a folder of samples or a weight file")
+    return files
+
+
+def open_networks(
+    files: Iterable[Path], target: str | None, activation: str, dataset: str | None
+) -> list[Network]:
+    """Opens weight files; foreign state dicts need the target that they are weights of."""
+    networks = []
+    for file in files:
+        if target is None:
+            if file.suffix != ".safetensors":
+                raise InputError(
+                    f"{file} does not say what it holds; name its --target and --activation"
+                )
+            networks.append(Network(file, load_network(file), read_metadata(file)))
+            continue
+        if dataset is None:
+            raise InputError("a foreign state_dict needs --dataset")
+        module = fresh_target(target, activation, dataset)
+        networks.append(Network(file, fill(module, read_foreign(file), file), {"target": target}))
+    return networks
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The attacks and images that networks are judged by.
+
+    Args:
+        threat: what the attacker may do.
+        attack: "pgd", or "standard" for standard robust accuracy with PGD beside it.
+        steps, restarts: of PGD.
+        images: how many of the first test images are attacked; accuracy is over all of them.
+        seed: of the attacks' random starts.
+    """
+
+    threat: attacks.Threat
+    attack: str = "pgd"
+    steps: int = 50
+    restarts: int = 10
+    images: int = 1000
+    seed: int = 0
+
+    @property
+    def pgd(self) -> attacks.PGD:
+        """The PGD that is always shown."""
+        return attacks.PGD(self.threat, steps=self.steps, restarts=self.restarts)
+
+    @property
+    def judging(self) -> attacks.Attack:
+        """The attack whose figure is called robustness."""
+        return attacks.standard(self.threat) if self.attack == "standard" else self.pgd
+
+    def judge(self, population: Population, dataset: Dataset, label: str) -> list[dict[str, Any]]:
+        """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left."""
+        clean_images, clean_labels = dataset.test.first(len(dataset.test))
+        images, labels = dataset.test.first(self.images)
+        standard = self.attack == "standard"
+        work = len(population) * (len(clean_labels) + (1 + standard) * len(labels))
+        bar = Bar(label, work)
+
+        def share(name: str, attack: attacks.Attack | None, x: Tensor, y: Tensor) -> dict[str, Any]:
+            table = survivors(population, x, y, attack, self.seed, progress=bar.advance)
+            return {n: table[n].float().mean(1).tolist() for n in table} | {
+                name: list(table.values())[-1].float().mean(1).tolist()
+            }
+
+        accuracy = share("accuracy", None, clean_images, clean_labels)["accuracy"]
+        pgd = share("pgd", self.pgd, images, labels)
+        columns = {"pgd": pgd["pgd"]}
+        after: dict[str, list[float]] = {}
+        if standard:
+            after = share("sra", self.judging, images, labels)
+            columns["sra"] = after.pop("sra")
+            after.pop("clean")
+        bar.close()
+        robustness = columns["sra" if standard else "pgd"]
+        return [
+            {
+                "accuracy": accuracy[i],
+                "robustness": robustness[i],
+                **{name: values[i] for name, values in columns.items()},
+                **({"after": {name: values[i] for name, values in after.items()}} if after else {}),
+            }
+            for i in range(len(population))
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """The attack and its every setting, for the JSON."""
+        return {**self.judging.describe(), "images": self.images, "seed": self.seed}
+
+
+def evaluate(
+    networks: Sequence[Network], dataset: Dataset, judge: Judge, device: torch.device
+) -> dict[str, Any]:
+    """What `hypergen evaluate --json` writes: attack, dataset, networks and summary."""
+    groups: dict[str, list[int]] = {}
+    for index, network in enumerate(networks):
+        key = WeightLayout.of(network.module).fingerprint + repr(network.module)
+        groups.setdefault(key, []).append(index)
+    rows: list[dict[str, Any]] = [{} for _ in networks]
+    for members in groups.values():
+        population = Population.of(networks[i].module.to(device) for i in members)
+        for i, row in zip(members, judge.judge(population, dataset, "evaluating"), strict=True):
+            rows[i] = {**networks[i].metadata, "file": str(networks[i].file), **row}
+    summary = summarise(rows)
+    if len(groups) == 1 and len(networks) > 1:
+        population = Population.of(network.module for network in networks)
+        summary["disagreement"] = disagreement(population, dataset.test.first(10_000)[0])
+    return {
+        "attack": judge.describe(),
+        "dataset": dataset.name,
+        "networks": rows,
+        "summary": summary,
+    }
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Count, and mean, standard deviation, least and greatest of each figure over networks."""
+    summary: dict[str, Any] = {"count": len(rows)}
+    for name in ("accuracy", "robustness", "pgd", "sra"):
+        values = [row[name] for row in rows if name in row]
+        if values:
+            summary[name] = {
+                "count": len(values),
+                "mean": statistics.fmean(values),
+                "std": statistics.pstdev(values),
+                "min": min(values),
+                "max": max(values),
+            }
+    return summary
+
+
+def agreed(networks: Sequence[Network], field: str, option: str) -> Any:
+    """The value of `field` that all files share, None if none has it.
+
+    `InputError`, naming the `option` that decides, if they differ.
+    """
+    values = {network.metadata[field] for network in networks if field in network.metadata}
+    if len(values) > 1:
+        raise InputError(f"the networks differ in {field} ({values}); choose one by {option}")
+    return values.pop() if values else None
+
+
+def text_table(result: dict[str, Any]) -> str:
+    """The result as a table: a line a network, then the mean."""
+    standard = result["attack"]["name"] == "standard"
+    names = ["accuracy", "pgd", *(("sra",) if standard else ())]
+    lines = [f"{'network':<40}" + "".join(f"{name:>10}" for name in names)]
+    for row in result["networks"]:
+        label = row["file"] if len(row["file"]) <= 40 else "..." + row["file"][-37:]
+        lines.append(f"{label:<40}" + "".join(f"{100 * row[n]:>10.2f}" for n in names))
+    if len(result["networks"]) > 1:
+        means = [result["summary"][name]["mean"] for name in names]
+        lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>10.2f}" for mean in means))
+    attack, threat = result["attack"], result["attack"]["threat"]
+    lines.append(
+        f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
+        f"{attack['images']}; {threat['norm']}, epsilon {threat['epsilon']:.4g}, {attack['name']}"
+    )
+    if not standard:
+        lines.append("PGD alone flatters: --attack standard gives standard robust accuracy")
+    return "\n".join(lines)
+
+
+def evaluate_files(
+    paths: Sequence[Path],
+    options: EvaluateConfig,
+    device: torch.device,
+    data_dir: Path | None,
+    json_file: Path | None,
+) -> dict[str, Any]:
+    """`hypergen evaluate`: opens, judges, prints the table, writes the JSON."""
+    files = find(paths)
+    if json_file is not None and not json_file.parent.is_dir():
+        raise InputError(f"--json: there is no folder {json_file.parent}")
+    networks = open_networks(files, options.target, options.activation, options.dataset)
+    name = options.dataset or agreed(networks, "dataset", "--dataset")
+    if name is None:
+        raise InputError("the files do not name a data set; choose one by --dataset")
+    epsilon = options.epsilon
+    if epsilon is None:
+        epsilon = agreed(networks, "epsilon", "--epsilon")
+    threat = attacks.Threat(
+        options.norm, data.default_epsilon(name) if epsilon is None else epsilon
+    )
+    judge = Judge(
+        threat, options.attack, options.steps, options.restarts, options.images, options.seed
+    )
+    result = evaluate(networks, data.load(name, data_dir, device), judge, device)
+    print(text_table(result))
+    if json_file is not None:
+        write_text(json_file, json.dumps(result, indent=1) + "\n")
+    return result

@@ -1,0 +1,60 @@
+"""What the generator is trained on: -alpha * accuracy - beta * robustness, alpha + beta = 1.
+
+- `value`: the estimates of the value network; the gradient reaches the weights through it alone;
+- `direct`: surrogate losses of the generated network itself, alpha CE(clean) + beta CE(attacked);
+- `hybrid`: the sum of both.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hypergen.measure import Batch, Measure
+from hypergen.value_network import ValueNetwork
+from targets import Population, concurrently
+
+
+def losses(
+    kind: str,
+    population: Population,
+    batch: Batch,
+    weights: Tensor,
+    value: ValueNetwork,
+    measures: Sequence[Measure],
+) -> Tensor:
+    """[P], the loss of each network; weights [P,M], one a measure."""
+    total = torch.zeros(len(population), device=weights.device)
+    if kind in ("value", "hybrid"):
+        total = total - (weights * value(value.evidence(population, batch))).sum(-1)
+    if kind in ("direct", "hybrid"):
+        surrogates = [measure.surrogate(population, batch) for measure in measures]
+        total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)
+    return total
+
+
+def gradient(
+    kind: str,
+    population: Population,
+    batch: Batch,
+    weights: Tensor,
+    value: ValueNetwork,
+    measures: Sequence[Measure],
+) -> tuple[Tensor, Tensor]:
+    """Losses [P] and their gradient with respect to the weight vectors [P,D].
+
+    Networks do not influence each other, so each piece is differentiated on its own, several at a
+    time; no gradient is left in the value network.
+    """
+
+    def run(job: tuple[slice, Population]) -> tuple[Tensor, Tensor]:
+        place, piece = job
+        theta = piece.theta.detach().requires_grad_()
+        part = batch.for_networks(place)
+        with torch.enable_grad():
+            loss = losses(kind, piece.with_theta(theta), part, weights[place], value, measures)
+            (grad,) = torch.autograd.grad(loss.sum(), theta)
+        return loss.detach(), grad
+
+    results = list(concurrently(run, population.pieces()))
+    return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])

@@ -1,0 +1,43 @@
+"""The last measured networks: what the value network is fitted to."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Replay:
+    """A ring buffer of (evidence [...], measured [M]) pairs on one device."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.evidence: Tensor | None = None
+        self.measured: Tensor | None = None
+
+    def __len__(self) -> int:
+        return 0 if self.measured is None else len(self.measured)
+
+    def add(self, evidence: Tensor, measured: Tensor) -> None:
+        """Appends pairs [P,...], [P,M]; the oldest beyond the capacity are let go."""
+        if self.evidence is not None and self.measured is not None:
+            evidence = torch.cat([self.evidence, evidence])
+            measured = torch.cat([self.measured, measured])
+        self.evidence = evidence[-self.capacity :].clone()
+        self.measured = measured[-self.capacity :].clone()
+
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A random batch of at most `count` different pairs."""
+        assert self.evidence is not None and self.measured is not None
+        chosen = torch.randperm(len(self), generator=rng)[:count].to(self.measured.device)
+        return self.evidence[chosen], self.measured[chosen]
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"evidence": self.evidence, "measured": self.measured}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """From a checkpoint, onto `device`."""
+        self.evidence, self.measured = (
+            None if state[name] is None else state[name].to(device)
+            for name in ("evidence", "measured")
+        )

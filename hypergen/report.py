@@ -1,0 +1,257 @@
+"""The end of a run: its samples beside directly trained networks, as a table and a picture."""
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from hypergen.baseline import BaselineConfig, fresh_target, save_baseline, train_baseline
+from hypergen.config import TrainConfig
+from hypergen.data import Dataset
+from hypergen.errors import InputError
+from hypergen.evaluate import Judge, summarise
+from hypergen.measure import disagreement
+from hypergen.sample import Sampler
+from hypergen.tracking import write_text
+from hypergen.weights_file import load_network
+from targets import Population
+
+FBF_COUNT = 3
+NOISY_COUNT = 4
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """How much is measured at the end of a run."""
+
+    samples: int = 32
+    """networks sampled, written and measured"""
+    images: int = 1000
+    """test images for PGD-50; accuracy is over all"""
+    sra_samples: int = 8
+    """of the samples, how many get standard robust accuracy; 0 for none"""
+    sra_images: int = 100
+    """test images for standard robust accuracy"""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name == "sra_samples" else 1
+            if value < least:
+                raise InputError(
+                    f"--{name.replace('_', '-')} must be at least {least}, got {value}"
+                )
+
+
+def report(
+    folder: Path, sampler: Sampler, dataset: Dataset, sizes: ReportConfig, baselines: bool
+) -> dict[str, Any]:
+    """Measures the samples (and the baselines), writes samples/, results.json and the pictures.
+
+    Returns what results.json holds: attack, dataset, networks (each of a `kind`), summary by kind,
+    disagreement, and how well the value network knew the samples.
+    """
+    config = sampler.config
+    population, z, betas = sampler.draw(sizes.samples, seed=config.seed + 1)
+    groups = {"sample": population, "start": starting_network(folder, config)}
+    if baselines:
+        direct = train_baselines(folder / "baselines", config, dataset)
+        images = dataset.train.first(1024)[0].cpu()
+        groups |= direct | trivial_competitors(direct["fbf"], population, images, config.seed)
+    device = population.theta.device
+    judge = Judge(config.threat, "pgd", restarts=1, images=sizes.images, seed=config.seed)
+    networks: list[dict[str, Any]] = []
+    for kind, group in groups.items():
+        group = group.to(device)
+        rows = judge.judge(group, dataset, f"measuring {kind}")
+        if sizes.sra_samples:
+            strong = replace(judge, attack="standard", images=sizes.sra_images)
+            some = strong.judge(group[: sizes.sra_samples], dataset, f"SRA of {kind}")
+            for row, measured in zip(rows, some, strict=False):
+                row |= {"sra": measured["sra"], "after": measured["after"]}
+        networks += [{"kind": kind, **row} for row in rows]
+
+    own = [row for row in networks if row["kind"] == "sample"]
+    estimates = sampler.estimate(population, dataset)
+    for row, estimate, sample_z, beta in zip(own, estimates.tolist(), z, betas, strict=True):
+        row["estimated"] = {"accuracy": estimate[0], "robustness": estimate[1]}
+        row["z"], row["beta"] = sample_z.tolist(), float(beta)
+    paths = sampler.save(folder / "samples", population, z, betas, own)
+    for row, path in zip(own, paths, strict=True):
+        row["file"] = str(path.relative_to(folder))
+
+    images, _ = dataset.test.first(10_000)
+    result = {
+        "attack": judge.describe(),
+        "sra": {"images": sizes.sra_images, "attack": "standard"} if sizes.sra_samples else None,
+        "dataset": dataset.name,
+        "seed": config.seed,
+        "networks": networks,
+        "summary": {
+            kind: summarise([row for row in networks if row["kind"] == kind]) for kind in groups
+        },
+        "disagreement": {
+            kind: disagreement(group.to(device), images)
+            for kind, group in groups.items()
+            if len(group) > 1
+        },
+        "value_network": agreement(estimates.cpu(), own),
+    }
+    scatter(networks).savefig(folder / "scatter.png", dpi=150)
+    write_text(folder / "report.html", page(folder.name, text_table(result)))
+    write_text(folder / "results.json", json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def starting_network(folder: Path, config: TrainConfig) -> Population:
+    """Where theta0 began: the base, or the fresh initialisation of the run's seed."""
+    if config.base is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            return Population.of([fresh_target(config.target, config.activation, config.dataset)])
+    trained_here = folder / "base.safetensors"
+    return Population.of(
+        [load_network(trained_here if trained_here.exists() else Path(config.base))]
+    )
+
+
+def train_baselines(folder: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Population]:
+    """One ordinary, three FBF and one PGD-trained network; those already in `folder` are reused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    device = dataset.train.images.device
+    groups: dict[str, Population] = {}
+    for method, count in (("standard", 1), ("fbf", FBF_COUNT), ("pgd", 1)):
+        modules = []
+        for seed in range(config.seed, config.seed + count):
+            path = folder / f"{method}-{seed}.safetensors"
+            recipe = BaselineConfig(
+                method=method,
+                dataset=config.dataset,
+                target=config.target,
+                activation=config.activation,
+                norm=config.norm,
+                epsilon=config.epsilon,
+                seed=seed,
+            )
+            if not path.exists():
+                save_baseline(path, train_baseline(recipe, dataset, device), recipe)
+            modules.append(load_network(path))
+        groups[method] = Population.of(modules)
+    return groups
+
+
+def trivial_competitors(
+    fbf: Population, samples: Population, images: Tensor, seed: int
+) -> dict[str, Population]:
+    """What costs nothing: an FBF network with noise of the samples' size, and the FBF average.
+
+    Batch-norm statistics are recalibrated on `images`. The noise has, tensor by tensor, the
+    standard deviation that the samples have among themselves.
+    """
+    layout = samples.layout
+    spread = samples.theta.std(0, correction=0).cpu()
+    sizes = torch.cat(
+        [
+            spread[slot.start : slot.stop].square().mean().sqrt().expand(slot.stop - slot.start)
+            for slot in layout.slots
+        ]
+    )
+    rng = torch.Generator().manual_seed(seed)
+    noise = torch.randn(NOISY_COUNT, layout.size, generator=rng) * sizes
+    copies = fbf.choose(torch.zeros(NOISY_COUNT, dtype=torch.long))
+    return {
+        "fbf + noise": copies.with_theta(copies.theta + noise).recalibrate(images),
+        "fbf average": fbf[:1].with_theta(fbf.theta.mean(0, keepdim=True)).recalibrate(images),
+    }
+
+
+def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """R2 and Kendall's tau of estimates [P,2] against what was measured on test images."""
+    result = {}
+    for index, name in enumerate(("accuracy", "robustness")):
+        measured = torch.tensor([row[name] for row in rows])
+        spread = (measured - measured.mean()).square().sum()
+        error = (measured - estimates[:, index]).square().sum()
+        tau = kendalltau(estimates[:, index], measured).statistic  # pyright: ignore
+        result[name] = {
+            "r2": float(1 - error / spread) if spread > 0 else None,
+            "kendall_tau": float(tau) if tau == tau else None,  # NaN when all are equal
+        }
+    return result
+
+
+def scatter(networks: Sequence[dict[str, Any]], key: str = "robustness") -> Figure:
+    """Accuracy against robustness, one point a network, one colour a kind."""
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for kind in dict.fromkeys(row["kind"] for row in networks):
+        rows = [row for row in networks if row["kind"] == kind and key in row]
+        many = len(rows) > 8
+        axes.scatter(
+            [100 * row[key] for row in rows],
+            [100 * row["accuracy"] for row in rows],
+            label=kind,
+            s=16 if many else 60,
+            marker="o" if many else "D",
+            alpha=0.8,
+        )
+    axes.set_xlabel(f"{key} (% of attacked test images still classified correctly)")
+    axes.set_ylabel("accuracy (% of test images)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def text_table(result: dict[str, Any]) -> str:
+    """The summary: a line a kind of network."""
+    lines = [f"{'':<14}{'nets':>5}{'accuracy':>16}{'PGD-50':>16}{'SRA':>16}{'disagree':>10}"]
+    for kind, summary in result["summary"].items():
+        cells = []
+        for name in ("accuracy", "pgd", "sra"):
+            figure = summary.get(name)
+            if figure is None:
+                cells.append("-")
+            elif figure["count"] == 1:
+                cells.append(f"{100 * figure['mean']:.1f}")
+            else:
+                cells.append(f"{100 * figure['mean']:.1f} +- {100 * figure['std']:.1f}")
+        apart = result["disagreement"].get(kind)
+        cells.append("-" if apart is None else f"{100 * apart:.2f}")
+        lines.append(
+            f"{kind:<14}{summary['count']:>5}"
+            + "".join(f"{cell:>16}" for cell in cells[:3])
+            + f"{cells[3]:>10}"
+        )
+    threat = result["attack"]["threat"]
+    lines.append(
+        f"% of {result['dataset']} test images, mean +- standard deviation over networks; "
+        f"{threat['norm']}, epsilon {threat['epsilon']:.4g}; PGD-50 on {result['attack']['images']}"
+    )
+    if result["sra"]:
+        lines[-1] += (
+            f", standard robust accuracy (worst of APGD-CE, APGD-T, Square) on "
+            f"{result['sra']['images']}"
+        )
+    for name, figures in result["value_network"].items():
+        shown = [
+            f"{label} {figures[key]:.2f}"
+            for key, label in (("r2", "R2"), ("kendall_tau", "Kendall tau"))
+            if figures[key] is not None
+        ]
+        lines.append(f"value network on these samples, {name}: {', '.join(shown) or 'no spread'}")
+    return "\n".join(lines)
+
+
+def page(name: str, table: str) -> str:
+    """report.html: the table and the picture."""
+    return (
+        "<!doctype html><meta charset=utf-8>"
+        f"<title>{html.escape(name)}</title><h1>{html.escape(name)}</h1>"
+        f"<pre>{html.escape(table)}</pre><img src=scatter.png width=720>\n"
+    )

@@ -1,0 +1,64 @@
+"""A run from its configuration to its report: one folder, resumable at any point."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hypergen import data
+from hypergen.config import BASE_METHODS, TrainConfig
+from hypergen.errors import InputError
+from hypergen.report import ReportConfig, report, text_table
+from hypergen.sample import load_generator
+from hypergen.train import train
+from hypergen.weights_file import load_network
+
+CONFIG, RESULTS = "config.json", "results.json"
+
+
+def run(
+    config: TrainConfig,
+    folder: Path,
+    device: torch.device,
+    data_dir: Path | None = None,
+    sizes: ReportConfig | None = None,
+    baselines: bool = True,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Trains in `folder`, measures, prints the table; what results.json holds.
+
+    With `resume` whatever the folder has already is kept and what is missing is done. `InputError`
+    for a folder that holds another run, `RunError` for a training that diverges.
+    """
+    check_folder(folder, config, resume)
+    if config.base is not None and config.base not in BASE_METHODS:
+        load_network(Path(config.base))  # a wrong file is said before anything is written
+    dataset = data.load(config.dataset, data_dir, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder / CONFIG)
+    train(config, dataset, folder, device)
+    results = folder / RESULTS
+    if results.exists():
+        result = json.loads(results.read_text())
+    else:
+        sampler = load_generator(folder, dataset)
+        result = report(folder, sampler, dataset, sizes or ReportConfig(), baselines)
+    print(text_table(result))
+    print(f"written to {folder}: results.json, scatter.png, report.html, samples/")
+    return result
+
+
+def check_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
+    """`InputError` when `folder` is in the way of this run."""
+    if resume:
+        differences = TrainConfig.load(folder / CONFIG).differences(config)
+        if differences:
+            raise InputError(
+                f"{folder} was started with other settings ({'; '.join(differences)}); "
+                "resume it with its own, or choose another --out"
+            )
+    elif (folder / CONFIG).exists():
+        raise InputError(f"{folder} already holds a run; add --resume, or choose another --out")
+    elif folder.is_file() or (folder.exists() and any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not an empty folder; choose another --out")

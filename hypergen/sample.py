@@ -1,0 +1,187 @@
+"""Networks drawn from a trained generator."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hypergen import checkpoint, data
+from hypergen.baseline import describe
+from hypergen.config import TrainConfig
+from hypergen.data import Dataset
+from hypergen.errors import InputError
+from hypergen.evaluate import Judge, summarise, text_table
+from hypergen.latent import draw_beta, preference_weights
+from hypergen.measure import attacked_batch
+from hypergen.train import CHECKPOINT, Networks, training_attack
+from hypergen.weights_file import save_network
+from targets import Population
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Which networks are drawn, and how the best are verified."""
+
+    count: int
+    """networks drawn"""
+    keep: int | None = None
+    """how many of the best by the value network are verified by attack and written; default: all"""
+    beta: float | None = None
+    """weight of robustness, for a run trained on a range; default: drawn from it"""
+    seed: int = 1
+    """of the latent samples"""
+    images: int = 100
+    """test images that verify, by PGD-50 and standard robust accuracy"""
+
+    def __post_init__(self) -> None:
+        for name in ("count", "keep", "images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} must be at least 1, got {value}")
+        if self.keep is not None and self.keep > self.count:
+            raise InputError(f"--keep must be at most --count ({self.count}), got {self.keep}")
+        if self.beta is not None and not 0 <= self.beta <= 1:
+            raise InputError(f"--beta must lie in [0,1], got {self.beta}")
+
+
+class Sampler:
+    """The averaged generator of a run, ready to draw from."""
+
+    def __init__(self, config: TrainConfig, networks: Networks, dataset: Dataset | None = None):
+        self.config = config
+        self.networks = networks
+        self.dataset = dataset
+
+    @torch.no_grad()
+    def draw(
+        self, count: int, beta: float | None = None, seed: int = 0
+    ) -> tuple[Population, Tensor, Tensor]:
+        """`count` networks, their z [count,Z] and preferences [count].
+
+        beta in [0,1]: weight of robustness; by default what the run was trained at, drawn from its
+        range. `InputError` for a preference outside that range or a count below 1.
+        """
+        if count < 1:
+            raise InputError(f"--count must be at least 1, got {count}")
+        low, high = self.config.beta_range
+        if beta is not None and not low <= beta <= high:
+            raise InputError(
+                f"this generator was trained for beta in [{low:g}, {high:g}], not {beta:g}"
+            )
+        rng = torch.Generator().manual_seed(seed)
+        z = self.networks.generator.latent.draw(count, rng)
+        betas = draw_beta(count, (low, high) if beta is None else (beta, beta), rng)
+        device = next(self.networks.averaged.parameters()).device
+        theta = self.networks.averaged(z.to(device), betas.to(device))
+        population = Population(self.networks.module, theta)
+        if self.dataset is not None:
+            population = population.recalibrate(self.dataset.train.first(1024)[0])
+        return population, z, betas
+
+    def sample(self, count: int, beta: float | None = None, seed: int = 0) -> Population:
+        """`count` networks as a population; `.module_at(i)` is one in plain PyTorch."""
+        return self.draw(count, beta, seed)[0]
+
+    @torch.no_grad()
+    def estimate(self, population: Population, dataset: Dataset, images: int = 128) -> Tensor:
+        """[P,2], accuracy and robustness as the value network estimates them.
+
+        On validation images, which the generator has never been trained on.
+        """
+        chosen, labels = dataset.val.first(images)
+        attack = training_attack(self.config)
+        batch = attacked_batch(population, chosen, labels, attack, self.config.seed)
+        value = self.networks.value
+        return torch.cat(
+            [
+                value(value.evidence(piece, batch.for_networks(place)))
+                for place, piece in population.pieces()
+            ]
+        )
+
+    def save(
+        self,
+        folder: Path,
+        population: Population,
+        z: Tensor,
+        betas: Tensor,
+        figures: list[dict[str, Any]],
+    ) -> list[Path]:
+        """Writes every network as sample-0000.safetensors ... with its figures; the paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        shared = describe(self.config.target, self.config.activation, self.config.dataset)
+        paths = []
+        for index, row in enumerate(figures):
+            paths.append(folder / f"sample-{index:04d}.safetensors")
+            metadata = {
+                **shared,
+                "z": z[index].tolist(),
+                "beta": float(betas[index]),
+                "epsilon": self.config.threat.epsilon,
+                "norm": self.config.norm,
+                "version": version("hypergen"),
+                **row,
+            }
+            save_network(paths[-1], population.module_at(index).state_dict(), metadata)
+        return paths
+
+
+def load_generator(run: Path, dataset: Dataset | None = None) -> Sampler:
+    """The averaged generator at the last checkpoint of a run, on the data set's device.
+
+    dataset: needed for targets with batch norm, whose statistics are measured on training images.
+    `InputError`: not a run, or one without a checkpoint.
+    """
+    run = Path(run)
+    config = TrainConfig.load(run / "config.json")
+    saved = run / CHECKPOINT
+    if not saved.exists():
+        raise InputError(f"{run} has no {CHECKPOINT} yet: let it train, or --resume it")
+    networks = Networks.fresh(config)
+    networks.load_state_dict(checkpoint.load(saved))
+    if dataset is not None:
+        networks.to(dataset.train.images.device)
+    return Sampler(config, networks, dataset)
+
+
+def rank(estimates: Tensor, betas: Tensor) -> Tensor:
+    """[P], the order of networks by estimated alpha * accuracy + beta * robustness, best first."""
+    scores = (preference_weights(betas.to(estimates.device)) * estimates).sum(-1)
+    return scores.argsort(descending=True)
+
+
+def draw_samples(
+    run: Path, out: Path, device: torch.device, data_dir: Path | None, options: SampleConfig
+) -> list[Path]:
+    """`hypergen sample`: draws, ranks by the value network, verifies the best, writes them."""
+    config = TrainConfig.load(run / "config.json")
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; choose another --out or --seed")
+    dataset = data.load(config.dataset, data_dir, device)
+    sampler = load_generator(run, dataset)
+    population, z, betas = sampler.draw(options.count, options.beta, options.seed)
+    estimates = sampler.estimate(population, dataset)
+    best = rank(estimates, betas)[: options.keep or options.count]
+    population, z, betas = population.choose(best), z[best], betas[best]
+    judge = Judge(config.threat, "standard", restarts=1, images=options.images, seed=options.seed)
+    rows = judge.judge(population, dataset, "verifying")
+    for row, (accuracy, robustness) in zip(rows, estimates[best].tolist(), strict=True):
+        row["estimated"] = {"accuracy": accuracy, "robustness": robustness}
+        row["seed"], row["attack"] = options.seed, judge.describe()
+    paths = sampler.save(out, population, z, betas, rows)
+    shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
+    print(
+        text_table(
+            {
+                "attack": judge.describe(),
+                "dataset": dataset.name,
+                "networks": shown,
+                "summary": summarise(shown),
+            }
+        )
+    )
+    print(f"best {len(paths)} of {options.count} by the value network, best first")
+    return paths

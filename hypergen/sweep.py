@@ -1,0 +1,314 @@
+"""Sweeps: Optuna over beta and any other field of the configuration, on two objectives.
+
+This process asks and tells; every trial is an ordinary `hypergen train` in a folder of its own,
+run as a child process. A child that dies is started again and continues its run; a sweep that
+dies is continued by the same command.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import optuna
+import torch
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from tyro.conf import UseAppendAction, arg
+
+from hypergen import data
+from hypergen.config import TrainConfig
+from hypergen.errors import InputError, RunError, nearest
+from hypergen.report import ReportConfig, scatter
+from hypergen.tracking import Bar, write_text
+
+ATTEMPTS = 3
+"""How often a trial's process is started before the trial counts as failed."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What is varied, how often, and where Optuna keeps it."""
+
+    trials: int = 12
+    """finished trials wanted in the storage, those of earlier calls included"""
+    workers: int = 1
+    """trials at work at once"""
+    vary: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=LOW:HIGH[:log]")] = ()
+    """what to vary, repeatable: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C;
+    default: beta=0:1"""
+    storage: str | None = None
+    """any Optuna storage URL; default: a journal file in the folder"""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "workers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
+
+
+Suggest = Callable[[optuna.Trial], Any]
+
+
+def parse_vary(text: str, config: TrainConfig) -> tuple[str, Suggest]:
+    """ "learning-rate=1e-4:1e-2:log" -> (field, what to ask Optuna); `InputError` otherwise."""
+    name, _, values = text.partition("=")
+    field = name.strip().replace("-", "_")
+    kinds = {f.name: f.type for f in fields(TrainConfig)}
+    if field not in kinds:
+        raise InputError(f'--vary: unknown setting "{name}"{nearest(field, kinds)}')
+    if not values:
+        raise InputError(f"--vary: expected NAME=LOW:HIGH[:log] or NAME=A,B,C, got {text}")
+    number = int if kinds[field] in (int, int | None) else float
+    if ":" not in values:
+        numeric = field not in ("beta",) and kinds[field] not in (str, str | None)
+        choices = [number(v) if numeric else v for v in values.split(",")]
+        for choice in choices:
+            replace(config, **{field: choice})  # raises when it cannot be
+        return field, lambda trial: trial.suggest_categorical(field, choices)
+    parts = values.split(":")
+    log = parts[2:] == ["log"]
+    try:
+        low, high = number(parts[0]), number(parts[1])
+    except ValueError:
+        raise InputError(f"--vary: expected NAME=LOW:HIGH[:log], got {text}") from None
+    if (len(parts) == 3) != log or len(parts) > 3 or low >= high or (log and low <= 0):
+        raise InputError(f"--vary: expected NAME=LOW:HIGH[:log] with LOW below HIGH, got {text}")
+    as_text = field == "beta"
+    for end in (low, high):
+        replace(config, **{field: str(end) if as_text else end})
+    if number is int:
+        return field, lambda trial: trial.suggest_int(field, int(low), int(high), log=log)
+    if as_text:
+        return field, lambda trial: f"{trial.suggest_float(field, low, high, log=log):.6g}"
+    return field, lambda trial: trial.suggest_float(field, low, high, log=log)
+
+
+def open_storage(url: str | None, folder: Path) -> BaseStorage:
+    """The journal file of the folder, or what the URL names."""
+    if url is None:
+        return JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    try:
+        return get_storage(url)
+    except Exception as error:  # each back end has errors of its own
+        raise InputError(f"--storage {url}: {str(error).splitlines()[0]}") from error
+
+
+class Sweep:
+    """One study and the processes that work on it."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        options: SweepConfig,
+        device: str,
+        data_dir: Path | None,
+        sizes: ReportConfig,
+    ):
+        self.config, self.folder, self.options = config, folder, options
+        self.device, self.data_dir, self.sizes = device, data_dir, sizes
+        self.vary = dict(parse_vary(text, config) for text in options.vary or ("beta=0:1",))
+        self.claim(folder)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(
+            study_name=folder.name,
+            storage=open_storage(options.storage, folder),
+            sampler=optuna.samplers.TPESampler(seed=config.seed),
+            directions=["maximize", "maximize"],
+            load_if_exists=True,
+        )
+        self.study.set_metric_names(["accuracy", "robustness"])
+
+    def claim(self, folder: Path) -> None:
+        """Makes the folder, or checks that it holds this very sweep."""
+        settings = {
+            "config": asdict(self.config),
+            "vary": list(self.options.vary),
+            "report": asdict(self.sizes),
+        }
+        path = folder / "sweep.json"
+        if path.exists():
+            if json.loads(path.read_text()) != settings:
+                raise InputError(
+                    f"{folder} holds a sweep with other settings ({path.name} lists them); "
+                    "repeat its command, or choose another --out"
+                )
+        elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
+            raise InputError(f"{folder} exists and is not a sweep; choose another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(settings, indent=2) + "\n")
+
+    def trials(self, state: TrialState) -> list[FrozenTrial]:
+        """The study's trials in a state."""
+        return self.study.get_trials(deepcopy=False, states=(state,))
+
+    def work(self) -> None:
+        """Runs trials, `workers` at a time, until the storage holds as many finished as wanted."""
+        running: dict[int, tuple[optuna.Trial, subprocess.Popen[bytes], int]] = {}
+        waiting = self.abandoned()
+        bar = Bar("sweep", self.options.trials, len(self.trials(TrialState.COMPLETE)))
+        failures = 0
+        try:
+            while True:
+                done = len(self.trials(TrialState.COMPLETE))
+                while (
+                    len(running) < self.options.workers
+                    and done + len(running) < self.options.trials
+                ):
+                    trial = waiting.pop() if waiting else self.ask()
+                    running[trial.number] = (trial, self.start(trial), 1)
+                if not running:
+                    return
+                time.sleep(0.2)
+                for number, (trial, process, attempt) in list(running.items()):
+                    if process.poll() is None:
+                        continue
+                    del running[number]
+                    if self.tell(trial, process.returncode):
+                        bar.advance()
+                    elif process.returncode < 0 and attempt < ATTEMPTS:  # killed: continue it
+                        running[number] = (trial, self.start(trial), attempt + 1)
+                    else:
+                        self.study.tell(trial, state=TrialState.FAIL)
+                        failures += 1
+                        if failures > self.options.trials:
+                            raise RunError(f"too many trials fail; last: {self.complaint(trial)}")
+                        if process.returncode == 2:
+                            raise RunError(f"a trial cannot run: {self.complaint(trial)}")
+        finally:
+            for _, process, _ in running.values():
+                process.wait()
+            bar.close()
+
+    def abandoned(self) -> list[optuna.Trial]:
+        """Trials that a dead sweep on this machine left unfinished, to be continued."""
+        left = []
+        for frozen in self.trials(TrialState.RUNNING):
+            owner = frozen.user_attrs.get("owner", {})
+            if owner.get("host") == socket.gethostname() and not _alive(owner.get("pid")):
+                trial = optuna.Trial(self.study, frozen._trial_id)
+                self.sign(trial)
+                left.append(trial)
+        return left
+
+    def ask(self) -> optuna.Trial:
+        """A new trial, its settings chosen and written to its run folder."""
+        trial = self.study.ask()
+        self.sign(trial)
+        return trial
+
+    def sign(self, trial: optuna.Trial) -> None:
+        """Says in the storage whose trial this is, and writes the run's configuration."""
+        trial.set_user_attr("owner", {"host": socket.gethostname(), "pid": os.getpid()})
+        folder = self.run_folder(trial)
+        folder.mkdir(exist_ok=True)
+        chosen = {field: suggest(trial) for field, suggest in self.vary.items()}
+        replace(self.config, **chosen).save(folder / "config.json")
+
+    def run_folder(self, trial: optuna.Trial | FrozenTrial) -> Path:
+        """Where a trial's run is."""
+        return self.folder / f"trial-{trial.number:04d}"
+
+    def start(self, trial: optuna.Trial) -> subprocess.Popen[bytes]:
+        """The process of a trial: `hypergen train`, continuing what its folder has."""
+        folder = self.run_folder(trial)
+        command = [sys.executable, "-m", "hypergen.cli", "train", "--resume", "--no-baseline"]
+        command += ["--out", str(folder), "--device", self.device]
+        if self.data_dir is not None:
+            command += ["--data-dir", str(self.data_dir)]
+        for name, value in asdict(self.sizes).items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        threads = max(1, torch.get_num_threads() // self.options.workers)
+        with (folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            )
+
+    def tell(self, trial: optuna.Trial, status: int) -> bool:
+        """Hands a finished run's figures to the study; whether it was finished."""
+        results = self.run_folder(trial) / "results.json"
+        if status != 0 or not results.exists():
+            return False
+        summary = json.loads(results.read_text())["summary"]["sample"]
+        robustness = summary.get("sra") or summary["robustness"]
+        self.study.tell(trial, [summary["accuracy"]["mean"], robustness["mean"]])
+        return True
+
+    def complaint(self, trial: optuna.Trial) -> str:
+        """The last line that a trial's process printed."""
+        lines = (self.run_folder(trial) / "log.txt").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "no output"
+
+    def report(self) -> str:
+        """Writes results.json and scatter.png; the table of the front."""
+        front = {trial.number for trial in self.study.best_trials}
+        rows = [
+            {
+                "kind": "front" if trial.number in front else "dominated",
+                "run": str(self.run_folder(trial)),
+                "accuracy": trial.values[0],
+                "robustness": trial.values[1],
+                **trial.params,
+            }
+            for trial in self.trials(TrialState.COMPLETE)
+        ]
+        rows.sort(key=lambda row: row["robustness"], reverse=True)
+        write_text(self.folder / "results.json", json.dumps({"trials": rows}, indent=1) + "\n")
+        scatter(rows).savefig(self.folder / "scatter.png", dpi=150)
+        names = list(self.vary)
+        lines = [
+            f"{'run':<40}{'accuracy':>10}{'robustness':>12}" + "".join(f"{n:>16}" for n in names)
+        ]
+        for row in rows:
+            if row["kind"] == "front":
+                cells = "".join(
+                    f"{row[n]:>16.4g}" if isinstance(row[n], float) else f"{row[n]!s:>16}"
+                    for n in names
+                )
+                lines.append(
+                    f"{row['run'][-40:]:<40}{100 * row['accuracy']:>10.2f}"
+                    f"{100 * row['robustness']:>12.2f}{cells}"
+                )
+        figure = "standard robust accuracy" if self.sizes.sra_samples else "PGD-50 alone (flatters)"
+        lines.append(
+            f"the front of {len(rows)} trials, % of {self.config.dataset} test images; "
+            f"robustness: {figure}; hypergen sample RUN draws from a trial"
+        )
+        return "\n".join(lines)
+
+
+def run_sweep(
+    config: TrainConfig,
+    folder: Path,
+    options: SweepConfig,
+    device: str,
+    data_dir: Path | None,
+    sizes: ReportConfig,
+) -> None:
+    """`hypergen sweep`: runs or continues a sweep and prints its front."""
+    sweep = Sweep(config, folder, options, device, data_dir, sizes)
+    data.load(config.dataset, data_dir)  # downloaded once, before the workers all want it
+    sweep.work()
+    print(sweep.report())
+    print(f"written to {folder}: results.json, scatter.png, one run folder a trial")
+
+
+def _alive(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return pid is not None

@@ -1,0 +1,98 @@
+"""What a run says while it goes on: metrics.jsonl, TensorBoard events, a bar or plain lines."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from hypergen.config import TrainConfig
+
+PLAIN_LINE_SECONDS = 15.0
+
+
+class Bar:
+    """Progress on standard error: a bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, label: str, total: int, done: int = 0):
+        self.label, self.total, self.done = label, total, done
+        self.figures = ""
+        self.started = self.printed = time.monotonic()
+        self.first = done
+        self.bar = (
+            tqdm(total=total, initial=done, desc=label, leave=False, dynamic_ncols=True)
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def advance(self, count: int = 1, figures: str = "") -> None:
+        """`count` more are done; `figures` are the numbers that matter now."""
+        self.done += count
+        self.figures = figures or self.figures
+        if self.bar is not None:
+            self.bar.set_postfix_str(self.figures, refresh=False)
+            self.bar.update(count)
+        elif time.monotonic() - self.printed >= PLAIN_LINE_SECONDS:
+            self.printed = time.monotonic()
+            rate = (self.done - self.first) / (self.printed - self.started)
+            left = (self.total - self.done) / rate if rate else float("inf")
+            line = f"{self.label}: {self.done}/{self.total}, {rate:.3g}/s, {left:.0f} s left"
+            print(f"{line}, {self.figures}" if self.figures else line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Tracker:
+    """The metrics of one run: a line of JSON and TensorBoard scalars a step.
+
+    Lines and events after `step`, which a killed run had written beyond its last checkpoint, are
+    dropped: a resumed run writes them again.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, step: int = 0):
+        self.path = folder / "metrics.jsonl"
+        kept = []
+        if self.path.exists():
+            for line in self.path.read_text().splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:  # the line that a kill cut short
+                    break
+                if record["step"] < step:
+                    kept.append(line + "\n")
+        self.path.write_text("".join(kept))
+        self.writer = SummaryWriter(folder, purge_step=step)
+        self.writer.add_text(
+            "config", "\n".join(f"    {k}: {v}" for k, v in asdict(config).items()), 0
+        )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Scalars of one step."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def figure(self, step: int, name: str, figure: Figure) -> None:
+        """A picture for TensorBoard."""
+        self.writer.add_figure(name, figure, step)
+
+    def close(self) -> None:
+        """Flushes everything."""
+        self.writer.close()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file at once or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)

@@ -1,0 +1,347 @@
+"""The training loop: generate, measure, fit the value network, improve the generator."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import attacks
+from hypergen import checkpoint, objective
+from hypergen.baseline import (
+    BaselineConfig,
+    fresh_target,
+    save_baseline,
+    train_baseline,
+)
+from hypergen.config import BASE_METHODS, TrainConfig
+from hypergen.data import Dataset
+from hypergen.errors import InputError, RunError
+from hypergen.generator import Generator, build_generator
+from hypergen.latent import draw_beta, preference_weights
+from hypergen.measure import Batch, attacked_batch, measures, mixed_attack, survivors
+from hypergen.replay import Replay
+from hypergen.tracking import Bar, Tracker
+from hypergen.value_network import ValueNetwork, build_value_network
+from hypergen.weights_file import load_network
+from targets import Population, WeightLayout, concurrently
+
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_SECONDS = 20.0
+VALUE_BATCH = 64
+VALUE_PRETRAINING_STEPS = 200
+PERTURBATION = 0.1
+WATCHED_SHARE = 0.25
+"""How often, as a share of the run, a small SRA is taken and a scatter drawn."""
+WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
+
+
+@dataclass
+class Networks:
+    """The networks of a run: the target, the generator and its average, the value network."""
+
+    module: nn.Module
+    generator: Generator
+    averaged: AveragedModel
+    value: ValueNetwork
+
+    @classmethod
+    def fresh(cls, config: TrainConfig, base: Path | None = None) -> Self:
+        """All as `config` and its seed say, on the CPU; theta0 from the weight file `base`."""
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            module = fresh_target(config.target, config.activation, config.dataset)
+            layout = WeightLayout.of(module)
+            start = module if base is None else _fitting(base, layout, config)
+            theta0 = layout.flatten(start.state_dict())
+            generator = build_generator(config, layout, theta0, pretrain=base is not None)
+            averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+            count = len(measures(measuring_attack(config)))
+            value = build_value_network(config.value_network, layout.size, count)
+        return cls(module, generator, averaged, value)
+
+    def to(self, device: torch.device) -> Self:
+        """Moves all of them."""
+        for network in (self.module, self.generator, self.averaged, self.value):
+            network.to(device)
+        return self
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        for name in ("generator", "averaged", "value"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def _fitting(base: Path, layout: WeightLayout, config: TrainConfig) -> nn.Module:
+    network = load_network(base)
+    if WeightLayout.of(network).fingerprint != layout.fingerprint:
+        raise InputError(f"{base} holds another network than {config.target} for {config.dataset}")
+    return network
+
+
+class Training:
+    """Everything that a step changes, and the step itself.
+
+    One CPU generator, `rng`, decides everything random; with the tensors here it is the whole
+    state, so a run continued from `state_dict` computes what it would have without the stop.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        device: torch.device,
+        base: Path | None = None,
+    ):
+        self.config, self.dataset, self.device = config, dataset, device
+        self.rng = torch.Generator().manual_seed(config.seed)
+        self.step = 0
+        self.measures = measures(measuring_attack(config))
+        self.adversary = training_attack(config)
+        networks = Networks.fresh(config, base).to(device)
+        self.module, self.generator = networks.module, networks.generator
+        self.averaged, self.value = networks.averaged, networks.value
+        self.layout = WeightLayout.of(self.module)
+        self.replay = Replay(config.replay)
+        self.optimizer = torch.optim.Adam(
+            self.generator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.value_optimizer = torch.optim.Adam(
+            self.value.parameters(),
+            lr=config.value_learning_rate,
+            weight_decay=config.value_weight_decay,
+        )
+
+    def take_step(self) -> dict[str, float]:
+        """One step of the generator; what it measured on the way."""
+        config, ramp = self.config, self.ramp()
+        from_base = config.base is not None
+        z = self.generator.latent.draw(config.population, self.rng, ramp if from_base else 1.0)
+        beta = draw_beta(config.population, config.beta_range, self.rng).to(self.device)
+        theta = self.generator(z.to(self.device), beta)
+        if not theta.isfinite().all():
+            raise RunError(f"training diverged at step {self.step}: the generated weights are NaN")
+
+        population = self.population(theta.detach())
+        images, labels = self.dataset.train.draw(config.batch_size, self.rng)
+        batch = self.attacked(population, images, labels)
+        figures = {}
+        if self.step % config.measurement_interval == 0:
+            figures = self.fit_value(population, batch)
+
+        # From scratch robustness is asked for little by little: the constant classifier, equally
+        # accurate and robust, is a local optimum of the full loss.
+        weights = preference_weights(beta if from_base else beta * ramp)
+        losses, gradient = objective.gradient(
+            config.objective, population, batch, weights, self.value, self.measures
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        theta.backward(gradient / len(theta))
+        norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        if not norm.isfinite():
+            raise RunError(f"training diverged at step {self.step}: the gradient is NaN")
+        self.schedule()
+        self.optimizer.step()
+        self.averaged.update_parameters(self.generator)
+        self.step += 1
+        return {"loss": float(losses.mean()), "gradient_norm": float(norm), **figures}
+
+    def ramp(self) -> float:
+        """0 -> 1 over the warm-up."""
+        return min(1.0, (self.step + 1) / max(1.0, self.config.warmup * self.config.steps))
+
+    def schedule(self) -> None:
+        """Sets the learning rate of this step: a short warm-up, then a cosine to zero."""
+        rate = self.config.learning_rate
+        if self.config.schedule == "cosine":
+            progress = torch.tensor(self.step / self.config.steps)
+            rate *= min(1.0, (self.step + 1) / 20) * 0.5 * float(1 + torch.cos(torch.pi * progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def population(self, theta: Tensor) -> Population:
+        """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
+        return Population(self.module, theta).recalibrate(self.dataset.train.first(1024)[0])
+
+    def attacked(self, population: Population, images: Tensor, labels: Tensor) -> Batch:
+        """The images with, for each network, their adversarial versions."""
+        return attacked_batch(population, images, labels, self.adversary, self.draw_seed())
+
+    def fit_value(self, population: Population, batch: Batch) -> dict[str, float]:
+        """Measures the generated and a few perturbed networks and fits V to all in the replay."""
+        config = self.config
+        evidence, measured = self.measured(population, batch)
+        self.replay.add(evidence, measured)
+        if config.perturbed:
+            near = self.near(population.theta[: config.perturbed])
+            self.replay.add(*self.measured(near, self.attacked(near, batch.images, batch.labels)))
+        figures = {"value_loss": self.value_steps(config.value_steps)}
+        with torch.no_grad():
+            estimated = self.value(evidence)
+        for index, measure in enumerate(self.measures):
+            figures[f"measured/{measure.name}"] = float(measured[:, index].mean())
+            figures[f"estimated/{measure.name}"] = float(estimated[:, index].mean())
+        return figures
+
+    def fit_value_around_start(self) -> None:
+        """Pretrains V: on the base alone, or on it and perturbed copies where those are used."""
+        with torch.no_grad():
+            z = torch.zeros(1, self.generator.latent.size, device=self.device)
+            beta = torch.tensor([self.config.beta_range[1]], device=self.device)
+            theta = self.generator(z, beta)
+        copies = self.near(theta.expand(4 * self.config.perturbed, -1))
+        population = self.population(torch.cat([theta, copies.theta]))
+        images, labels = self.dataset.train.draw(self.config.batch_size, self.rng)
+        self.replay.add(*self.measured(population, self.attacked(population, images, labels)))
+        self.value_steps(VALUE_PRETRAINING_STEPS)
+
+    def near(self, theta: Tensor) -> Population:
+        """Networks a little away from weight vectors [P,D]."""
+        noise = torch.randn(theta.shape, generator=self.rng).to(self.device)
+        return self.population(theta + PERTURBATION * self.layout.scales().to(self.device) * noise)
+
+    def value_steps(self, count: int) -> float:
+        """Steps of V on batches of the replay; the last loss."""
+        loss = torch.zeros(())
+        for _ in range(count):
+            loss = self.value.loss(*self.replay.draw(VALUE_BATCH, self.rng))
+            self.value_optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.value_optimizer.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def measured(self, population: Population, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What V sees of the networks, and what they are worth [P,M] on fresh training images."""
+        pieces = ((piece, batch.for_networks(place)) for place, piece in population.pieces())
+        evidence = torch.cat(list(concurrently(lambda job: self.value.evidence(*job), pieces)))
+        images, labels = self.dataset.train.draw(self.config.measure_images, self.rng)
+        seed = self.draw_seed()
+        worth = [measure(population, images, labels, seed) for measure in self.measures]
+        return evidence, torch.stack(worth, dim=-1)
+
+    def draw_seed(self) -> int:
+        """A seed for an attack's random starts."""
+        return int(torch.randint(2**31, (), generator=self.rng))
+
+    @torch.no_grad()
+    def watch(self) -> dict[str, float]:
+        """A small standard robust accuracy, on validation images: does the measurer tell the truth?
+
+        It uses a generator of its own, so that watching a run does not change it.
+        """
+        rng = torch.Generator().manual_seed(self.config.seed)
+        z = self.generator.latent.draw(WATCHED_NETWORKS, rng)
+        beta = draw_beta(WATCHED_NETWORKS, self.config.beta_range, rng)
+        population = self.population(self.averaged(z.to(self.device), beta.to(self.device)))
+        images, labels = self.dataset.val.first(WATCHED_IMAGES)
+        table = survivors(
+            population, images, labels, attacks.standard(self.config.threat), self.config.seed
+        )
+        return {
+            "watched/accuracy": float(table["clean"].float().mean()),
+            "watched/sra": float(list(table.values())[-1].float().mean()),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state, for a checkpoint."""
+        return {
+            "step": self.step,
+            "rng": self.rng.get_state(),
+            "generator": self.generator.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "value": self.value.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "value_optimizer": self.value_optimizer.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.step = state["step"]
+        self.rng.set_state(state["rng"])
+        for name in ("generator", "averaged", "value", "optimizer", "value_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.replay.load_state_dict(state["replay"], self.device)
+
+
+def training_attack(config: TrainConfig) -> attacks.PGD:
+    """What makes the attacked images of the objective: FBF's one step, or a short PGD."""
+    if config.attack_steps == 1:
+        return attacks.RandomFGSM(config.threat)
+    # The value network judges margins; cross-entropy is what `direct` descends.
+    loss = "margin" if config.objective == "value" else "ce"
+    return attacks.PGD(config.threat, steps=config.attack_steps, loss=loss)
+
+
+def measuring_attack(config: TrainConfig) -> attacks.Attack:
+    """What measures the robustness that the value network is fitted to."""
+    if config.measure_attack == "mixed":
+        return mixed_attack(config.threat)
+    return attacks.PGD(config.threat, steps=10)
+
+
+def prepare_base(
+    config: TrainConfig, dataset: Dataset, device: torch.device, folder: Path
+) -> Path | None:
+    """The weight file to start from, if any; trained on the spot where the base names a method."""
+    if config.base is None:
+        return None
+    if config.base not in BASE_METHODS:
+        return Path(config.base)
+    path = folder / "base.safetensors"
+    if not path.exists():
+        recipe = BaselineConfig(
+            method=config.base,
+            dataset=config.dataset,
+            target=config.target,
+            activation=config.activation,
+            norm=config.norm,
+            epsilon=config.epsilon,
+            seed=config.seed,
+        )
+        save_baseline(path, train_baseline(recipe, dataset, device), recipe)
+    return path
+
+
+def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.device) -> Training:
+    """Trains, or continues, the run in `folder` (which holds its config.json) to its last step.
+
+    Loses at most the steps since the last checkpoint however it ends. Raises `RunError` when the
+    training diverges, `KeyboardInterrupt` after saving.
+    """
+    saved = folder / CHECKPOINT
+    if saved.exists():
+        training = Training(config, dataset, device)
+        training.load_state_dict(checkpoint.load(saved))
+    else:
+        base = prepare_base(config, dataset, device, folder)
+        training = Training(config, dataset, device, base)
+        if base is not None:
+            training.fit_value_around_start()
+    tracker = Tracker(folder, config, training.step)
+    bar = Bar("training", config.steps, training.step)
+    watch_every = max(1, round(config.steps * WATCHED_SHARE))
+    last_saved = time.monotonic()
+    try:
+        while training.step < config.steps:
+            step = training.step
+            figures = training.take_step()
+            if training.step % watch_every == 0:
+                figures |= training.watch()
+            tracker.log(step, figures)
+            shown = [
+                f"{n}: {100 * v:.0f} %" for n, v in figures.items() if n.startswith("measured")
+            ]
+            bar.advance(figures=", ".join(shown).replace("measured/", ""))
+            if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                checkpoint.save(saved, training.state_dict())
+                last_saved = time.monotonic()
+        checkpoint.save(saved, training.state_dict())
+    finally:
+        bar.close()
+        tracker.close()
+    return training

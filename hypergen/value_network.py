@@ -1,0 +1,97 @@
+"""The value network V: what a weight vector is worth, estimated differentiably.
+
+Every kind turns a population into *evidence*, differentiably in the weights, and evidence into one
+estimate in [0,1] a measure. Evidence of measured networks is what the replay keeps.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hypergen.measure import Batch
+from targets import Population
+
+
+class ValueNetwork(nn.Module, ABC):
+    """evidence [P,...] -> estimates [P,M] in [0,1], one a measure."""
+
+    @abstractmethod
+    def evidence(self, population: Population, batch: Batch) -> Tensor:
+        """[P,...], what V looks at; gradients reach `population.theta`."""
+
+    @abstractmethod
+    def forward(self, evidence: Tensor) -> Tensor:
+        """[P,...] -> [P,M] in [0,1]."""
+
+    @abstractmethod
+    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
+        """The regression loss of the estimates against measured [P,M] in [0,1]."""
+
+
+class FlatValueNetwork(ValueNetwork):
+    """fc D-512-32-M on the flat weights, LeakyReLU .02, sigmoid (Ballarin 2020)."""
+
+    def __init__(self, weights: int, measures: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(weights, 512),
+            nn.LeakyReLU(0.02),
+            nn.Linear(512, 32),
+            nn.LeakyReLU(0.02),
+            nn.Linear(32, measures),
+            nn.Sigmoid(),
+        )
+
+    def evidence(self, population: Population, batch: Batch) -> Tensor:
+        return population.theta
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        return self.layers(evidence)
+
+    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
+        return F.mse_loss(self(evidence), measured)
+
+
+class SetValueNetwork(ValueNetwork):
+    """Looks at what the network does: the mean over labelled images of a small shared MLP.
+
+    An image's features are the log-probability and the margin of its true class, on the clean and
+    on the attacked image. Margins are relative to the spread of the logits, so that larger logits
+    alone do not look like robustness. Permutation-invariant over images (Zaheer et al. 2017).
+    """
+
+    def __init__(self, measures: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(4, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, measures)
+        )
+
+    def evidence(self, population: Population, batch: Batch) -> Tensor:
+        """[P,B,4]."""
+        clean = population(batch.images.expand(len(population), *batch.images.shape))
+        attacked = population(batch.attacked)
+        return torch.cat([_features(clean, batch.labels), _features(attacked, batch.labels)], -1)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        return self.layers(evidence).sigmoid().mean(1)
+
+    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
+        return F.binary_cross_entropy(self(evidence), measured)
+
+
+def _features(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits [P,B,K], labels [B] -> [P,B,2]: log-probability and relative margin of the label."""
+    index = labels.expand(len(logits), -1)[..., None]
+    own = logits.gather(-1, index).squeeze(-1)
+    rival = logits.scatter(-1, index, float("-inf")).amax(-1)
+    spread = logits.std(-1).clamp_min(1e-6)
+    return torch.stack([own - logits.logsumexp(-1), (own - rival) / spread], dim=-1)
+
+
+def build_value_network(kind: str, weights: int, measures: int) -> ValueNetwork:
+    """The kind named `set` or `mlp`, for a target of `weights` weights."""
+    if kind == "mlp":
+        return FlatValueNetwork(weights, measures)
+    return SetValueNetwork(measures)

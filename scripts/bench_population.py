@@ -1,0 +1,170 @@
+"""How much faster a population is attacked here than by a loop over torchattacks.
+
+Both run PGD (cross-entropy, random start) on the same networks and images, in batches of the same
+size and from the same starts, a few networks at a time by turns, so that whatever else the machine
+does meets both. The networks are trained by FBF, then repeated with a little noise on their
+weights. Prints a table and a line of JSON.
+
+    make bench
+"""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torchattacks
+import tyro
+from torch import Tensor, nn
+
+import attacks
+from hypergen import data
+from hypergen.baseline import BaselineConfig, train_baseline
+from hypergen.errors import InputError
+from hypergen.measure import survivors
+from targets import Population
+
+NOISE = 0.02
+"""Standard deviation of the noise that tells copies apart, in units of the layout's scales."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What is attacked, and how."""
+
+    dataset: str = "mnist"
+    """data set; digits where its files are missing"""
+    networks: int = 32
+    """networks attacked"""
+    trained: int = 4
+    """different ones among them, each trained by FBF; the others are noisy copies"""
+    epochs: int = 2
+    """of their training"""
+    images: int = 500
+    """test images, the first of the test part"""
+    steps: int = 50
+    """steps of PGD, of size 2.5 * epsilon / steps"""
+    batch_size: int = 250
+    """images at a time, for both"""
+    turn: int = 4
+    """networks attacked by the one before it is the other's turn"""
+    threads: int = 2
+    """CPU threads, for both"""
+    seed: int = 0
+    """of the training, the noise and the random starts"""
+    out: Path = Path(__file__).parent / "results" / "bench_population.json"
+    """where the figures are written"""
+
+
+def main(config: BenchConfig) -> None:
+    """Trains, attacks by turns, prints and writes."""
+    torch.set_num_threads(config.threads)
+    try:
+        dataset = data.load(config.dataset)
+    except InputError as error:
+        print(f"{error}\nusing digits")
+        dataset = data.load("digits")
+    population = networks(config, dataset)
+    images, labels = dataset.test.first(config.images)
+    attack = attacks.PGD(attacks.Threat("linf", dataset.epsilon), steps=config.steps)
+
+    def ours(part: Population, images: Tensor, labels: Tensor) -> Tensor:
+        table = survivors(part, images, labels, attack, config.seed, config.batch_size)
+        return table[attack.name]
+
+    def theirs(modules: list[nn.Module], images: Tensor, labels: Tensor) -> Tensor:
+        return torch.stack([loop(module, images, labels, attack, config) for module in modules])
+
+    # What is set up at a first call (threads, kernels) is paid before the clock runs.
+    ours(population[:1], images[:32], labels[:32])
+    theirs([population.module_at(0)], images[:32], labels[:32])
+
+    print(f"{'networks':>9} {'torchattacks':>13} {'hypergen':>9} {'ratio':>6}")
+    seconds, robust = [], []
+    for place, part in population.pieces(config.turn):
+        modules = [part.module_at(index) for index in range(len(part))]
+        before, left_by_theirs = timed(theirs, modules, images, labels)
+        after, left_by_ours = timed(ours, part, images, labels)
+        seconds.append((before, after))
+        robust += zip(share(left_by_theirs), share(left_by_ours), strict=True)
+        named = f"{place.start}-{place.stop - 1}"
+        print(f"{named:>9} {before:>11.1f} s {after:>7.1f} s {before / after:>6.2f}", flush=True)
+
+    print("\nrobust accuracy (%), network by network")
+    for name, row in zip(("torchattacks", "hypergen"), zip(*robust, strict=True), strict=True):
+        print(f"{name:>12}: " + " ".join(f"{100 * value:.1f}" for value in row))
+    figures = {
+        **{name: value for name, value in asdict(config).items() if name != "out"},
+        "dataset": dataset.name,
+        "epsilon": dataset.epsilon,
+        "target": "small-lenet5",
+        "ratio": round(statistics.median(before / after for before, after in seconds), 2),
+        "seconds": {
+            "torchattacks": [round(before, 2) for before, _ in seconds],
+            "hypergen": [round(after, 2) for _, after in seconds],
+        },
+        "robust_accuracy": {
+            "torchattacks": [before for before, _ in robust],
+            "hypergen": [after for _, after in robust],
+        },
+        "never_higher": all(after <= before for before, after in robust),
+        "torch": torch.__version__,
+        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}",
+    }
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    config.out.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"\nmedian ratio {figures['ratio']}\n{json.dumps(figures)}")
+
+
+def networks(config: BenchConfig, dataset: data.Dataset) -> Population:
+    """Networks trained by FBF, and noisy copies of them."""
+    trained = Population.of(
+        train_baseline(
+            BaselineConfig("fbf", dataset.name, epochs=config.epochs, seed=config.seed + index),
+            dataset,
+            torch.device("cpu"),
+            show=False,
+        )
+        for index in range(min(config.trained, config.networks))
+    )
+    copies = trained.choose(torch.arange(config.networks) % len(trained))
+    rng = torch.Generator().manual_seed(config.seed)
+    noise = NOISE * copies.layout.scales() * torch.randn(copies.theta.shape, generator=rng)
+    noise[: len(trained)] = 0
+    return copies.with_theta(copies.theta + noise)
+
+
+def loop(
+    module: nn.Module, images: Tensor, labels: Tensor, attack: attacks.PGD, config: BenchConfig
+) -> Tensor:
+    """Which images torchattacks' PGD leaves correct, bool [N]."""
+    theirs = torchattacks.PGD(module, attack.threat.epsilon, attack.size, attack.steps)
+    found = []
+    with torch.random.fork_rng():
+        for start in range(0, len(images), config.batch_size):
+            batch = slice(start, start + config.batch_size)
+            torch.manual_seed(config.seed + start)  # as `survivors` does, so the starts are equal
+            adv = theirs(images[batch], labels[batch])
+            with torch.no_grad():
+                found.append(module(adv).argmax(-1) == labels[batch])
+    return torch.cat(found)
+
+
+def timed(function: Callable[..., Tensor], *args: object) -> tuple[float, Tensor]:
+    """Seconds taken, and the result."""
+    start = time.perf_counter()
+    result = function(*args)
+    return time.perf_counter() - start, result
+
+
+def share(correct: Tensor) -> list[float]:
+    """Robust accuracy in [0,1] of each network, from bool [P,N]."""
+    return [int(count) / correct.shape[1] for count in correct.sum(1)]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(BenchConfig, description=__doc__))

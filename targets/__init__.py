@@ -1,0 +1,64 @@
+"""The networks whose weights are generated.
+
+To add a target: one file with an `nn.Module` whose constructor takes (activation name, number of
+classes, input shape), and one line in `TARGETS`; tests/targets/conformance.py then tests it.
+Layers are declared once, in `torch.nn`; the flat layout, the population, the generator's scales and
+the weight files all follow from that declaration. Images come in [0,1]: a target that wants them
+normalised does so in a first layer.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from targets.activations import ACTIVATIONS, activation
+from targets.fbf_cnn import FBFCNN
+from targets.layout import Slot, TargetError, WeightLayout
+from targets.lenet import LeNet5, SmallLeNet5
+from targets.mlp import MLP
+from targets.names import nearest
+from targets.population import Population, concurrently
+
+TARGETS: dict[str, Callable[[str, int, tuple[int, int, int]], nn.Module]] = {
+    "small-lenet5": SmallLeNet5,
+    "lenet5": LeNet5,
+    "fbf-cnn": FBFCNN,
+    "mlp": MLP,
+}
+
+
+def build(
+    name: str,
+    activation: str = "relu",
+    num_classes: int = 10,
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+) -> nn.Module:
+    """A freshly initialised target: images [B,C,H,W] in [0,1] -> logits [B,num_classes].
+
+    Raises:
+        TargetError: an unknown name or activation (the nearest known one is named), fewer than 2
+            classes, or images too small for the target.
+    """
+    if name not in TARGETS:
+        raise TargetError(f"unknown target {name!r}{nearest(name, TARGETS)}")
+    if num_classes < 2:
+        raise TargetError(f"a classifier needs at least 2 classes, got {num_classes}")
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise TargetError(f"expected an input shape (C, H, W), got {tuple(input_shape)}")
+    try:
+        return TARGETS[name](activation, num_classes, input_shape)
+    except RuntimeError as error:  # a convolution or pooling window that no longer fits
+        raise TargetError(f"{name} cannot take images of shape {tuple(input_shape)}") from error
+
+
+__all__ = [
+    "ACTIVATIONS",
+    "TARGETS",
+    "Population",
+    "Slot",
+    "TargetError",
+    "WeightLayout",
+    "activation",
+    "build",
+    "concurrently",
+]

@@ -1,0 +1,117 @@
+"""Faster convolutions on the CPU, for whatever a target computes inside `with FastCPU():`.
+
+Two of PyTorch's CPU kernels are slow where small convolutional nets need them most: the gradient
+with respect to a one-channel input (an attack's every step ends there), and max-pooling of tensors
+that are not channels-last. The convolution that sees the images therefore answers in channels-last
+memory, and the layers after it follow. Same numbers to float rounding, up to several times the
+speed; on other devices and for other shapes nothing changes.
+
+Channels-last tensors have no `view(len(x), -1)`: a target's `forward` says `flatten(1)`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+IMAGE_CHANNELS = 4
+"""An input of at most this many channels is taken to be images."""
+
+
+class _GreyConv2d(torch.autograd.Function):
+    """A convolution whose input gradient is one matrix product and a few shifted sums."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.geometry = stride, padding, dilation
+        return torch.conv2d(images, _channels_last(weight), bias, stride, padding, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        images, weight = ctx.saved_tensors
+        stride, padding, dilation = ctx.geometry
+        grad_images = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_images = _input_gradient(grad, weight, images.shape, stride, padding, dilation)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+                grad,
+                images,
+                _channels_last(weight),
+                [weight.shape[0]],
+                stride,
+                padding,
+                dilation,
+                False,
+                [0, 0],
+                1,
+                [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]],
+            )
+        return grad_images, grad_weight, grad_bias, None, None, None
+
+
+def _input_gradient(
+    grad: Tensor,
+    weight: Tensor,
+    shape: torch.Size,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """Gradient [B,O,h,w] of the output -> gradient [B,C,H,W] of the input."""
+    (batch, out, h, w), (_, channels, kh, kw) = grad.shape, weight.shape
+    pixels = grad.permute(0, 2, 3, 1).reshape(-1, out)
+    columns = (weight.flatten(1).t() @ pixels.t()).view(channels, kh, kw, batch, h, w)
+    height, width = shape[2] + 2 * padding[0], shape[3] + 2 * padding[1]
+    padded = grad.new_zeros(channels, batch, height, width)
+    for i in range(kh):
+        rows = slice(i * dilation[0], i * dilation[0] + (h - 1) * stride[0] + 1, stride[0])
+        for j in range(kw):
+            cols = slice(j * dilation[1], j * dilation[1] + (w - 1) * stride[1] + 1, stride[1])
+            padded[:, :, rows, cols] += columns[:, i, j]
+    inside = padded[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
+    return inside.transpose(0, 1)
+
+
+def _pair(value: int | tuple[int, int] | list[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _conv2d(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    if images.ndim == 4 and images.shape[1] <= IMAGE_CHANNELS and images.device.type == "cpu":
+        if images.shape[1] == groups == 1 and not isinstance(padding, str):
+            geometry = _pair(stride), _pair(padding), _pair(dilation)
+            return _GreyConv2d.apply(images, weight, bias, *geometry)  # pyright: ignore
+        weight = _channels_last(weight)
+    return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
+
+
+def _channels_last(weight: Tensor) -> Tensor:
+    # One operand in this format is enough for PyTorch to answer in it.
+    return weight.to(memory_format=torch.channels_last)
+
+
+class FastCPU(TorchFunctionMode):
+    """Inside this context, in this thread, `conv2d` takes the faster CPU paths."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_conv2d if func is torch.conv2d else func)(*args, **(kwargs or {}))

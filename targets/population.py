@@ -1,0 +1,215 @@
+"""P networks of one architecture, evaluated by one call."""
+
+import copy
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from targets.fast_cpu import FastCPU
+from targets.layout import TargetError, WeightLayout
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Population:
+    """P weight vectors of one target; images [P,B,C,H,W] in [0,1] -> logits [P,B,K].
+
+    Gradients flow to the images and to `theta`. Networks never influence each other. The target
+    runs in evaluation mode: no dropout, batch norm with the statistics in `buffers`.
+
+    Args:
+        module: the target; its own weights are not used, its buffers are the default `buffers`.
+        theta: [P,D] weights in the order of `WeightLayout.of(module)`.
+        buffers: every named buffer of the target, [P, *shape], one set a network (see
+            `recalibrate`); on the device of `theta`.
+
+    Raises:
+        TargetError: weights of another size.
+    """
+
+    def __init__(
+        self, module: nn.Module, theta: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ):
+        self.layout = WeightLayout.of(module)
+        if theta.ndim != 2 or theta.shape[1] != self.layout.size:
+            raise TargetError(
+                f"expected weights [P, {self.layout.size}], got {list(theta.shape)} "
+                "(a layout of another target?)"
+            )
+        if buffers is None:
+            buffers = {
+                name: buffer.detach().to(theta.device).expand(len(theta), *buffer.shape)
+                for name, buffer in module.named_buffers()
+            }
+        self.theta, self.buffers = theta, dict(buffers)
+        # Without numbers, since a call brings them all: 11 million weights are copied in no time.
+        empty = {name: torch.empty_like(t, device="meta") for name, t in _tensors(module)}
+        self._skeleton = _PerThread(_copy_with(module, empty).eval())
+
+    @classmethod
+    def of(cls, modules: Iterable[nn.Module]) -> Self:
+        """The population of given networks, all of one architecture."""
+        modules = list(modules)
+        layout = WeightLayout.of(modules[0])
+        if any(WeightLayout.of(module) != layout for module in modules):
+            raise TargetError("a population needs networks of one architecture")
+        theta = torch.stack([layout.flatten(dict(m.named_parameters())) for m in modules]).detach()
+        states = [dict(m.named_buffers()) for m in modules]
+        buffers = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        return cls(modules[0], theta, buffers)
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __getitem__(self, index: slice) -> Self:
+        buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
+        return self._replaced(self.theta[index], buffers)
+
+    def choose(self, indices: Tensor) -> Self:
+        """The networks at `indices` [Q], in that order."""
+        buffers = {name: buffer[indices] for name, buffer in self.buffers.items()}
+        return self._replaced(self.theta[indices], buffers)
+
+    def with_theta(self, theta: Tensor) -> Self:
+        """The same networks (architecture, buffers) with other weights [P,D]."""
+        if theta.shape != self.theta.shape:
+            raise TargetError(f"expected weights {list(self.theta.shape)}, got {list(theta.shape)}")
+        return self._replaced(theta, self.buffers)
+
+    def _replaced(self, theta: Tensor, buffers: dict[str, Tensor]) -> Self:
+        other = copy.copy(self)
+        other.theta, other.buffers = theta, buffers
+        return other
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if images.ndim != 5 or len(images) != len(self):
+            raise TargetError(f"expected images [{len(self)},B,C,H,W], got {list(images.shape)}")
+        # Measured: on a CPU a loop beats vmap and grouped convolutions.
+        forward = self._loop if images.device.type == "cpu" else self._vmap
+        return forward(self.layout.unflatten(self.theta) | self.buffers, images)
+
+    def _loop(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+        module = self._skeleton.module
+        with FastCPU():
+            logits = [
+                functional_call(module, _of(index, tensors), (batch,))
+                for index, batch in enumerate(images)
+            ]
+        return torch.stack(logits)
+
+    def _vmap(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+        return vmap(functools.partial(functional_call, self._skeleton.module))(tensors, images)
+
+    def to(self, device: torch.device) -> Self:
+        """The same networks on another device."""
+        buffers = {name: buffer.to(device) for name, buffer in self.buffers.items()}
+        return self._replaced(self.theta.to(device), buffers)
+
+    def module_at(self, index: int) -> nn.Module:
+        """Network `index` as an ordinary module with its own weights and buffers."""
+        own = _of(index, self.layout.unflatten(self.theta.detach()) | self.buffers)
+        own = {name: tensor.clone() for name, tensor in own.items()}
+        return _copy_with(self._skeleton.module, own)
+
+    def recalibrate(self, images: Tensor, batch_size: int = 256) -> Self:
+        """The same networks with batch-norm statistics of training images [N,C,H,W].
+
+        Weights decide what the statistics are, so these are measured after generation and never
+        generated. They are averages over batches of near-equal size, at most `batch_size`; in one
+        batch, the mean and unbiased variance over all images. A target without batch norm comes
+        back as it is.
+        """
+        if not _norms(self._skeleton.module):
+            return self
+        batches = images.tensor_split(-(-len(images) // batch_size))
+        jobs = range(len(self))
+        measured = list(concurrently(lambda index: self._statistics(index, batches), jobs))
+        buffers = {name: torch.stack([state[name] for state in measured]) for name in self.buffers}
+        return self._replaced(self.theta, buffers)
+
+    @torch.no_grad()
+    def _statistics(self, index: int, batches: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The buffers of network `index` after the batches, each [B,C,H,W]."""
+        module = self.module_at(index)
+        for norm in _norms(module):
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over all batches
+            norm.train()
+        with FastCPU():
+            for batch in batches:
+                module(batch)
+        return dict(module.named_buffers())
+
+    def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
+        """The population in pieces that fit one evaluation: (their place, the piece).
+
+        `size` networks a piece; by default one on a CPU (see `concurrently`), all elsewhere.
+        """
+        size = size or (1 if self.theta.device.type == "cpu" else len(self))
+        for start in range(0, len(self), size):
+            place = slice(start, min(start + size, len(self)))
+            yield place, self[place]
+
+
+def concurrently(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`function` of each item, in order; one item a core at a time.
+
+    Small networks do not fill several cores; several of them do. Each thread computes exactly what
+    one core alone would, so results do not depend on how many run at once. Gradients are recorded
+    where the caller records them.
+    """
+    cores, recording = torch.get_num_threads(), torch.is_grad_enabled()
+
+    def enter() -> None:  # both settings belong to a thread
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(recording)
+
+    pool = ThreadPoolExecutor(cores, initializer=enter)
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)
+
+
+class _PerThread(threading.local):
+    """A module, of which every thread sees a copy of its own.
+
+    `functional_call` swaps a module's tensors in place: two threads must never share one.
+    """
+
+    def __init__(self, module: nn.Module):  # called anew in every thread that looks
+        self.module = copy.deepcopy(module)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer with its name, shared ones once."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _of(index: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One network's tensors [*shape] of a population's [P, *shape]."""
+    return {name: tensor[index] for name, tensor in tensors.items()}
+
+
+def _copy_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of `module` that has `tensors` in the place of its parameters and buffers."""
+    memo = {
+        id(old): nn.Parameter(tensors[name]) if isinstance(old, nn.Parameter) else tensors[name]
+        for name, old in _tensors(module)
+    }
+    return copy.deepcopy(module, memo)
+
+
+def _norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch-norm layers that keep running statistics."""
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [layer for layer in layers if layer.track_running_stats]

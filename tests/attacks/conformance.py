@@ -1,0 +1,233 @@
+"""What any attack must do, whatever it does: models to try it on, and the checks.
+
+Every function in CHECKS takes a function from a Threat to an attack of small budget.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attacks import Attack, AttackError, Threat
+
+CLASSES = 5
+MakeAttack = Callable[[Threat], Attack]
+
+
+class Loop:
+    """P modules as one model, called one after the other."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        self.nets = nets
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.stack([net(x) for net, x in zip(self.nets, images, strict=True)])
+
+
+class RowwiseLinear(nn.Linear):
+    """A linear layer without matrix products, whose rounding would depend on the batch's size."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return (input[:, None] * self.weight).sum(-1) + self.bias
+
+
+def network(seed: int, features: int = 36) -> nn.Module:
+    """A small random net with logits far enough apart to have something to attack."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Flatten(), RowwiseLinear(features, 16), nn.Tanh(), RowwiseLinear(16, CLASSES)
+        )
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter *= 4
+    return net
+
+
+def problem(networks: int, batch: int, seed: int = 0) -> tuple[Loop, Tensor, Tensor]:
+    """A population, images [P,B,1,6,6] with exact 0s and 1s among them, and labels [P,B].
+
+    About one label in five is wrong, and networks differ in how many.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = Loop([network(100 * seed + i) for i in range(networks)])
+    images = torch.rand(networks, batch, 1, 6, 6, generator=generator)
+    images = (1.5 * images - 0.25).clamp(0, 1)
+    with torch.no_grad():
+        labels = model(images).argmax(-1)
+    wrong = torch.rand(networks, batch, generator=generator) < 0.2
+    return model, images, torch.where(wrong, (labels + 1) % CLASSES, labels)
+
+
+def threats(make: MakeAttack) -> list[Threat]:
+    """The threats at which the attack breaks some images and not others, of norms it knows."""
+    known = []
+    for threat in (Threat("linf", 0.02), Threat("l2", 0.08)):
+        try:
+            make(threat)
+        except AttackError:
+            continue
+        known.append(threat)
+    assert known
+    return known
+
+
+def stays_inside_the_threat(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(2, 12)
+        result = make(threat)(model, images, labels, [0, 1])
+        assert result.images.shape == images.shape and result.correct.shape == labels.shape
+        assert (threat.distance(result.images, images) <= threat.epsilon + 1e-6).all()
+        assert result.images.min() >= 0 and result.images.max() <= 1
+
+
+def visits_only_the_threat(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, _ = problem(1, 1)
+        points = []
+
+        def recorded(x: Tensor, points: list[Tensor] = points, model: Loop = model) -> Tensor:
+            points.append(x.detach().clone())
+            assert x.is_contiguous()
+            return model(x)
+
+        make(threat)(recorded, images, model(images).argmax(-1), [0])
+        visited = torch.cat(points, 1)
+        assert (threat.distance(visited, images) <= threat.epsilon + 1e-6).all()
+        assert visited.min() >= 0 and visited.max() <= 1
+
+
+def reports_what_the_model_says(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(2, 20)
+        clean = model(images).argmax(-1) == labels
+        result = make(threat)(model, images, labels, [0, 1])
+        assert torch.equal(result.correct, model(result.images).argmax(-1) == labels)
+        assert torch.equal(result.images[~clean], images[~clean])
+        assert 0 < result.correct.sum() < clean.sum(), "the problem no longer tells anything"
+        assert torch.equal(result.robust_accuracy, result.correct.float().mean(1))
+        assert torch.equal(list(result.table.values())[-1], result.correct)
+
+
+def packed_equals_alone(make: MakeAttack) -> None:
+    seeds = [5, 6, 7]
+    for threat in threats(make):
+        model, images, labels = problem(3, 20)
+        packed = make(threat)(model, images, labels, seeds)
+        assert len(set(packed.correct.sum(1).tolist())) > 1, "images should drop out unevenly"
+        for order in ([0], [1], [2], [2, 0]):
+            alone = make(threat)(
+                Loop([model.nets[i] for i in order]),
+                images[order],
+                labels[order],
+                [seeds[i] for i in order],
+            )
+            assert torch.equal(alone.correct, packed.correct[order])
+            assert torch.equal(alone.images, packed.images[order])
+
+
+def image_fares_alike_in_any_company(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(1, 20)
+        together = make(threat)(model, images, labels, [0])
+        # The other images are lost from the start, so that this one is alone in the work.
+        others = torch.arange(20) != 3
+        wrong = (model(images).argmax(-1) + 1) % CLASSES
+        alone = make(threat)(model, images, torch.where(others, wrong, labels), [0])
+        assert torch.equal(alone.images[:, 3], together.images[:, 3])
+        assert torch.equal(alone.correct[:, 3], together.correct[:, 3])
+
+
+def same_seed_same_result(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(2, 10)
+        torch.manual_seed(0)
+        state = torch.random.get_rng_state()
+        first = make(threat)(model, images, labels, [0, 1])
+        assert torch.equal(state, torch.random.get_rng_state()), "the global generator was used"
+        second = make(threat)(model, images, labels, [0, 1])
+        assert torch.equal(first.images, second.images)
+
+
+def no_room_is_clean_accuracy(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(2, 10)
+        result = make(Threat(threat.norm, 0))(model, images, labels, [0, 1])
+        assert torch.equal(result.images, images)
+        assert torch.equal(result.correct, model(images).argmax(-1) == labels)
+
+
+def nothing_left_to_attack(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, _ = problem(2, 4)
+        labels = (model(images).argmax(-1) + 1) % CLASSES
+        result = make(threat)(model, images, labels, [0, 1])
+        assert torch.equal(result.images, images) and not result.correct.any()
+
+
+def leaves_the_model_and_inputs_alone(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(1, 10)
+        net = model.nets[0].train()
+        before = [parameter.clone() for parameter in net.parameters()]
+        given = images.clone()
+        result = make(threat)(model, images, labels, [0])
+        assert net.training and torch.is_grad_enabled()
+        assert torch.equal(images, given) and not images.requires_grad
+        assert result.images.data_ptr() != images.data_ptr()
+        assert not result.images.requires_grad
+        for parameter, was in zip(net.parameters(), before, strict=True):
+            assert parameter.grad is None and torch.equal(parameter, was)
+
+
+def takes_one_label_for_all_networks(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(2, 6)
+        shared, every = labels[0].to(torch.int32), labels[:1].expand(2, -1)
+        results = [make(threat)(model, images, given, [0, 1]) for given in (shared, every)]
+        assert torch.equal(results[0].images, results[1].images)
+
+
+def refuses_what_is_not_finite(make: MakeAttack) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(2, 6)
+        calls = 0
+
+        def failing(x: Tensor, model: Loop = model) -> Tensor:
+            nonlocal calls
+            calls += 1
+            logits = model(x).clone()
+            if calls > 1:
+                logits[1, 0, 0] = torch.nan
+            return logits
+
+        with pytest.raises(AttackError, match=r"NaN or infinite logits \(networks \[1\]\)"):
+            make(threat)(failing, images, labels, [0, 1])
+
+
+def describes_itself(make: MakeAttack) -> None:
+    for threat in threats(make):
+        attack = make(threat)
+        told = attack.describe()
+        assert told["name"] == attack.name
+        assert told["threat"] == {"norm": threat.norm, "epsilon": threat.epsilon}
+        assert json.loads(json.dumps(told)).keys() == told.keys()
+        assert hash(attack) == hash(make(threat)) and attack == make(threat)
+
+
+CHECKS = [
+    stays_inside_the_threat,
+    visits_only_the_threat,
+    reports_what_the_model_says,
+    packed_equals_alone,
+    image_fares_alike_in_any_company,
+    same_seed_same_result,
+    no_room_is_clean_accuracy,
+    nothing_left_to_attack,
+    leaves_the_model_and_inputs_alone,
+    takes_one_label_for_all_networks,
+    refuses_what_is_not_finite,
+    describes_itself,
+]

@@ -1,0 +1,125 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from attacks import Attack, AttackError, Draws, Model, Suite, Survivors, Threat, build
+from tests.attacks.conformance import CLASSES, problem
+
+
+@dataclass(frozen=True)
+class Wrong(Attack):
+    """Hands in `value` everywhere, and claims to have broken everything, or nothing."""
+
+    value: float | None
+    claim: bool
+
+    @property
+    def name(self) -> str:
+        return "wrong"
+
+    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+        points = survivors.images
+        if self.value is not None:
+            points = torch.full_like(points, self.value)
+        survivors.drop(points, torch.full(survivors.labels.shape, self.claim))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("value", [None, 1.0, 7.0, -3.0])
+@pytest.mark.parametrize("claim", [True, False])
+def test_no_attack_can_over_report(norm, value, claim):
+    model, images, labels = problem(2, 20)
+    threat = Threat(norm, 1e-4)
+    result = Wrong(threat, value, claim)(model, images, labels, [0, 1])
+    assert (threat.distance(result.images, images) <= threat.epsilon + 1e-6).all()
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    assert torch.equal(result.correct, model(result.images).argmax(-1) == labels)
+    assert torch.equal(result.correct, model(images).argmax(-1) == labels)
+
+
+def test_points_of_nan_are_refused_even_by_a_model_that_accepts_them():
+    model, images, labels = problem(1, 5)
+    wrong = Wrong(Threat("linf", 0.1), float("nan"), True)
+    with pytest.raises(AttackError, match="wrong returned images outside its threat, or NaN"):
+        wrong(lambda x: model(x.nan_to_num()), images, labels, [0])
+
+
+def test_a_wrong_attack_shields_nothing_from_the_next():
+    model, images, labels = problem(2, 20)
+    pgd = build("pgd", Threat("linf", 0.05), steps=5)
+    alone = pgd(model, images, labels, [0, 1])
+    suite = Suite(Wrong(pgd.threat, None, True), pgd)(model, images, labels, [0, 1])
+    assert torch.equal(suite.correct, alone.correct)
+    assert torch.equal(suite.images, alone.images)
+
+
+def test_threads_do_not_disturb_each_other():
+    model, images, labels = problem(1, 20)
+    attack = build("standard", Threat("linf", 0.02), steps=6, queries=40)
+
+    def run(seed: int) -> torch.Tensor:
+        return attack(model, images, labels, [seed]).images
+
+    with ThreadPoolExecutor(4) as pool:
+        for seed, images_found in enumerate(pool.map(run, range(8))):
+            assert torch.equal(images_found, run(seed))
+
+
+GOOD = torch.zeros(2, 3, 1, 6, 6)
+LABELS = torch.zeros(2, 3, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "seeds", "message"),
+    [
+        (GOOD[0], LABELS, [0, 1], r"expected images \[P,B,C,H,W\].*got \[3, 1, 6, 6\]"),
+        (GOOD[:, :0], LABELS[:, :0], [0, 1], "none empty"),
+        (GOOD.long(), LABELS, [0, 1], "expected float32 or float64 images, got torch.int64"),
+        (GOOD.half(), LABELS, [0, 1], "got torch.float16"),
+        (GOOD + 255, LABELS, [0, 1], r"expected images in \[0, 1\], got values from 255 to 255"),
+        (GOOD - 0.1, LABELS, [0, 1], r"expected images in \[0, 1\], got values from -0.1"),
+        (GOOD + torch.nan, LABELS, [0, 1], r"expected images in \[0, 1\], got values from nan"),
+        (GOOD, LABELS[:, :2], [0, 1], r"expected labels \[3\] or \[2, 3\], got \[2, 2\]"),
+        (GOOD, LABELS.float(), [0, 1], "expected labels of an integer type, got torch.float32"),
+        (GOOD, LABELS - 1, [0, 1], "expected labels of at least 0, got -1"),
+        (GOOD, LABELS + CLASSES, [0, 1], "expected labels below the model's 5 classes, got 5"),
+        (GOOD, LABELS, [0], "expected 2 seeds, one a network, got 1"),
+    ],
+)
+def test_bad_input(images, labels, seeds, message):
+    model = problem(2, 3)[0]
+    with pytest.raises(AttackError, match=message):
+        build("pgd", Threat("linf", 0.1))(model, images, labels, seeds)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda x: x.flatten(1), r"expected logits \[2, 3, K\], K >= 2, from the model, got"),
+        (lambda x: x.flatten(2)[..., :1], r"got \[2, 3, 1\]"),
+        (lambda x: x.flatten(2).detach() + torch.arange(36), "carry no gradient"),
+        (lambda x: x.flatten(2) / 0, r"NaN or infinite logits \(networks \[0, 1\]\)"),
+        (lambda x: x.flatten(2).sqrt() + torch.arange(36), "the gradient .* is NaN or infinite"),
+    ],
+)
+def test_bad_model(model, message):
+    with pytest.raises(AttackError, match=message):
+        build("fgsm", Threat("linf", 0.1))(model, GOOD, LABELS + 35, [0, 1])
+
+
+@pytest.mark.parametrize(("name", "classes"), [("apgd-dlr", 2), ("apgd-t", 3)])
+def test_too_few_classes(name, classes):
+    with pytest.raises(AttackError, match=f"needs at least {classes + 1} classes, got {classes}"):
+        build(name, Threat("linf", 0.1))(
+            lambda x: x.flatten(2)[..., :classes], GOOD, LABELS, [0, 1]
+        )
+
+
+def test_half_precision_logits_are_judged_in_the_images_precision():
+    model, images, labels = problem(1, 10)
+    result = build("pgd", Threat("linf", 0.1), steps=3)(
+        lambda x: model(x).bfloat16(), images, labels, [0]
+    )
+    assert result.images.dtype == torch.float32

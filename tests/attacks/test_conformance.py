@@ -1,0 +1,55 @@
+"""Every registered attack against every check any attack must pass."""
+
+from functools import partial
+
+import pytest
+
+from attacks import ATTACKS, AttackError, Threat, build
+from tests.attacks.conformance import CHECKS
+
+SMALL = {
+    "pgd": [
+        {"steps": 5, "restarts": 2},
+        {"steps": 5, "loss": "margin", "random_start": False},
+        {"steps": 3, "loss": "targeted", "restarts": 4},
+    ],
+    "apgd-ce": [{"steps": 12, "restarts": 2}],
+    "apgd-dlr": [{"steps": 12}],
+    "apgd-t": [{"steps": 8}],
+    "square": [{"queries": 60}],
+    "standard": [{"steps": 6, "queries": 60}],
+}
+CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_attack(name, options, check):
+    check(lambda threat: build(name, threat, **options))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_built_under_its_name(name):
+    assert build(name, Threat("linf", 0.1)).name.split("-")[0] == name.split("-")[0]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (partial(build, "appgd-t"), "did you mean 'apgd-t'"),
+        (partial(build, "pgd", stepps=3), "unknown option of pgd 'stepps': did you mean 'steps'"),
+        (partial(build, "fgsm", steps=3), "fgsm has no options, got 'steps'"),
+        (partial(build, "pgd", steps=0), "expected steps to be a whole number of at least 1"),
+        (partial(build, "pgd", steps=2.5), "expected steps to be a whole number of at least 1"),
+        (partial(build, "pgd", step_size=-1.0), "expected step_size to be a finite number above 0"),
+        (partial(build, "pgd", loss="dlr"), "unknown loss 'dlr'"),
+        (partial(build, "pgd", restarts=2, random_start=False), "all the same"),
+        (partial(build, "random-fgsm", step_size=0.0), "expected step_size to be a finite number"),
+        (partial(build, "apgd-ce", loss="cee"), "did you mean 'ce'"),
+        (partial(build, "apgd-t", targets=0), "expected targets to be a whole number"),
+        (partial(build, "square", p_init=1.5), r"expected p_init in \(0, 1\], got 1.5"),
+    ],
+)
+def test_bad_options(attempt, message):
+    with pytest.raises(AttackError, match=message):
+        attempt(Threat("linf", 0.1))

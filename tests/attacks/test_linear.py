@@ -1,0 +1,96 @@
+"""Linear classifiers, where the strongest attack is known in closed form."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from attacks import APGD, PGD, Threat, build
+from tests.attacks.conformance import Loop
+
+FEATURES = 25
+DUAL = {"linf": 1, "l2": 2}
+EPSILON = {"linf": 0.05, "l2": 0.3}
+BOTH = pytest.mark.parametrize("norm", ["linf", "l2"])
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Module:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight.data, layer.bias.data = weight, bias
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def grey_images(networks: int, batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Images so far from 0 and 1 that the box never binds."""
+    return 0.4 + 0.2 * torch.rand(networks, batch, 1, 5, 5, generator=generator)
+
+
+@BOTH
+def test_pgd_reaches_the_optimum(norm):
+    generator = torch.Generator().manual_seed(0)
+    threat = Threat(norm, EPSILON[norm])
+    weight = torch.randn(2, FEATURES, generator=generator)
+    images = grey_images(1, 50, generator)
+    model = Loop([linear(weight, torch.zeros(2))])
+    labels = torch.zeros(1, 50, dtype=torch.int64)
+    adv = PGD(threat, steps=20, step_size=threat.epsilon).perturb(model, images, labels, [0])
+    gain = (model(adv) - model(images)) @ torch.tensor([-1.0, 1.0])
+    best = threat.epsilon * (weight[1] - weight[0]).norm(p=DUAL[norm])
+    assert torch.allclose(gain, best, rtol=1e-4)
+
+
+@BOTH
+@pytest.mark.parametrize("make", [partial(PGD, step_size=0.3), APGD])
+def test_breaks_exactly_what_can_be_broken(make, norm):
+    # Network i's bias leaves its only image just short of, or just within, the threat's reach.
+    generator = torch.Generator().manual_seed(1)
+    networks, threat = 16, Threat(norm, EPSILON[norm])
+    images = grey_images(networks, 1, generator)
+    breakable = torch.arange(networks) % 2 == 0
+    nets = []
+    for image, reached in zip(images, breakable, strict=True):
+        weight = torch.randn(2, FEATURES, generator=generator)
+        normal = weight[1] - weight[0]
+        reach = normal @ image.flatten() + threat.epsilon * normal.norm(p=DUAL[norm])
+        nets.append(linear(weight, torch.stack([reach - (1e-3 if reached else -1e-3), reach * 0])))
+    labels = torch.zeros(networks, 1, dtype=torch.int64)
+    result = make(threat, steps=30)(Loop(nets), images, labels, range(networks))
+    assert torch.equal(~result.correct.flatten(), breakable)
+
+
+@BOTH
+def test_many_classes(norm):
+    generator = torch.Generator().manual_seed(2)
+    threat = Threat(norm, EPSILON[norm] / 10)
+    weight = torch.randn(5, FEATURES, generator=generator)
+    images = grey_images(1, 200, generator)
+    model = Loop([linear(weight, -weight.sum(1) / 2)])
+    logits = model(images).detach()
+    labels = logits.argmax(-1)
+    # Class j wins at best by z_j - z_y + epsilon ||w_j - w_y||.
+    reach = threat.epsilon * (weight[:, None] - weight).norm(p=DUAL[norm], dim=-1)
+    gaps = logits - logits.max(-1, keepdim=True).values + reach[labels]
+    robust = (gaps.scatter(-1, labels[..., None], -torch.inf) < 0).all(-1)
+    assert 0.2 < robust.float().mean() < 0.8
+
+    def correct(name: str, **options) -> torch.Tensor:
+        return build(name, threat, **options)(model, images, labels, [0]).correct
+
+    targeted = {"steps": 20, "step_size": threat.epsilon, "loss": "targeted", "restarts": 4}
+    assert torch.equal(correct("pgd", **targeted), robust)
+    for name, options in {
+        "fgsm": {},
+        "random-fgsm": {},
+        "pgd": {"steps": 20},
+        "apgd-ce": {"steps": 20},
+        "apgd-dlr": {"steps": 20},
+        "apgd-t": {"steps": 20},
+        "square": {"queries": 500},
+    }.items():
+        if name == "square" and norm == "l2":
+            continue
+        found = correct(name, **options)
+        assert (found >= robust).all(), f"{name} broke what cannot be broken"
+        if name == "apgd-t":  # the others run after the likeliest wrong class alone
+            assert (found ^ robust).float().mean() <= 0.01, f"{name} missed what it should find"

@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from attacks import APGD, PGD, AttackError, Square, Suite, TargetedAPGD, Threat, standard
+from tests.attacks.conformance import problem
+
+THREAT = Threat("linf", 0.02)
+
+
+def test_worst_case_per_image():
+    model, images, labels = problem(2, 40)
+    seeds = [0, 1]
+    attacks = [Square(THREAT, queries=30), PGD(THREAT, steps=2), APGD(THREAT, steps=10)]
+    suite = Suite(*attacks)(model, images, labels, seeds)
+    # What happens to an image does not depend on the rest of the work, so "all attacks on all
+    # images" and "each on the survivors" must agree exactly.
+    alone = [attack(model, images, labels, seeds).correct for attack in attacks]
+    worst = torch.stack(alone).cumprod(0).bool()
+    assert list(suite.table) == [attack.name for attack in attacks]
+    assert torch.equal(torch.stack(list(suite.table.values())), worst)
+    assert torch.equal(suite.correct, worst[-1])
+    assert torch.equal(suite.correct, model(suite.images).argmax(-1) == labels)
+    assert (worst[-1] != worst[0]).any()
+
+
+def test_later_attacks_see_survivors_only():
+    model, images, _ = problem(1, 30)
+    labels = model(images).argmax(-1)
+    sizes = []
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(x.shape[1])
+        return model(x)
+
+    pgd, square = PGD(THREAT, steps=3), Square(THREAT, queries=5)
+    left = int(pgd(model, images, labels, [0]).correct.sum())
+    Suite(pgd, square)(counted, images, labels, [0])
+    # Clean, three steps and the last point, the check of PGD's finds; then Square's queries.
+    assert sizes[5] == 30 and 0 < sizes[6] == left < 30
+
+
+def test_standard_is_autoattack_without_fab():
+    suite = standard(THREAT)
+    assert suite.name == "standard"
+    assert suite.attacks == (
+        APGD(THREAT, steps=100, restarts=1, loss="ce"),
+        TargetedAPGD(THREAT, steps=100, targets=9, restarts=1),
+        Square(THREAT, queries=5000, p_init=0.8, rescale=False),
+    )
+
+
+def test_the_same_attack_twice_has_two_rows_and_suites_nest():
+    model, images, labels = problem(1, 10)
+    inner = Suite(PGD(THREAT, steps=2), PGD(THREAT, steps=2, step_size=0.001))
+    table = Suite(inner, APGD(THREAT, steps=2))(model, images, labels, [0]).table
+    assert list(table) == ["pgd-2-1", "pgd-2-1 (2)", "apgd-ce"]
+
+
+def test_bad_suites():
+    with pytest.raises(AttackError, match="at least one attack"):
+        Suite()
+    with pytest.raises(AttackError, match="expected attacks of one threat"):
+        Suite(PGD(THREAT), PGD(Threat("l2", 0.1)))
+    with pytest.raises(AttackError, match="square knows the norm 'linf' only, got 'l2'"):
+        standard(Threat("l2", 0.5))

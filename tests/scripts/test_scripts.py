@@ -1,0 +1,67 @@
+"""The scripts behind the README's figures, on as little as they can run on."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from scripts import bench_population, compare_torchattacks
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def written(path, capsys) -> dict:
+    """The figures in the file, which the last line printed repeats."""
+    figures = json.loads(path.read_text())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == figures
+    return figures
+
+
+def test_bench_population(tmp_path, capsys):
+    config = bench_population.BenchConfig(
+        dataset="digits",
+        networks=3,
+        trained=1,
+        epochs=4,
+        images=30,
+        steps=3,
+        batch_size=16,
+        turn=2,
+        threads=1,
+        out=tmp_path / "results" / "bench.json",
+    )
+    bench_population.main(config)
+    figures = written(config.out, capsys)
+    robust = figures["robust_accuracy"]
+    assert len(robust["hypergen"]) == 3 and len(figures["seconds"]["hypergen"]) == 2
+    assert 0 < figures["ratio"] < math.inf
+    # From the same starts, and an image that any point visited breaks is lost.
+    assert figures["never_higher"]
+    assert 0 < sum(robust["hypergen"]) <= sum(robust["torchattacks"])
+
+
+def test_compare_torchattacks(tmp_path, capsys):
+    config = compare_torchattacks.CompareConfig(
+        dataset="digits",
+        epochs=4,
+        images=30,
+        steps=5,
+        queries=20,
+        pgd_steps=5,
+        out=tmp_path / "results" / "compare.json",
+    )
+    compare_torchattacks.main(config)
+    figures = written(config.out, capsys)
+    for row in figures["accuracy"].values():
+        assert list(row) == ["clean", "pgd", "apgd-ce", "apgd-t", "square"]
+        assert row["clean"] >= row["apgd-ce"] >= row["apgd-t"] >= row["square"] > 0
+    rows = figures["accuracy"]
+    assert rows["hypergen"]["clean"] == rows["torchattacks"]["clean"]
+    assert figures["difference"] == rows["hypergen"]["square"] - rows["torchattacks"]["square"]
+    assert abs(figures["difference"]) < 0.1

@@ -1,0 +1,141 @@
+"""What any target must do with any activation, and the checks.
+
+Every function in CHECKS takes a function from a seed to a freshly initialised target for grey
+images of 28 x 28 and 10 classes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from targets import Population, WeightLayout
+
+SHAPE = (1, 28, 28)
+CLASSES = 10
+MakeTarget = Callable[[int], nn.Module]
+
+
+def problem(make: MakeTarget, networks: int = 3, batch: int = 4) -> tuple[Population, Tensor]:
+    """A population and images [P,B,C,H,W], in float64: the comparisons are about mathematics."""
+    rng = torch.Generator().manual_seed(0)
+    population = Population.of(make(seed).double() for seed in range(networks))
+    images = torch.rand(networks, batch, *SHAPE, generator=rng, dtype=torch.float64)
+    return population, images
+
+
+def gradients(
+    model: Callable[[Tensor], Tensor], images: Tensor, *others: Tensor
+) -> tuple[Tensor, ...]:
+    """Logits, and the gradients of a loss with respect to the images and to `others`."""
+    images = images.clone().requires_grad_()
+    logits = model(images)
+    loss = F.cross_entropy(logits.flatten(0, -2), torch.arange(logits.flatten(0, -2).shape[0]) % 7)
+    return logits.detach(), *torch.autograd.grad(loss, (images, *others))
+
+
+def answers_with_logits(make: MakeTarget) -> None:
+    images = torch.rand(3, *SHAPE)
+    for module in (make(0).eval(), make(0).train()):
+        logits = module(images)
+        assert logits.shape == (3, CLASSES) and logits.isfinite().all()
+
+
+def every_weight_learns(make: MakeTarget) -> None:
+    module = make(0).train()
+    F.cross_entropy(module(torch.rand(32, *SHAPE)), torch.arange(32) % CLASSES).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def is_built_ready_to_train(make: MakeTarget) -> None:
+    assert all(layer.training for layer in make(0).modules())
+
+
+def same_seed_same_weights(make: MakeTarget) -> None:
+    layout = WeightLayout.of(make(0))
+    first, again, other = (layout.flatten(make(seed).state_dict()) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def layout_is_all_weights(make: MakeTarget) -> None:
+    module = make(0)
+    layout = WeightLayout.of(module)
+    assert layout.size == sum(parameter.numel() for parameter in module.parameters())
+    scales = layout.scales()
+    assert scales.shape == (layout.size,) and (scales > 0).all()
+    assert layout.fingerprint == WeightLayout.of(make(1)).fingerprint
+
+
+def population_equals_a_loop_over_modules(make: MakeTarget) -> None:
+    population, images = problem(make)
+    modules = [population.module_at(index) for index in range(len(population))]
+    theta = population.theta.clone().requires_grad_()
+    logits, by_images, by_theta = gradients(population.with_theta(theta), images, theta)
+
+    def loop(points: Tensor) -> Tensor:
+        return torch.stack([net(x) for net, x in zip(modules, points, strict=True)])
+
+    weights = [parameter for module in modules for parameter in module.parameters()]
+    expected, expected_by_images, *by_weights = gradients(loop, images, *weights)
+    expected_by_theta = torch.cat([gradient.flatten() for gradient in by_weights])
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(by_images, expected_by_images)
+    torch.testing.assert_close(by_theta.flatten(), expected_by_theta)
+
+
+def vmap_equals_loop(make: MakeTarget) -> None:
+    population, images = problem(make)
+    results = []
+    for path in (population._loop, population._vmap):
+        theta = population.theta.clone().requires_grad_()
+        tensors = population.layout.unflatten(theta) | population.buffers
+        results.append(gradients(lambda x, path=path, own=tensors: path(own, x), images, theta))
+    for loop, vmapped in zip(*results, strict=True):
+        torch.testing.assert_close(loop, vmapped)
+
+
+def packed_equals_alone(make: MakeTarget) -> None:
+    population = Population.of(make(seed) for seed in range(3))
+    images = torch.rand(3, 5, *SHAPE)
+    packed = gradients(population, images)[0]
+    for index in range(3):
+        place = slice(index, index + 1)
+        alone = gradients(population[place], images[place])[0]
+        assert torch.equal(alone, packed[place])
+
+
+def images_do_not_influence_each_other(make: MakeTarget) -> None:
+    population, images = problem(make, networks=1, batch=6)
+    together = population(images)
+    alone = torch.cat([population(images[:, i : i + 1]) for i in range(6)], dim=1)
+    torch.testing.assert_close(alone, together)
+
+
+def opens_in_plain_pytorch(make: MakeTarget) -> None:
+    population = Population.of(make(seed) for seed in range(2))
+    images = torch.rand(5, *SHAPE)
+    logits = population(images.expand(2, *images.shape))
+    for index in range(2):
+        module = make(7)
+        module.load_state_dict(population.module_at(index).state_dict(), strict=True)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                module.eval()(images), logits[index].detach(), atol=1e-5, rtol=0
+            )
+
+
+CHECKS = [
+    answers_with_logits,
+    every_weight_learns,
+    is_built_ready_to_train,
+    same_seed_same_weights,
+    layout_is_all_weights,
+    population_equals_a_loop_over_modules,
+    vmap_equals_loop,
+    packed_equals_alone,
+    images_do_not_influence_each_other,
+    opens_in_plain_pytorch,
+]

@@ -1,0 +1,99 @@
+"""The faster CPU paths against PyTorch's own."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn import functional as F
+
+from targets.fast_cpu import FastCPU
+
+# (batch, channels, height, width), (filters, kernel height, kernel width), options of conv2d
+CASES = [
+    ((3, 1, 28, 28), (8, 5, 5), {}),
+    ((2, 1, 28, 28), (4, 4, 4), {"stride": 2, "padding": 1}),
+    ((2, 1, 9, 7), (3, 3, 2), {"stride": (2, 1), "padding": (0, 2)}),
+    ((2, 1, 12, 11), (3, 3, 2), {"dilation": (2, 3), "padding": 1}),
+    ((1, 1, 8, 10), (1, 3, 4), {"stride": (3, 2), "dilation": (1, 2), "padding": (1, 3)}),
+    ((2, 1, 7, 7), (2, 1, 1), {"stride": 3}),  # the last rows and columns are seen by no window
+    ((2, 1, 5, 5), (2, 5, 5), {}),
+    ((1, 1, 6, 6), (2, 3, 3), {"padding": "same"}),
+    ((2, 3, 8, 8), (4, 3, 3), {"padding": 1}),
+    ((2, 4, 8, 8), (4, 3, 3), {"groups": 2}),
+    ((2, 6, 8, 8), (4, 3, 3), {"stride": 2}),
+]
+EVERY = pytest.mark.parametrize(
+    ("shape", "kernel", "options"), CASES, ids=lambda value: str(value).replace(" ", "")
+)
+
+
+def operands(shape, kernel, options, bias=True):
+    rng = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, generator=rng, dtype=torch.float64)
+    weight = draw(kernel[0], shape[1] // options.get("groups", 1), *kernel[1:])
+    tensors = [draw(*shape), weight, draw(kernel[0]) if bias else None]
+    return [None if tensor is None else tensor.requires_grad_() for tensor in tensors]
+
+
+def fast(*args, **options):
+    with FastCPU():
+        return F.conv2d(*args, **options)
+
+
+@EVERY
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolution(shape, kernel, options, bias):
+    tensors = operands(shape, kernel, options, bias)
+    given = [tensor for tensor in tensors if tensor is not None]
+    expected, found = F.conv2d(*tensors, **options), fast(*tensors, **options)
+    torch.testing.assert_close(found, expected)
+    grad = torch.randn(expected.shape, dtype=torch.float64)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, given, grad),
+        torch.autograd.grad(expected, given, grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("needed", [(0,), (1,), (2,), (0, 2), (1, 2)])
+def test_only_the_gradients_asked_for(needed):
+    tensors = [tensor.detach() for tensor in operands(*CASES[1])]
+    for index in needed:
+        tensors[index].requires_grad_()
+    fast(*tensors, **CASES[1][2]).sum().backward()
+    for index, tensor in enumerate(tensors):
+        assert (tensor.grad is not None) == (index in needed)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2, "padding": 1}, {"stride": (2, 1), "dilation": (1, 2)}], ids=str
+)
+def test_gradients_of_gradients(options):
+    tensors = operands((2, 1, 4, 5), (1, 3, 2), options)
+    call = partial(fast, **options)
+    assert gradcheck(call, tensors)
+    assert gradgradcheck(call, tensors)
+
+
+def test_pooling_follows_in_the_fast_format():
+    """Max-pooling is fast on channels-last tensors, so that is how the first layer answers."""
+    for channels in (1, 3):
+        answer = fast(torch.rand(2, channels, 8, 8), torch.rand(4, channels, 3, 3))
+        assert answer.is_contiguous(memory_format=torch.channels_last)
+        with FastCPU():
+            pooled = torch.nn.MaxPool2d(2)(answer)
+        assert pooled.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(pooled, F.max_pool2d(answer.contiguous(), 2))
+
+
+def test_single_image_without_batch():
+    image, weight = torch.rand(1, 8, 8), torch.rand(2, 1, 3, 3)
+    torch.testing.assert_close(fast(image, weight), F.conv2d(image, weight))
+
+
+def test_nothing_outside_the_context():
+    images = torch.rand(1, 1, 4, 4, requires_grad=True)
+    assert "GreyConv2d" in type(fast(images, torch.rand(1, 1, 2, 2)).grad_fn).__name__
+    assert "GreyConv2d" not in type(F.conv2d(images, torch.rand(1, 1, 2, 2)).grad_fn).__name__

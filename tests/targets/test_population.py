@@ -1,0 +1,262 @@
+"""Populations: shapes, pieces, threads, batch norm, large targets."""
+
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+from targets import Population, TargetError, WeightLayout, build, concurrently
+
+
+class Normed(nn.Module):
+    """A small residual net with batch norm, a weight per channel and a fixed dictionary."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.stem, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.act, self.conv = nn.PReLU(4), nn.Conv2d(4, 4, 3, padding=1)
+        self.pool, self.norm1d = nn.AdaptiveAvgPool2d(2), nn.BatchNorm1d(16)
+        self.head = nn.Linear(16, 3)
+        self.register_buffer("dictionary", torch.linspace(-1, 1, 3), persistent=False)
+
+    def forward(self, images):
+        x = self.act(self.norm(self.stem(images)))
+        x = self.norm1d(self.pool(x + self.conv(x)).flatten(1))
+        return self.head(x) + self.dictionary
+
+
+@pytest.fixture(autouse=True)
+def _own_randomness():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def small(networks: int) -> Population:
+    return Population.of(build("mlp", input_shape=(1, 4, 4)) for _ in range(networks))
+
+
+def test_shape_of_the_weights():
+    module = build("mlp", input_shape=(1, 4, 4))
+    for shape in ((2, 11), (WeightLayout.of(module).size,), (1, 1, WeightLayout.of(module).size)):
+        with pytest.raises(TargetError, match=r"expected weights \[P, 874\]"):
+            Population(module, torch.zeros(shape))
+    with pytest.raises(TargetError, match=r"expected weights \[2, 874\], got \[3, 874\]"):
+        small(2).with_theta(torch.zeros(3, 874))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 1, 4, 4), (5, 1, 4, 4)])
+def test_shape_of_the_images(shape):
+    with pytest.raises(TargetError, match=r"expected images \[3,B,C,H,W\]"):
+        small(3)(torch.zeros(shape))
+
+
+def test_of_one_architecture():
+    with pytest.raises(TargetError, match="one architecture"):
+        Population.of([build("mlp"), build("lenet5")])
+
+
+@pytest.mark.parametrize("size", [None, 1, 2, 3, 5, 9])
+def test_pieces(size):
+    population, images = small(5), torch.rand(5, 2, 1, 4, 4)
+    whole, pieces = population(images), list(population.pieces(size))
+    assert [i for place, _ in pieces for i in range(5)[place]] == list(range(5))
+    assert {len(piece) for _, piece in pieces} <= {size or 1, 5 % (size or 1)} or size > 5
+    for place, piece in pieces:
+        assert torch.equal(piece(images[place]), whole[place])
+
+
+def test_choose():
+    population, images = small(4), torch.rand(4, 2, 1, 4, 4)
+    chosen = torch.tensor([2, 0, 2])
+    assert torch.equal(population.choose(chosen)(images[chosen]), population(images)[chosen])
+
+
+def test_leaves_the_module_alone():
+    module = Normed().train()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    population = Population(module, torch.randn(2, WeightLayout.of(module).size))
+    population.recalibrate(torch.rand(8, 1, 6, 6))(torch.rand(2, 5, 1, 6, 6))
+    population.module_at(0).head.weight.data.zero_()
+    assert module.training and population.theta.abs().min() > 0
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_module_at_is_a_network_of_its_own():
+    population = Population.of(Normed(seed) for seed in range(2))
+    module = population.module_at(1)
+    assert not module.training and all(p.requires_grad for p in module.parameters())
+    images = torch.rand(2, 5, 1, 6, 6)
+    before = population(images)
+    torch.testing.assert_close(module(images[1]), before[1])
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.zero_()
+    assert torch.equal(population(images), before)
+
+
+def test_one_population_in_two_threads():
+    """Tensors are swapped into a module for a call: threads that shared it would mix weights up."""
+    turn, both = itertools.count(), threading.Barrier(2, timeout=10)
+
+    class Meeting(nn.Linear):
+        def forward(self, input):
+            pause = 0.1 * next(turn)
+            both.wait()  # both calls have begun; the first to begin ends before the other goes on
+            time.sleep(pause)
+            return super().forward(input.flatten(1))
+
+    module = Meeting(3, 2)
+    population, images = Population.of([module]), torch.rand(1, 4, 3, 1, 1)
+    expected = nn.functional.linear(images.flatten(2), module.weight, module.bias)
+    with ThreadPoolExecutor(2) as pool:
+        for logits in pool.map(population, [images, images]):
+            torch.testing.assert_close(logits, expected)
+
+
+def test_large_targets_are_divided_without_copying_weights():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(784, 4000), nn.ReLU(), nn.Linear(4000, 2000))
+    population = Population(module, torch.zeros(2, WeightLayout.of(module).size))  # 11 million each
+    for _, piece in population.pieces(1):
+        assert piece.theta.untyped_storage().data_ptr() == (
+            population.theta.untyped_storage().data_ptr()
+        )
+        held = (*piece._skeleton.module.parameters(), *piece._skeleton.module.buffers())
+        assert all(tensor.is_meta for tensor in held)
+
+
+class TestBatchNorm:
+    images = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    def population(self) -> Population:
+        return Population.of(Normed(seed) for seed in range(2))
+
+    def test_statistics_are_those_of_the_images(self):
+        population = self.population().recalibrate(self.images)
+        for index in range(2):
+            before = population.module_at(index).stem(self.images).transpose(0, 1).flatten(1)
+            mean, var = (
+                population.buffers["norm.running_mean"],
+                population.buffers["norm.running_var"],
+            )
+            torch.testing.assert_close(mean[index], before.mean(1))
+            torch.testing.assert_close(var[index], before.var(1))
+
+    def test_deeper_statistics_are_taken_behind_normalised_layers(self):
+        population = self.population().recalibrate(self.images)
+        module = population.module_at(0)
+        seen = []
+        module.norm1d.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        module.norm.train()(module.stem(self.images))  # normalises by the batch, as then
+        module(self.images)
+        torch.testing.assert_close(population.buffers["norm1d.running_mean"][0], seen[0].mean(0))
+        torch.testing.assert_close(population.buffers["norm1d.running_var"][0], seen[0].var(0))
+
+    def test_several_batches_are_averaged(self):
+        population = self.population().recalibrate(self.images, batch_size=4)
+        before = population.module_at(1).stem(self.images)
+        var = torch.stack([part.transpose(0, 1).flatten(1).var(1) for part in before.split(4)])
+        torch.testing.assert_close(
+            population.buffers["norm.running_mean"][1], before.mean((0, 2, 3))
+        )
+        torch.testing.assert_close(population.buffers["norm.running_var"][1], var.mean(0))
+
+    def test_no_batch_of_one(self):
+        """Which batch norm behind a dense layer could not take: 13 images are 4, 3, 3, 3."""
+        images = torch.cat([self.images, self.images[:1]])
+        population = self.population().recalibrate(images, batch_size=4)
+        assert population.buffers["norm1d.num_batches_tracked"].tolist() == [4, 4]
+
+    def test_old_statistics_are_forgotten(self):
+        population = self.population()
+        once = population.recalibrate(self.images)
+        twice = population.recalibrate(self.images * 0.5).recalibrate(self.images)
+        for name, buffer in once.buffers.items():
+            assert torch.equal(buffer, twice.buffers[name])
+        assert torch.equal(population.buffers["norm.running_var"], torch.ones(2, 4))
+
+    def test_frozen_in_evaluation(self):
+        population = self.population().recalibrate(self.images)
+        before = {name: buffer.clone() for name, buffer in population.buffers.items()}
+        images = torch.rand(2, 5, 1, 6, 6)
+        together = population(images)
+        for i in range(5):
+            torch.testing.assert_close(population(images[:, i : i + 1])[:, 0], together[:, i])
+        for name, buffer in population.buffers.items():
+            assert torch.equal(buffer, before[name])
+
+    def test_follows_the_population(self):
+        population = self.population().recalibrate(self.images)
+        images = torch.rand(2, 5, 1, 6, 6)
+        logits = population(images)
+        assert torch.equal(population.with_theta(population.theta)(images), logits)
+        torch.testing.assert_close(population._vmap(tensors(population), images), logits)
+        for place, piece in population.pieces():
+            assert torch.equal(piece(images[place]), logits[place])
+        module = Normed(5)
+        module.load_state_dict(population.module_at(1).state_dict(), strict=True)
+        torch.testing.assert_close(module.eval()(images[1]), logits[1])
+
+    def test_target_without_it_comes_back(self):
+        population = small(2)
+        assert population.recalibrate(torch.rand(4, 1, 4, 4)) is population
+
+
+def tensors(population: Population) -> dict[str, torch.Tensor]:
+    return population.layout.unflatten(population.theta) | population.buffers
+
+
+class TestConcurrently:
+    @pytest.fixture(autouse=True)
+    def _two_cores(self):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)
+        yield
+        torch.set_num_threads(threads)
+
+    def test_order(self):
+        def slow_first(item):
+            time.sleep(0.02 if item == 0 else 0)
+            return item * item
+
+        assert list(concurrently(slow_first, iter(range(6)))) == [0, 1, 4, 9, 16, 25]
+
+    def test_one_core_each_and_all_back_after(self):
+        both = threading.Barrier(2, timeout=10)
+
+        def cores(_):
+            both.wait()  # passes only when two run at once
+            return torch.get_num_threads()
+
+        assert list(concurrently(cores, range(4))) == [1, 1, 1, 1]
+        assert torch.get_num_threads() == 2
+
+    def test_exceptions(self):
+        ran = []
+
+        def fails(item):
+            ran.append(item)
+            if item == 1:
+                raise TargetError("no such network")
+            return item
+
+        results = concurrently(fails, range(1000))
+        assert next(results) == 0
+        with pytest.raises(TargetError, match="no such network"):
+            list(results)
+        assert len(ran) < 1000, "the rest should have been called off"
+        assert torch.get_num_threads() == 2
+
+    @pytest.mark.parametrize("recording", [True, False])
+    def test_records_gradients_where_the_caller_does(self, recording):
+        with torch.set_grad_enabled(recording):
+            assert list(concurrently(lambda _: torch.is_grad_enabled(), [0])) == [recording]
+
+    def test_nothing_to_do(self):
+        assert list(concurrently(print, [])) == []
