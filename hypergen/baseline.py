@@ -2,9 +2,11 @@
 
 The recipe is that of "Fast is better than free" (Wong, Rice, Kolter 2020) for MNIST: Adam, batches
 of 100, 10 epochs, learning rate 0 -> 5e-3 -> 0 with its peak at 40 %. PGD training is Madry et al.
-2018 with 7 steps.
+2018 with 7 steps. The epoch that does best on validation images is kept (Rice et al. 2020), since
+one-step training can lose its robustness from one epoch to the next ("catastrophic overfitting").
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ BATCH_SIZE = 100
 PEAK_LEARNING_RATE = 5e-3
 PEAK_AT = 0.4
 PGD_STEPS = 7
+VALIDATION_IMAGES = 500
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,9 @@ def train_baseline(
             optimizer, lambda step: triangle((step + 1) / (total + 1))
         )
         bar = Bar(f"{config.method} baseline", total) if show else None
-        module.train()
+        best, best_state = -1.0, module.state_dict()
         for _ in range(epochs):
+            module.train()
             for images, labels in dataset.train.batches(BATCH_SIZE, rng):
                 attacked = perturb(module, images, labels, config, rng)
                 loss = F.cross_entropy(module(attacked), labels)
@@ -93,11 +97,23 @@ def train_baseline(
                 scheduler.step()
                 if bar:
                     bar.advance()
+            if not all(p.isfinite().all() for p in module.parameters()):
+                raise RunError(f"{config.method} training diverged: the weights are NaN")
+            worth = validate(module.eval(), config, dataset)
+            if worth >= best:
+                best, best_state = worth, copy.deepcopy(module.state_dict())
         if bar:
             bar.close()
-    if not all(p.isfinite().all() for p in module.parameters()):
-        raise RunError(f"{config.method} training diverged: the weights are NaN")
+    module.load_state_dict(best_state)
     return module.eval()
+
+
+def validate(module: nn.Module, config: BaselineConfig, dataset: data.Dataset) -> float:
+    """Share of 500 validation images kept, under PGD-10 where the method is adversarial."""
+    attack = None if config.method == "standard" else attacks.PGD(config.threat, steps=10)
+    images, labels = dataset.val.first(VALIDATION_IMAGES)
+    table = survivors(targets.Population.of([module]), images, labels, attack, config.seed)
+    return float(list(table.values())[-1].float().mean())
 
 
 def triangle(progress: float) -> float:

@@ -18,13 +18,12 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 from attacks import AttackError
 from hypergen import __version__
 from hypergen.baseline import BaselineConfig, make_baseline
-from hypergen.config import TrainConfig, preset, require_known
+from hypergen.config import SweepConfig, TrainConfig, preset, require_folder, require_known
 from hypergen.errors import InputError, RunError, nearest
 from hypergen.evaluate import EvaluateConfig, evaluate_files
 from hypergen.report import ReportConfig
 from hypergen.run import run
 from hypergen.sample import SampleConfig, draw_samples
-from hypergen.sweep import SweepConfig, run_sweep
 from targets import TargetError
 
 Args = TypeVar("Args")
@@ -119,10 +118,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hypergen: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("hypergen: interrupted; saved, continue with --resume", file=sys.stderr)
+        print(f"hypergen: interrupted{CONTINUE.get(arguments[0], '')}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # no space, no permission
+        print(f"hypergen: {error}", file=sys.stderr)
         return 1
 
 
@@ -242,11 +244,15 @@ def evaluate(args: EvaluateArgs) -> None:
 def baseline(args: BaselineArgs) -> None:
     """`hypergen baseline`."""
     out = args.out or dated(args.config.method)
+    require_folder(out)
     make_baseline(args.config, out, choose_device(args.where.device), args.where.data_dir)
 
 
 def sweep(args: SweepArgs) -> None:
     """`hypergen sweep`."""
+    from hypergen.sweep import run_sweep  # here, for Optuna takes a second to import
+
+    choose_device(args.where.device)  # a wrong one is said once, not by every trial
     run_sweep(
         args.config,
         args.out or dated("sweep"),
@@ -256,6 +262,11 @@ def sweep(args: SweepArgs) -> None:
         args.report,
     )
 
+
+CONTINUE = {
+    "train": "; saved, continue with --resume",
+    "sweep": "; repeat the command to continue",
+}
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (TrainArgs, train),

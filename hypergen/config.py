@@ -1,9 +1,12 @@
-"""Everything that decides what a run computes, as one frozen dataclass that JSON can hold."""
+"""Everything that decides what a run or a sweep computes, as frozen dataclasses."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from tyro.conf import UseAppendAction, arg
 
 import attacks
 import targets
@@ -78,7 +81,7 @@ class TrainConfig:
     """steps of the attack inside the objective"""
     measure_attack: str = "mixed"
     """what measures robustness for the value network: mixed (several attacks, worst case) or pgd"""
-    measure_images: int = 128
+    measure_images: int = 64
     """training images a measurement"""
     measure_every: int | None = None
     """steps between measurements; default: 1, with objective direct 8"""
@@ -86,7 +89,7 @@ class TrainConfig:
     """perturbed copies measured beside the generated networks"""
     replay: int = 512
     """measurements kept for fitting the value network"""
-    value_steps: int = 4
+    value_steps: int = 16
     """steps of the value network a measurement"""
     latent_size: int = 16
     """Z, the length of a latent sample"""
@@ -122,13 +125,21 @@ class TrainConfig:
             require_known(field.replace("_", "-"), getattr(self, field), known)
         self.beta_range  # noqa: B018  (raises when it cannot be read)
         for field in COUNTS:
-            value = getattr(self, field)
-            if value is not None and value < (0 if field in ("perturbed", "seed") else 1):
-                raise InputError(f"--{field.replace('_', '-')} must be at least 1, got {value}")
-        for field in ("learning_rate", "value_learning_rate"):
-            if not 0 < getattr(self, field) < float("inf"):
+            value, least = getattr(self, field), 0 if field in ("perturbed", "seed") else 1
+            if value is not None and value < least:
                 raise InputError(
-                    f"--{field.replace('_', '-')} must be above 0, got {getattr(self, field)}"
+                    f"--{field.replace('_', '-')} must be at least {least}, got {value}"
+                )
+        for field in ("learning_rate", "value_learning_rate"):
+            if not 0 < getattr(self, field) < 1e30:  # Adam divides it, which must not overflow
+                raise InputError(
+                    f"--{field.replace('_', '-')} must be above 0 and below 1e30, "
+                    f"got {getattr(self, field)}"
+                )
+        for field in ("weight_decay", "value_weight_decay"):
+            if not 0 <= getattr(self, field) < float("inf"):
+                raise InputError(
+                    f"--{field.replace('_', '-')} must be at least 0, got {getattr(self, field)}"
                 )
         for field, top in (("ema_decay", 1.0), ("warmup", 1.0)):
             if not 0 <= getattr(self, field) <= top:
@@ -164,9 +175,9 @@ class TrainConfig:
         try:
             values = json.loads(path.read_text())
             return cls(**values)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{path.parent} is not a run: it has no {path.name}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: not a run's configuration ({error})") from None
 
     def differences(self, other: Self) -> list[str]:
@@ -176,6 +187,26 @@ class TrainConfig:
             for f in fields(self)
             if getattr(self, f.name) != getattr(other, f.name)
         ]
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What is varied, how often, and where Optuna keeps it."""
+
+    trials: int = 12
+    """finished trials wanted in the storage, those of earlier calls included"""
+    workers: int = 1
+    """trials at work at once"""
+    vary: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=LOW:HIGH[:log]")] = ()
+    """what to vary, repeatable: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C;
+    default: beta=0:1"""
+    storage: str | None = None
+    """any Optuna storage URL; default: a journal file in the folder"""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "workers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
 
 
 COUNTS = [f.name for f in fields(TrainConfig) if f.type in (int, int | None)]
@@ -195,6 +226,17 @@ def require_known(what: str, name: str, known: Any) -> None:
         raise InputError(
             f'unknown {what} "{name}"{nearest(name, known)}; known: {", ".join(known)}'
         )
+
+
+def require_folder(path: Path) -> None:
+    """`InputError` unless `path` is a folder that can be written to, or one can be made there."""
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise InputError(f"{there} is not a folder; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{there} cannot be written to; choose another --out")
 
 
 def parse_beta(text: str) -> tuple[float, float]:

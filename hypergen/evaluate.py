@@ -1,6 +1,7 @@
 """Accuracy and robustness of networks, whether generated, trained here or brought along."""
 
 import json
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -251,6 +252,14 @@ def text_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def check_json(file: Path) -> None:
+    """`InputError` unless the file can be written, said before the long work."""
+    if not file.parent.is_dir():
+        raise InputError(f"--json: there is no folder {file.parent}")
+    if file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
+        raise InputError(f"--json: {file} cannot be written")
+
+
 def evaluate_files(
     paths: Sequence[Path],
     options: EvaluateConfig,
@@ -260,12 +269,18 @@ def evaluate_files(
 ) -> dict[str, Any]:
     """`hypergen evaluate`: opens, judges, prints the table, writes the JSON."""
     files = find(paths)
-    if json_file is not None and not json_file.parent.is_dir():
-        raise InputError(f"--json: there is no folder {json_file.parent}")
+    if json_file is not None:
+        check_json(json_file)
     networks = open_networks(files, options.target, options.activation, options.dataset)
     name = options.dataset or agreed(networks, "dataset", "--dataset")
     if name is None:
         raise InputError("the files do not name a data set; choose one by --dataset")
+    require_known("data set", name, data.names())
+    shape = list(data.image_shape(name))
+    for network in networks:
+        taken = network.metadata.get("input_shape", shape)
+        if taken != shape:
+            raise InputError(f"{network.file} takes images {taken}; those of {name} are {shape}")
     epsilon = options.epsilon
     if epsilon is None:
         epsilon = agreed(networks, "epsilon", "--epsilon")

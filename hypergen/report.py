@@ -5,11 +5,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
-from scipy.stats import kendalltau
 from torch import Tensor
 
 from hypergen.baseline import BaselineConfig, fresh_target, save_baseline, train_baseline
@@ -22,6 +20,9 @@ from hypergen.sample import Sampler
 from hypergen.tracking import write_text
 from hypergen.weights_file import load_network
 from targets import Population
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FBF_COUNT = 3
 NOISY_COUNT = 4
@@ -173,6 +174,8 @@ def trivial_competitors(
 
 def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """R2 and Kendall's tau of estimates [P,2] against what was measured on test images."""
+    from scipy.stats import kendalltau  # here, for it takes a second that others need not spend
+
     result = {}
     for index, name in enumerate(("accuracy", "robustness")):
         measured = torch.tensor([row[name] for row in rows])
@@ -186,8 +189,10 @@ def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, An
     return result
 
 
-def scatter(networks: Sequence[dict[str, Any]], key: str = "robustness") -> Figure:
+def scatter(networks: Sequence[dict[str, Any]], key: str = "robustness") -> "Figure":
     """Accuracy against robustness, one point a network, one colour a kind."""
+    from matplotlib.figure import Figure  # as scipy above
+
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     for kind in dict.fromkeys(row["kind"] for row in networks):

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from hypergen import data
-from hypergen.config import BASE_METHODS, TrainConfig
+from hypergen.baseline import describe
+from hypergen.config import BASE_METHODS, TrainConfig, require_folder
 from hypergen.errors import InputError
 from hypergen.report import ReportConfig, report, text_table
 from hypergen.sample import load_generator
 from hypergen.train import train
-from hypergen.weights_file import load_network
+from hypergen.weights_file import load_network, read_metadata
 
 CONFIG, RESULTS = "config.json", "results.json"
 
@@ -33,7 +34,7 @@ def run(
     """
     check_folder(folder, config, resume)
     if config.base is not None and config.base not in BASE_METHODS:
-        load_network(Path(config.base))  # a wrong file is said before anything is written
+        check_base(Path(config.base), config)
     dataset = data.load(config.dataset, data_dir, device)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder / CONFIG)
@@ -49,6 +50,16 @@ def run(
     return result
 
 
+def check_base(path: Path, config: TrainConfig) -> None:
+    """`InputError` unless `path` is a network of this run's target; before anything is written."""
+    load_network(path)
+    wanted = describe(config.target, config.activation, config.dataset)
+    if read_metadata(path)["layout"] != wanted["layout"]:
+        raise InputError(
+            f"--base: {path} holds another network than {config.target} for {config.dataset}"
+        )
+
+
 def check_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
     """`InputError` when `folder` is in the way of this run."""
     if resume:
@@ -60,5 +71,6 @@ def check_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
             )
     elif (folder / CONFIG).exists():
         raise InputError(f"{folder} already holds a run; add --resume, or choose another --out")
-    elif folder.is_file() or (folder.exists() and any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an empty folder; choose another --out")
+    require_folder(folder)
+    if not resume and folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; choose another --out")

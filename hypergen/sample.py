@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hypergen import checkpoint, data
 from hypergen.baseline import describe
-from hypergen.config import TrainConfig
+from hypergen.config import TrainConfig, require_folder
 from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise, text_table
@@ -158,6 +158,7 @@ def draw_samples(
 ) -> list[Path]:
     """`hypergen sample`: draws, ranks by the value network, verifies the best, writes them."""
     config = TrainConfig.load(run / "config.json")
+    require_folder(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; choose another --out or --seed")
     dataset = data.load(config.dataset, data_dir, device)

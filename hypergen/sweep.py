@@ -2,56 +2,43 @@
 
 This process asks and tells; every trial is an ordinary `hypergen train` in a folder of its own,
 run as a child process. A child that dies is started again and continues its run; a sweep that
-dies is continued by the same command.
+dies takes its children with it and is continued by the same command.
 """
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import optuna
 import torch
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from tyro.conf import UseAppendAction, arg
 
+from attacks import AttackError
 from hypergen import data
-from hypergen.config import TrainConfig
+from hypergen.config import BASE_METHODS, SweepConfig, TrainConfig, require_folder
 from hypergen.errors import InputError, RunError, nearest
 from hypergen.report import ReportConfig, scatter
+from hypergen.run import check_base
 from hypergen.tracking import Bar, write_text
 
 ATTEMPTS = 3
 """How often a trial's process is started before the trial counts as failed."""
+GRACE_SECONDS = 15.0
+"""How long a process that must end may take to save and do so."""
 
-
-@dataclass(frozen=True)
-class SweepConfig:
-    """What is varied, how often, and where Optuna keeps it."""
-
-    trials: int = 12
-    """finished trials wanted in the storage, those of earlier calls included"""
-    workers: int = 1
-    """trials at work at once"""
-    vary: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=LOW:HIGH[:log]")] = ()
-    """what to vary, repeatable: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C;
-    default: beta=0:1"""
-    storage: str | None = None
-    """any Optuna storage URL; default: a journal file in the folder"""
-
-    def __post_init__(self) -> None:
-        for name in ("trials", "workers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
-
+DEFAULT_VARY = ("beta=0:1",)
 
 Suggest = Callable[[optuna.Trial], Any]
 
@@ -65,22 +52,29 @@ def parse_vary(text: str, config: TrainConfig) -> tuple[str, Suggest]:
         raise InputError(f'--vary: unknown setting "{name}"{nearest(field, kinds)}')
     if not values:
         raise InputError(f"--vary: expected NAME=LOW:HIGH[:log] or NAME=A,B,C, got {text}")
-    number = int if kinds[field] in (int, int | None) else float
-    if ":" not in values:
-        numeric = field not in ("beta",) and kinds[field] not in (str, str | None)
-        choices = [number(v) if numeric else v for v in values.split(",")]
-        for choice in choices:
-            replace(config, **{field: choice})  # raises when it cannot be
-        return field, lambda trial: trial.suggest_categorical(field, choices)
-    parts = values.split(":")
-    log = parts[2:] == ["log"]
+    kind = kinds[field]
+    number = int if kind in (int, int | None) else float if kind in (float, float | None) else None
+    as_text = field == "beta"  # a number in a field of text
     try:
-        low, high = number(parts[0]), number(parts[1])
+        if ":" not in values:
+            choices = [number(v) if number else v.strip() for v in values.split(",")]
+            for choice in choices:
+                replace(config, **{field: choice})  # raises when it cannot be
+            return field, lambda trial: trial.suggest_categorical(field, choices)
+        if number is None and not as_text:
+            raise InputError(f"--vary: {name} takes names, NAME=A,B,C, got {text}")
+        number = number or float
+        low, high, *rest = values.split(":")
+        low, high = number(low), number(high)
+    except (InputError, AttackError):
+        raise
     except ValueError:
-        raise InputError(f"--vary: expected NAME=LOW:HIGH[:log], got {text}") from None
-    if (len(parts) == 3) != log or len(parts) > 3 or low >= high or (log and low <= 0):
+        raise InputError(
+            f"--vary: expected numbers, NAME=LOW:HIGH[:log] or NAME=A,B,C, got {text}"
+        ) from None
+    log = rest == ["log"]
+    if (rest and not log) or not low < high or (log and low <= 0):
         raise InputError(f"--vary: expected NAME=LOW:HIGH[:log] with LOW below HIGH, got {text}")
-    as_text = field == "beta"
     for end in (low, high):
         replace(config, **{field: str(end) if as_text else end})
     if number is int:
@@ -114,33 +108,47 @@ class Sweep:
     ):
         self.config, self.folder, self.options = config, folder, options
         self.device, self.data_dir, self.sizes = device, data_dir, sizes
-        self.vary = dict(parse_vary(text, config) for text in options.vary or ("beta=0:1",))
+        self.vary: dict[str, Suggest] = {}
+        for text in options.vary or DEFAULT_VARY:
+            field, suggest = parse_vary(text, config)
+            if field in self.vary:
+                raise InputError(f"--vary: {field.replace('_', '-')} is given twice")
+            self.vary[field] = suggest
+        if config.base is not None and config.base not in BASE_METHODS:
+            check_base(Path(config.base), config)
+        storage = None if options.storage is None else open_storage(options.storage, folder)
         self.claim(folder)
+        self.lock = lock(folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
             study_name=folder.name,
-            storage=open_storage(options.storage, folder),
-            sampler=optuna.samplers.TPESampler(seed=config.seed),
+            storage=storage or open_storage(None, folder),
             directions=["maximize", "maximize"],
             load_if_exists=True,
         )
-        self.study.set_metric_names(["accuracy", "robustness"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.set_metric_names(["accuracy", "robustness"])
+        # A continued sweep must not draw again what it has drawn before.
+        seed = (config.seed + len(self.study.get_trials(deepcopy=False))) % 2**32
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
     def claim(self, folder: Path) -> None:
         """Makes the folder, or checks that it holds this very sweep."""
         settings = {
             "config": asdict(self.config),
-            "vary": list(self.options.vary),
+            "vary": list(self.options.vary or DEFAULT_VARY),
             "report": asdict(self.sizes),
         }
         path = folder / "sweep.json"
+        require_folder(folder)
         if path.exists():
             if json.loads(path.read_text()) != settings:
                 raise InputError(
                     f"{folder} holds a sweep with other settings ({path.name} lists them); "
                     "repeat its command, or choose another --out"
                 )
-        elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        elif folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} exists and is not a sweep; choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(settings, indent=2) + "\n")
@@ -173,7 +181,7 @@ class Sweep:
                     del running[number]
                     if self.tell(trial, process.returncode):
                         bar.advance()
-                    elif process.returncode < 0 and attempt < ATTEMPTS:  # killed: continue it
+                    elif killed(process) and attempt < ATTEMPTS:
                         running[number] = (trial, self.start(trial), attempt + 1)
                     else:
                         self.study.tell(trial, state=TrialState.FAIL)
@@ -183,20 +191,23 @@ class Sweep:
                         if process.returncode == 2:
                             raise RunError(f"a trial cannot run: {self.complaint(trial)}")
         finally:
-            for _, process, _ in running.values():
-                process.wait()
+            stop([process for _, process, _ in running.values()])
             bar.close()
 
     def abandoned(self) -> list[optuna.Trial]:
-        """Trials that a dead sweep on this machine left unfinished, to be continued."""
+        """Trials that an earlier process of this sweep, dead by now, left unfinished."""
         left = []
         for frozen in self.trials(TrialState.RUNNING):
-            owner = frozen.user_attrs.get("owner", {})
-            if owner.get("host") == socket.gethostname() and not _alive(owner.get("pid")):
+            if frozen.user_attrs.get("owner") == self.owner:
                 trial = optuna.Trial(self.study, frozen._trial_id)
                 self.sign(trial)
                 left.append(trial)
         return left
+
+    @property
+    def owner(self) -> list[str]:
+        """Whose a trial is: the folder's lock lets one process at a time work on these."""
+        return [socket.gethostname(), str(self.folder.resolve())]
 
     def ask(self) -> optuna.Trial:
         """A new trial, its settings chosen and written to its run folder."""
@@ -206,7 +217,7 @@ class Sweep:
 
     def sign(self, trial: optuna.Trial) -> None:
         """Says in the storage whose trial this is, and writes the run's configuration."""
-        trial.set_user_attr("owner", {"host": socket.gethostname(), "pid": os.getpid()})
+        trial.set_user_attr("owner", self.owner)
         folder = self.run_folder(trial)
         folder.mkdir(exist_ok=True)
         chosen = {field: suggest(trial) for field, suggest in self.vary.items()}
@@ -219,7 +230,8 @@ class Sweep:
     def start(self, trial: optuna.Trial) -> subprocess.Popen[bytes]:
         """The process of a trial: `hypergen train`, continuing what its folder has."""
         folder = self.run_folder(trial)
-        command = [sys.executable, "-m", "hypergen.cli", "train", "--resume", "--no-baseline"]
+        command = [sys.executable, "-m", "hypergen.trial", str(os.getpid())]
+        command += ["train", "--resume", "--no-baseline"]
         command += ["--out", str(folder), "--device", self.device]
         if self.data_dir is not None:
             command += ["--data-dir", str(self.data_dir)]
@@ -232,6 +244,8 @@ class Sweep:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the sweep, which passes it on once
+                pass_fds=(self.lock,),  # until the last of them has ended, no other sweep begins
                 env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             )
 
@@ -297,18 +311,44 @@ def run_sweep(
     sizes: ReportConfig,
 ) -> None:
     """`hypergen sweep`: runs or continues a sweep and prints its front."""
-    sweep = Sweep(config, folder, options, device, data_dir, sizes)
     data.load(config.dataset, data_dir)  # downloaded once, before the workers all want it
+    sweep = Sweep(config, folder, options, device, data_dir, sizes)
     sweep.work()
     print(sweep.report())
     print(f"written to {folder}: results.json, scatter.png, one run folder a trial")
 
 
-def _alive(pid: int | None) -> bool:
-    try:
-        os.kill(pid or 0, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return pid is not None
+def lock(folder: Path) -> int:
+    """The folder's lock, held until this process and all trials it started have ended.
+
+    Waits a little for those of a killed sweep to notice; `InputError` if it stays taken.
+    """
+    handle = os.open(folder / "sweep.lock", os.O_RDWR | os.O_CREAT)
+    end = time.monotonic() + GRACE_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(handle)
+                raise InputError(f"another hypergen sweep is at work in {folder}") from None
+            time.sleep(0.2)
+
+
+def killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether an ended process was stopped from outside, so that its run can be continued."""
+    return process.returncode < 0 or process.returncode == 128 + signal.SIGINT
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends the processes; each may save first."""
+    end = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

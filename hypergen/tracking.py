@@ -7,12 +7,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hypergen.config import TrainConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLAIN_LINE_SECONDS = 15.0
 
@@ -59,6 +61,9 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, config: TrainConfig, step: int = 0):
+        # Here, for it takes a second that other commands need not spend.
+        from torch.utils.tensorboard import SummaryWriter
+
         self.path = folder / "metrics.jsonl"
         kept = []
         if self.path.exists():
@@ -69,7 +74,7 @@ class Tracker:
                     break
                 if record["step"] < step:
                     kept.append(line + "\n")
-        self.path.write_text("".join(kept))
+        write_text(self.path, "".join(kept))
         self.writer = SummaryWriter(folder, purge_step=step)
         self.writer.add_text(
             "config", "\n".join(f"    {k}: {v}" for k, v in asdict(config).items()), 0
@@ -82,7 +87,7 @@ class Tracker:
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
-    def figure(self, step: int, name: str, figure: Figure) -> None:
+    def figure(self, step: int, name: str, figure: "Figure") -> None:
         """A picture for TensorBoard."""
         self.writer.add_figure(name, figure, step)
 

@@ -1,6 +1,10 @@
 """The training loop: generate, measure, fit the value network, improve the generator."""
 
+import contextlib
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -32,8 +36,9 @@ from targets import Population, WeightLayout, concurrently
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 20.0
 VALUE_BATCH = 64
-VALUE_PRETRAINING_STEPS = 200
-PERTURBATION = 0.1
+VALUE_PRETRAINING_STEPS = 500
+PERTURBATIONS = 0.03, 3.0
+"""Least and greatest size of a perturbation, relative to a layer's typical weight."""
 WATCHED_SHARE = 0.25
 """How often, as a share of the run, a small SRA is taken and a scatter drawn."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
@@ -146,8 +151,15 @@ class Training:
         self.schedule()
         self.optimizer.step()
         self.averaged.update_parameters(self.generator)
+        self.require_finite()
         self.step += 1
         return {"loss": float(losses.mean()), "gradient_norm": float(norm), **figures}
+
+    def require_finite(self) -> None:
+        """`RunError` when a network that the next checkpoint would hold has diverged."""
+        for name, network in (("generator", self.generator), ("value network", self.value)):
+            if not all(weights.isfinite().all() for weights in network.parameters()):
+                raise RunError(f"training diverged at step {self.step}: the {name} is NaN")
 
     def ramp(self) -> float:
         """0 -> 1 over the warm-up."""
@@ -192,22 +204,31 @@ class Training:
             z = torch.zeros(1, self.generator.latent.size, device=self.device)
             beta = torch.tensor([self.config.beta_range[1]], device=self.device)
             theta = self.generator(z, beta)
-        copies = self.near(theta.expand(4 * self.config.perturbed, -1))
+        copies = self.near(theta.expand(16 * self.config.perturbed, -1))
         population = self.population(torch.cat([theta, copies.theta]))
         images, labels = self.dataset.train.draw(self.config.batch_size, self.rng)
         self.replay.add(*self.measured(population, self.attacked(population, images, labels)))
         self.value_steps(VALUE_PRETRAINING_STEPS)
 
     def near(self, theta: Tensor) -> Population:
-        """Networks a little away from weight vectors [P,D]."""
-        noise = torch.randn(theta.shape, generator=self.rng).to(self.device)
-        return self.population(theta + PERTURBATION * self.layout.scales().to(self.device) * noise)
+        """Networks around weight vectors [P,D], some near, some far (log-uniform).
+
+        What V has seen of bad networks keeps its estimates true when the generator goes astray.
+        """
+        least, greatest = PERTURBATIONS
+        sizes = least * (greatest / least) ** torch.rand(len(theta), 1, generator=self.rng)
+        noise = (sizes * torch.randn(theta.shape, generator=self.rng)).to(self.device)
+        return self.population(theta + self.layout.scales().to(self.device) * noise)
 
     def value_steps(self, count: int) -> float:
         """Steps of V on batches of the replay; the last loss."""
         loss = torch.zeros(())
         for _ in range(count):
-            loss = self.value.loss(*self.replay.draw(VALUE_BATCH, self.rng))
+            evidence, measured = self.replay.draw(VALUE_BATCH, self.rng)
+            estimates = self.value(evidence)
+            if not estimates.isfinite().all():
+                raise RunError(f"training diverged at step {self.step}: the estimates are NaN")
+            loss = self.value.loss(estimates, measured)
             self.value_optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.value_optimizer.step()
@@ -327,21 +348,51 @@ def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.dev
     watch_every = max(1, round(config.steps * WATCHED_SHARE))
     last_saved = time.monotonic()
     try:
-        while training.step < config.steps:
-            step = training.step
-            figures = training.take_step()
-            if training.step % watch_every == 0:
-                figures |= training.watch()
-            tracker.log(step, figures)
-            shown = [
-                f"{n}: {100 * v:.0f} %" for n, v in figures.items() if n.startswith("measured")
-            ]
-            bar.advance(figures=", ".join(shown).replace("measured/", ""))
-            if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
-                checkpoint.save(saved, training.state_dict())
-                last_saved = time.monotonic()
-        checkpoint.save(saved, training.state_dict())
+        with deferred_interrupt() as interrupted:
+            while training.step < config.steps and not interrupted.is_set():
+                step = training.step
+                figures = training.take_step()
+                if training.step % watch_every == 0:
+                    figures |= training.watch()
+                tracker.log(step, figures)
+                shown = [
+                    f"{n}: {100 * v:.0f} %" for n, v in figures.items() if n.startswith("measured")
+                ]
+                bar.advance(figures=", ".join(shown).replace("measured/", ""))
+                if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                    checkpoint.save(saved, training.state_dict())
+                    last_saved = time.monotonic()
+            checkpoint.save(saved, training.state_dict())
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+    except attacks.AttackError as error:  # the generated networks' logits are no numbers
+        raise RunError(f"training diverged at step {training.step}: {error}") from error
     finally:
         bar.close()
         tracker.close()
     return training
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """Within, the first Ctrl-C only sets the event that is given; a second one interrupts at once.
+
+    Only the main thread may choose what Ctrl-C does; elsewhere, and where Ctrl-C means something
+    special already, nothing changes.
+    """
+    asked = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is not signal.default_int_handler:
+        yield asked
+        return
+
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        asked.set()
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

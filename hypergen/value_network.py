@@ -26,8 +26,8 @@ class ValueNetwork(nn.Module, ABC):
         """[P,...] -> [P,M] in [0,1]."""
 
     @abstractmethod
-    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
-        """The regression loss of the estimates against measured [P,M] in [0,1]."""
+    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
+        """The regression loss of estimates [P,M] against measured [P,M], all in [0,1]."""
 
 
 class FlatValueNetwork(ValueNetwork):
@@ -50,8 +50,8 @@ class FlatValueNetwork(ValueNetwork):
     def forward(self, evidence: Tensor) -> Tensor:
         return self.layers(evidence)
 
-    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
-        return F.mse_loss(self(evidence), measured)
+    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
+        return F.mse_loss(estimates, measured)
 
 
 class SetValueNetwork(ValueNetwork):
@@ -77,8 +77,8 @@ class SetValueNetwork(ValueNetwork):
     def forward(self, evidence: Tensor) -> Tensor:
         return self.layers(evidence).sigmoid().mean(1)
 
-    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
-        return F.binary_cross_entropy(self(evidence), measured)
+    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
+        return F.binary_cross_entropy(estimates, measured)
 
 
 def _features(logits: Tensor, labels: Tensor) -> Tensor:

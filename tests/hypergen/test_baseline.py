@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch.nn import functional as F
+
+import targets
+from hypergen import baseline
+from hypergen.baseline import BaselineConfig, save_baseline, train_baseline, triangle
+from hypergen.errors import InputError, RunError
+from hypergen.weights_file import load_network, read_metadata
+
+SHORT = BaselineConfig(target="mlp", epochs=2)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def weights(module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+@pytest.mark.parametrize("target", ["mlp", "small-lenet5"])
+def test_the_fbf_step_is_the_published_one(target, digits):
+    """The gradient is taken at x + delta as drawn, which may leave [0,1], as in the paper's code;
+    projecting before as well would be REFERENCE 1's cure for weak *attacks*."""
+    torch.manual_seed(0)
+    module = targets.build(target).eval()
+    images, labels = digits.train.first(12)
+    eps = 0.2
+    made = baseline.perturb(module, images, labels, BaselineConfig(epsilon=eps), rng(4))
+
+    seed = int(torch.randint(2**31, (), generator=rng(4)))
+    delta = (2 * torch.rand(images.shape, generator=rng(seed)) - 1) * eps
+    points = (images + delta).requires_grad_()
+    assert points.min() < 0  # or the case would prove nothing
+    F.cross_entropy(module(points), labels, reduction="sum").backward()
+    assert points.grad is not None
+    delta = (delta + 1.25 * eps * points.grad.sign()).clamp(-eps, eps)
+    torch.testing.assert_close(made, (images + delta).clamp(0, 1), rtol=0, atol=1e-6)
+
+
+def test_the_other_methods_train_on_clean_images_and_on_pgd(digits):
+    torch.manual_seed(0)
+    module = targets.build("mlp").eval()
+    images, labels = digits.train.first(12)
+
+    def attacked(method):
+        return baseline.perturb(module, images, labels, BaselineConfig(method=method), rng())
+
+    assert attacked("standard").equal(images)
+    assert (attacked("pgd") - images).abs().max() <= 0.1 + 1e-6
+    with torch.no_grad():
+        standard, fbf, pgd = (
+            F.cross_entropy(module(attacked(method)), labels)
+            for method in ("standard", "fbf", "pgd")
+        )
+    assert standard < fbf < pgd
+
+
+def test_the_learning_rate_is_a_triangle(few, cpu, monkeypatch):
+    rates = []
+
+    class Recorder(torch.optim.Adam):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Recorder)
+    train_baseline(replace(SHORT, epochs=5), few, cpu, show=False)
+    assert len(rates) == 5 * 3  # 300 images in batches of 100
+    progress = np.arange(1, 16) / 16
+    expected = np.interp(progress, [0, 0.4, 1], [0, 5e-3, 0])
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    assert [triangle(p) for p in (0, 0.2, 0.4, 0.7, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_is_touched(few, cpu):
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    first = weights(train_baseline(SHORT, few, cpu, show=False))
+    assert torch.random.get_rng_state().equal(before)
+    torch.manual_seed(9)
+    assert weights(train_baseline(SHORT, few, cpu, show=False)).equal(first)
+    other = weights(train_baseline(replace(SHORT, seed=1), few, cpu, show=False))
+    assert not other.equal(first)
+
+
+def test_the_epoch_best_in_validation_is_kept(few, cpu, monkeypatch):
+    seen, worth = [], iter([0.3, 0.9, 0.2, 0.1])
+
+    def validate(module, config, dataset):
+        assert not module.training
+        seen.append(weights(module).clone())
+        return next(worth)
+
+    monkeypatch.setattr(baseline, "validate", validate)
+    module = train_baseline(replace(SHORT, epochs=4), few, cpu, show=False)
+    assert len(seen) == 4 and not seen[1].equal(seen[3])
+    assert weights(module).equal(seen[1]) and not module.training
+
+
+@pytest.mark.parametrize("method", ["standard", "fbf", "pgd"])
+def test_every_method_learns(method, digits, cpu):
+    config = BaselineConfig(method=method, target="mlp", epsilon=0.02, epochs=8)
+    module = train_baseline(config, digits, cpu, show=False)
+    images, labels = digits.test.first(500)
+    assert (module(images).argmax(1) == labels).float().mean() > 0.6
+
+
+def test_training_that_diverges_is_a_failed_run(few, cpu, monkeypatch):
+    monkeypatch.setattr(baseline, "PEAK_LEARNING_RATE", float("inf"))
+    with pytest.raises(RunError, match="diverged"):
+        train_baseline(replace(SHORT, method="standard"), few, cpu, show=False)
+
+
+def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
+    config = BaselineConfig(target="small-lenet5", epochs=1)
+    module = train_baseline(config, few, cpu, show=False)
+    path = tmp_path / "net.safetensors"
+    save_baseline(path, module, config)
+    plain = targets.build("small-lenet5")
+    plain.load_state_dict(safetensors.torch.load_file(path), strict=True)
+    images, _ = few.test.first(50)
+    assert plain.eval()(images).equal(module(images))
+    assert load_network(path)(images).equal(module(images))
+    metadata = read_metadata(path)
+    assert (metadata["method"], metadata["epsilon"], metadata["dataset"]) == ("fbf", 0.1, "digits")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "fgsm"}, {"dataset": "x"}, {"target": "x"}, {"epochs": 0}]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(InputError):
+        BaselineConfig(**wrong)

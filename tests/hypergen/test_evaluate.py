@@ -1,0 +1,161 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import targets
+from hypergen import evaluate
+from hypergen.baseline import BaselineConfig, fresh_target, save_baseline
+from hypergen.cli import main
+from hypergen.errors import InputError
+from hypergen.evaluate import EvaluateConfig, evaluate_files
+from hypergen.run import run
+from hypergen.weights_file import load_network, save_network
+
+QUICK = EvaluateConfig(steps=3, restarts=1, images=20)
+
+
+@pytest.fixture
+def judged(cpu, tmp_path):
+    """The JSON that `hypergen evaluate` writes about paths."""
+
+    def judge(*paths: Path, options: EvaluateConfig = QUICK):
+        evaluate_files(paths, options, cpu, None, tmp_path / "figures.json")
+        return json.loads((tmp_path / "figures.json").read_text())
+
+    return judge
+
+
+def saved(path: Path, target: str = "mlp", epsilon: float | None = None, seed: int = 0) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = fresh_target(target, "relu", "digits")
+    save_baseline(path, module, BaselineConfig(target=target, epsilon=epsilon, seed=seed))
+    return path
+
+
+def test_a_file_gets_the_promised_figures(judged, base, digits):
+    result = judged(base)
+    assert result.keys() == {"attack", "dataset", "networks", "summary"}
+    assert result["dataset"] == "digits"
+    attack = result["attack"]
+    assert (attack["steps"], attack["restarts"], attack["images"]) == (3, 1, 20)
+    assert attack["threat"] == {"norm": "linf", "epsilon": 0.1}
+    (row,) = result["networks"]
+    images, labels = digits.test.first(500)
+    right = load_network(base)(images).argmax(1) == labels
+    assert row["accuracy"] == pytest.approx(float(right.float().mean()))
+    assert row["pgd"] == row["robustness"] <= float(right[:20].float().mean())
+    assert row["file"] == str(base) and row["method"] == "standard"
+    assert result["summary"]["accuracy"]["mean"] == row["accuracy"]
+
+
+def test_a_run_and_its_folder_of_samples_give_the_same(judged, tiny, small_report, cpu, tmp_path):
+    folder = tmp_path / "run"
+    expected = run(tiny, folder, cpu, sizes=small_report, baselines=False)
+    result = judged(folder)
+    assert result == judged(folder / "samples")
+    names = [Path(row["file"]).name for row in result["networks"]]
+    assert names == ["sample-0000.safetensors", "sample-0001.safetensors"]
+    for row, told in zip(result["networks"], expected["networks"], strict=False):
+        assert row["accuracy"] == told["accuracy"]
+        assert row["z"] == told["z"] and row["beta"] == told["beta"]
+    assert 0 <= result["summary"]["disagreement"] <= 1
+
+
+def test_a_foreign_state_dict_needs_its_target(judged, base, tmp_path):
+    foreign = tmp_path / "net.pt"
+    torch.save({"state_dict": load_network(base).state_dict()}, foreign)
+    with pytest.raises(InputError, match="--target"):
+        judged(foreign)
+    with pytest.raises(InputError, match="--dataset"):
+        judged(foreign, options=EvaluateConfig(target="mlp"))
+    options = EvaluateConfig(
+        steps=3, restarts=1, images=20, epsilon=0.1, target="mlp", dataset="digits"
+    )
+    mine, theirs = judged(base)["networks"][0], judged(foreign, options=options)["networks"][0]
+    assert mine["accuracy"] == theirs["accuracy"] and mine["pgd"] == theirs["pgd"]
+
+
+def test_other_architectures_in_one_call(judged, base, tmp_path):
+    files = [saved(tmp_path / "a.safetensors", "small-lenet5"), base]
+    files.append(saved(tmp_path / "b.safetensors", "mlp", seed=2))
+    together = judged(*files)
+    assert [row["file"] for row in together["networks"]] == [str(file) for file in files]
+    for row, file in zip(together["networks"], files, strict=True):
+        assert row == judged(file)["networks"][0]
+    assert together["summary"]["count"] == 3 and "disagreement" not in together["summary"]
+
+
+def test_networks_for_different_epsilons_need_a_choice(judged, tmp_path):
+    a = saved(tmp_path / "a.safetensors", epsilon=0.1)
+    b = saved(tmp_path / "b.safetensors", epsilon=0.2)
+    with pytest.raises(InputError, match="differ in epsilon.*--epsilon"):
+        judged(a, b)
+    chosen = EvaluateConfig(steps=1, restarts=1, images=5, epsilon=0.05)
+    assert judged(a, b, options=chosen)["attack"]["threat"]["epsilon"] == 0.05
+    for option in ({"epsilon": -0.1}, {"epsilon": float("nan")}):
+        with pytest.raises(ValueError, match="epsilon"):
+            judged(a, options=EvaluateConfig(**option))
+
+
+def test_standard_is_below_pgd_which_is_below_accuracy(judged, base):
+    options = EvaluateConfig(attack="standard", steps=5, restarts=1, images=25, epsilon=0.03)
+    result = judged(base, options=options)
+    (row,) = result["networks"]
+    assert row["robustness"] == row["sra"] <= row["pgd"]
+    after = list(row["after"].values())
+    assert len(after) == 3 and after == sorted(after, reverse=True) and after[-1] == row["sra"]
+    assert result["attack"]["name"] == "standard" and result["summary"]["sra"]["count"] == 1
+    clean = judged(base, options=EvaluateConfig(steps=1, restarts=1, images=25, epsilon=0.0))
+    assert 0 < row["sra"] <= row["pgd"] < clean["networks"][0]["pgd"]
+
+
+def test_a_larger_epsilon_is_never_easier(judged, base):
+    robust = [
+        judged(base, options=EvaluateConfig(steps=10, restarts=1, images=100, epsilon=e))[
+            "networks"
+        ][0]["robustness"]
+        for e in (0.0, 0.02, 0.05, 0.3)
+    ]
+    assert robust == sorted(robust, reverse=True) and robust[0] > 0.5 and robust[-1] == 0
+
+
+def test_a_network_for_other_images_is_refused(judged, tmp_path):
+    path = tmp_path / "colour.safetensors"
+    module = targets.build("mlp", input_shape=(3, 32, 32))
+    layout = targets.WeightLayout.of(module).fingerprint
+    metadata = {
+        "target": "mlp",
+        "activation": "relu",
+        "num_classes": 10,
+        "input_shape": [3, 32, 32],
+        "layout": layout,
+    }
+    save_network(path, module.state_dict(), metadata)
+    with pytest.raises(InputError, match=r"takes images \[3, 32, 32\]; those of digits"):
+        judged(path, options=EvaluateConfig(dataset="digits"))
+    with pytest.raises(InputError, match="--dataset"):
+        judged(path)
+
+
+def test_find(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        evaluate.find([tmp_path / "none"])
+    with pytest.raises(InputError, match="holds no .safetensors"):
+        evaluate.find([tmp_path])
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        evaluate.find([])
+
+
+def test_nothing_is_written_when_the_attack_cannot_run(base, tmp_path, capsys):
+    """A network whose logits overflow cannot be judged; said in one line."""
+    network = load_network(base)
+    state = {name: tensor * 1e30 for name, tensor in network.state_dict().items()}
+    path, figures = tmp_path / "loud.safetensors", tmp_path / "figures.json"
+    save_network(path, state, evaluate.read_metadata(base))
+    status = main(["evaluate", str(path), "--images", "5", "--steps", "1", "--json", str(figures)])
+    assert status == 2 and not figures.exists()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "NaN or infinite logits" in said

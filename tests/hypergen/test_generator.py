@@ -1,0 +1,190 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import targets
+from hypergen.config import TrainConfig
+from hypergen.generator import (
+    ChunkHead,
+    DenseHead,
+    PublishedGenerator,
+    ResidualGenerator,
+    build_generator,
+)
+from hypergen.latent import Latent, draw_beta, encode_beta, preference_weights
+from hypergen.train import Networks
+from targets import WeightLayout
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def layout_of(target: str) -> WeightLayout:
+    return WeightLayout.of(targets.build(target))
+
+
+def built(kind: str, target: str = "mlp") -> ResidualGenerator:
+    torch.manual_seed(0)
+    layout = layout_of(target)
+    generator = build_generator(TrainConfig(generator=kind), layout, torch.randn(layout.size))
+    assert isinstance(generator, ResidualGenerator)
+    return generator
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("kind", ["dense", "chunk"])
+def test_weights_are_theta0_and_a_scaled_residual(kind):
+    generator = built(kind)
+    z, beta = torch.randn(5, 16), torch.rand(5)
+    theta = generator(z, beta)
+    assert theta.shape == (5, layout_of("mlp").size)
+    hidden = generator.trunk(torch.cat([z, encode_beta(beta)], dim=1))
+    residual = generator.head(hidden)
+    assert residual.shape == theta.shape
+    for slot in layout_of("mlp").slots:
+        at = slice(slot.start, slot.stop)
+        by_hand = generator.theta0[at] + 0.5 * slot.scale * residual[:, at]
+        torch.testing.assert_close(theta[:, at], by_hand)
+    with torch.no_grad():
+        for weights in generator.head.parameters():
+            weights.zero_()
+        assert generator(z, beta).equal(generator.theta0.expand(5, -1))
+
+
+@pytest.mark.parametrize("kind", ["dense", "chunk"])
+def test_samples_spread_in_each_layer_as_its_fan_in_scale(kind):
+    """Var theta_d = (gain * scale_d)^2 * w_d' Cov(h) w_d, with w_d ~ N(0, 1/n) for n inputs h."""
+    torch.manual_seed(1)
+    generator = built(kind, "small-lenet5")
+    z = torch.randn(1000, 16)
+    with torch.no_grad():
+        theta = generator(z, torch.full((1000,), 0.5))
+    relative = []
+    for slot in layout_of("small-lenet5").slots:
+        if slot.name.endswith("weight"):
+            spread = theta[:, slot.start : slot.stop].var(0).mean().sqrt()
+            relative.append(float(spread) / slot.scale)
+    assert max(relative) / min(relative) < 1.25
+    if kind == "dense":
+        with torch.no_grad():
+            hidden = generator.trunk(torch.cat([z, encode_beta(torch.full((1000,), 0.5))], dim=1))
+        expected = 0.5 * math.sqrt(float(hidden.var(0).sum()) / 64)
+        # Slots of hundreds of weights, so the mean over w_d is near its expectation.
+        assert all(abs(r / expected - 1) < 0.15 for r in relative)
+
+
+def test_head_sizes():
+    assert parameters(DenseHead(1000)) == 65 * 1000
+    sizes = {size: parameters(ChunkHead(size)) for size in (2048, 2049, 200_000, 2_000_000)}
+    constant = (80 * 64 + 64) + (64 * 2048 + 2048)
+    for size, count in sizes.items():
+        assert count == constant + 16 * math.ceil(size / 2048)
+
+
+def test_the_generator_grows_slower_than_its_target():
+    small, large = built("auto", "small-lenet5"), built("auto", "fbf-cnn")
+    assert isinstance(small.head, DenseHead) and isinstance(large.head, ChunkHead)
+    growth = layout_of("fbf-cnn").size / layout_of("small-lenet5").size
+    assert parameters(large) / parameters(small) < growth / 3
+    assert parameters(large.head) < layout_of("fbf-cnn").size
+
+
+def test_every_chunk_has_weights_of_its_own():
+    torch.manual_seed(0)
+    chunks = ChunkHead(3 * 2048)(torch.randn(1, 64)).view(3, 2048)
+    correlation = torch.corrcoef(chunks)
+    assert (correlation - torch.eye(3)).abs().max() < 0.9
+    assert ChunkHead(5000)(torch.randn(7, 64)).shape == (7, 5000)
+
+
+def test_beta_decides_the_weights_of_our_generators_but_not_of_the_published():
+    z = torch.zeros(2, 16)
+    mine = built("dense")(z, torch.tensor([0.0, 1.0]))
+    assert not mine[0].equal(mine[1])
+    published = PublishedGenerator(layout_of("mlp"), Latent(2, uniform=True))
+    theirs = published(torch.zeros(2, 2), torch.tensor([0.0, 1.0]))
+    assert theirs[0].equal(theirs[1])
+
+
+def test_the_published_generator_is_as_published():
+    layout = layout_of("small-lenet5")
+    config = TrainConfig(generator="published")
+    generator = build_generator(config, layout, torch.zeros(layout.size))
+    linear = [m for m in generator.modules() if isinstance(m, nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in linear] == [
+        (2, 32),
+        (32, 128),
+        (128, 512),
+        (512, 20_522),
+    ]
+    slopes = [m.negative_slope for m in generator.modules() if isinstance(m, nn.LeakyReLU)]
+    assert slopes == [0.07] * 3
+    z = generator.latent.draw(4, rng()) * 1e4
+    theta = generator(z, torch.zeros(4))
+    assert theta.shape == (4, 20_522) and theta.abs().max() <= 1
+
+
+def test_pretraining_fits_theta0_at_the_mean_of_z():
+    layout = WeightLayout.of(nn.Linear(20, 10))
+    torch.manual_seed(0)
+    generator = PublishedGenerator(layout, Latent(2, uniform=True))
+    theta0 = torch.empty(layout.size).uniform_(-0.9, 0.9)
+    before = (generator(torch.zeros(1, 2), torch.zeros(1)) - theta0).abs().max()
+    generator.pretrain(theta0)
+    after = (generator(torch.zeros(1, 2), torch.zeros(1)) - theta0).abs().max()
+    assert before > 0.5 and after < 0.01
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.0])
+def test_the_average_is_the_exponential_moving_average(decay, tiny):
+    networks = Networks.fresh(replace(tiny, ema_decay=decay))
+    parameters = list(networks.generator.parameters())
+    by_hand = None
+    for _ in range(4):
+        with torch.no_grad():
+            for p in parameters:
+                p += torch.randn_like(p)
+        now = [p.detach().clone() for p in parameters]
+        networks.averaged.update_parameters(networks.generator)
+        if by_hand is None:  # the first update copies
+            by_hand = now
+        else:
+            by_hand = [decay * a + (1 - decay) * p for a, p in zip(by_hand, now, strict=True)]
+    averaged = list(networks.averaged.parameters())
+    torch.testing.assert_close(averaged, by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_beta_is_a_quarter_of_the_unit_circle():
+    beta = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    code = encode_beta(beta)
+    half = math.sqrt(0.5)
+    torch.testing.assert_close(code[[0, 2, 3]], torch.tensor([[1.0, 0], [half, half], [0, 1]]))
+    torch.testing.assert_close(code.norm(dim=1), torch.ones(4))
+    torch.testing.assert_close(torch.atan2(code[:, 1], code[:, 0]) / (math.pi / 2), beta)
+
+
+def test_preferences_lie_in_their_range_and_weigh_to_1():
+    beta = draw_beta(1000, (0.2, 0.6), rng())
+    assert 0.2 <= beta.min() < 0.22 and 0.58 < beta.max() <= 0.6
+    assert draw_beta(3, (0.5, 0.5), rng()).tolist() == [0.5] * 3
+    weights = preference_weights(beta)
+    torch.testing.assert_close(weights.sum(1), torch.ones(1000))
+    assert weights[:, 1].equal(beta)
+
+
+def test_latent_samples():
+    normal = Latent(4).draw(5000, rng(1))
+    assert normal.mean().abs() < 0.05 and abs(normal.std() - 1) < 0.05
+    uniform = Latent(2, uniform=True).draw(5000, rng(1))
+    assert -10 <= uniform.min() < -9.9 and 9.9 < uniform.max() <= 10
+    for latent in (Latent(4), Latent(2, uniform=True)):
+        whole = latent.draw(9, rng(2))
+        assert latent.draw(9, rng(2), spread=0.25).equal(whole * 0.25)
+        assert not latent.draw(9, rng(3)).equal(whole)

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+import attacks
+from hypergen import objective
+from hypergen.latent import preference_weights
+from hypergen.measure import Batch, attacked_batch, measures
+from hypergen.value_network import ValueNetwork, build_value_network
+
+ATTACK = attacks.PGD(attacks.Threat("linf", 0.1), steps=2)
+MEASURES = measures(ATTACK)
+WEIGHTS = preference_weights(torch.tensor([0.0, 0.3, 1.0]))
+
+
+@pytest.fixture
+def batch(population, digits) -> Batch:
+    images, labels = digits.train.first(20)
+    return attacked_batch(population, images, labels, ATTACK, 0)
+
+
+def build(kind: str, population) -> ValueNetwork:
+    torch.manual_seed(0)
+    return build_value_network(kind, population.layout.size, 2)
+
+
+def gradient(kind, population, batch, value, weights=WEIGHTS):
+    return objective.gradient(kind, population, batch, weights, value, MEASURES)
+
+
+@pytest.mark.parametrize("kind", ["set", "mlp"])
+def test_a_constant_value_network_gives_no_gradient(kind, population, batch):
+    value = build(kind, population)
+    for weights in value.parameters():
+        torch.nn.init.zeros_(weights)
+    losses, found = gradient("value", population, batch, value)
+    assert losses.tolist() == [-0.5] * 3  # sigmoid(0), whatever the preference
+    assert not found.any()
+
+
+@pytest.mark.parametrize("kind", ["set", "mlp"])
+def test_there_is_no_way_around_the_value_networks_evidence(kind, population, batch, monkeypatch):
+    value = build(kind, population)
+    whole = type(value).evidence
+    monkeypatch.setattr(type(value), "evidence", lambda *args: whole(*args).detach())
+    with pytest.raises(RuntimeError, match="have been used in the graph"):
+        gradient("value", population, batch, value)
+
+
+def test_value_gradient_of_mlp_is_the_chain_rule_by_hand(population, batch):
+    value = build("mlp", population)
+    w1, b1, w2, b2, w3, b3 = (p.detach() for p in value.parameters())
+    found = gradient("value", population, batch, value)[1]
+    for theta, weights, row in zip(population.theta, WEIGHTS, found, strict=True):
+        before1 = w1 @ theta + b1
+        before2 = w2 @ F.leaky_relu(before1, 0.02) + b2
+        estimates = torch.sigmoid(w3 @ F.leaky_relu(before2, 0.02) + b3)
+        slope1, slope2 = ((b > 0).float() * 0.98 + 0.02 for b in (before1, before2))
+        back = (-weights * estimates * (1 - estimates)) @ w3
+        back = ((back * slope2) @ w2 * slope1) @ w1
+        torch.testing.assert_close(row, back, rtol=1e-4, atol=1e-9)
+
+
+def test_value_gradient_of_set_is_that_of_v_times_that_of_its_evidence(population, batch):
+    value = build("set", population)
+    found = gradient("value", population, batch, value)[1]
+    theta = population.theta.clone().requires_grad_()
+    evidence = value.evidence(population.with_theta(theta), batch)
+    cut = evidence.detach().requires_grad_()
+    (of_v,) = torch.autograd.grad(-(WEIGHTS * value(cut)).sum(), cut)
+    (by_hand,) = torch.autograd.grad(evidence, theta, of_v)
+    assert by_hand.any()
+    torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("objective_name", ["value", "direct", "hybrid"])
+def test_the_value_network_receives_no_gradient(objective_name, population, batch):
+    value = build("set", population)
+    gradient(objective_name, population, batch, value)
+    assert all(p.grad is None for p in value.parameters())
+
+
+def test_direct_is_the_weighted_cross_entropy_of_plain_modules(networks, population, batch):
+    losses, found = gradient("direct", population, batch, build("set", population))
+    for index, (alpha, beta) in enumerate(WEIGHTS.tolist()):
+        network = networks[index]
+        network.zero_grad()
+        clean = F.cross_entropy(network(batch.images), batch.labels)
+        attacked = F.cross_entropy(network(batch.attacked[index]), batch.labels)
+        loss = alpha * clean + beta * attacked
+        loss.backward()
+        own = torch.cat([p.grad.flatten() for p in network.parameters()])
+        torch.testing.assert_close(losses[index], loss.detach())
+        torch.testing.assert_close(found[index], own, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["set", "mlp"])
+def test_hybrid_is_the_sum(kind, population, batch):
+    value = build(kind, population)
+    parts = [gradient(name, population, batch, value) for name in ("value", "direct")]
+    losses, found = gradient("hybrid", population, batch, value)
+    torch.testing.assert_close(losses, parts[0][0] + parts[1][0])
+    torch.testing.assert_close(found, parts[0][1] + parts[1][1], rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("objective_name", ["value", "direct", "hybrid"])
+def test_packed_equals_alone(objective_name, population, batch):
+    value = build("set", population)
+    losses, found = gradient(objective_name, population, batch, value)
+    for i in range(3):
+        place = slice(i, i + 1)
+        part = batch.for_networks(place)
+        alone = gradient(objective_name, population[place], part, value, WEIGHTS[place])
+        assert alone[0].equal(losses[place]) and alone[1].equal(found[place])

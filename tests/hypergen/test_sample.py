@@ -1,0 +1,167 @@
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+import hypergen
+from hypergen import data
+from hypergen.cli import main
+from hypergen.errors import InputError
+from hypergen.sample import Sampler, load_generator, rank
+from hypergen.weights_file import load_network, read_metadata, read_network
+
+COUNT, IMAGES = 5, 6
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A short run trained for preferences in [0, 0.8]."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = {
+        **{"target": "mlp", "steps": 25, "population": 2, "batch-size": 16, "beta": "0:0.8"},
+        **{"measure-images": 16, "measure-every": 1, "samples": 2, "sra-samples": 0},
+        **{"images": 8, "device": "cpu", "learning-rate": 0.02, "out": folder},
+    }
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    assert main(["train", "--no-baseline", *arguments]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sampler(run) -> Sampler:
+    return load_generator(run)
+
+
+def sample(run, out, *options: str):
+    """The files that `hypergen sample` writes, in their order."""
+    count = ["--count", str(COUNT), "--images", str(IMAGES), "--out", str(out)]
+    assert main(["sample", str(run), *count, *options]) == 0
+    return sorted(out.iterdir())
+
+
+@pytest.fixture(scope="module")
+def drawn(run, tmp_path_factory):
+    """All networks drawn with seed 3."""
+    return sample(run, tmp_path_factory.mktemp("drawn") / "all", "--seed", "3")
+
+
+def score(metadata) -> float:
+    """What a network is worth to its own preference, by the value network."""
+    beta, estimated = metadata["beta"], metadata["estimated"]
+    return (1 - beta) * estimated["accuracy"] + beta * estimated["robustness"]
+
+
+def test_same_seed_same_networks(run, drawn, tmp_path):
+    again = sample(run, tmp_path / "again", "--seed", "3")
+    assert [file.name for file in again] == [f"sample-{i:04d}.safetensors" for i in range(COUNT)]
+    assert [file.read_bytes() for file in again] == [file.read_bytes() for file in drawn]
+    other = sample(run, tmp_path / "other", "--seed", "4")
+    assert not {str(read_metadata(f)["z"]) for f in other} & {
+        str(read_metadata(f)["z"]) for f in drawn
+    }
+
+
+def test_the_metadata_says_what_the_networks_are(run, drawn, sampler):
+    digits = data.load("digits")
+    images, labels = digits.test.first(len(digits.test))
+    for file in drawn:
+        metadata = read_metadata(file)
+        assert (metadata["target"], metadata["dataset"]) == ("mlp", "digits")
+        assert (metadata["seed"], metadata["epsilon"]) == (3, 0.1)
+        assert metadata["version"] == hypergen.__version__
+        assert len(metadata["z"]) == sampler.config.latent_size
+        assert 0 <= metadata["beta"] <= 0.8
+        assert (metadata["attack"]["name"], metadata["attack"]["images"]) == ("standard", IMAGES)
+        assert metadata["robustness"] == metadata["sra"] <= metadata["pgd"]
+        assert all(0 <= value <= 1 for value in metadata["estimated"].values())
+        with torch.no_grad():
+            correct = load_network(file)(images).argmax(-1) == labels
+        assert metadata["accuracy"] == pytest.approx(float(correct.float().mean()), abs=1e-6)
+
+
+def test_z_and_beta_in_the_metadata_make_the_weights_again(drawn, sampler):
+    for file in drawn:
+        state, metadata = read_network(file)
+        z, beta = torch.tensor([metadata["z"]]), torch.tensor([metadata["beta"]])
+        with torch.no_grad():
+            theta = sampler.networks.averaged(z, beta)
+        module = sampler.draw(1)[0].with_theta(theta).module_at(0)
+        for name, tensor in module.state_dict().items():
+            torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_the_best_by_the_value_network_comes_first(drawn):
+    scores = [score(read_metadata(file)) for file in drawn]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
+
+
+def test_keep_writes_only_the_best(run, drawn, tmp_path):
+    kept = sample(run, tmp_path / "kept", "--seed", "3", "--keep", "2")
+    assert len(kept) == 2
+    for file, best in zip(kept, drawn, strict=False):
+        assert file.read_bytes() == best.read_bytes()
+
+
+def test_the_value_network_decides_the_order(run, tmp_path, monkeypatch):
+    worth = torch.tensor([[0.2, 0.2], [0.9, 0.9], [0.1, 0.1], [0.5, 0.5], [0.4, 0.4]])
+    monkeypatch.setattr(Sampler, "estimate", lambda *_: worth)
+    files = sample(run, tmp_path / "ranked", "--seed", "3", "--keep", "3")
+    z = load_generator(run).draw(COUNT, seed=3)[1]
+    assert [read_metadata(file)["z"] for file in files] == [z[i].tolist() for i in (1, 3, 4)]
+
+
+def test_the_rank_depends_on_the_preference():
+    estimates = torch.tensor([[0.9, 0.1], [0.5, 0.6]])
+    assert rank(estimates, torch.zeros(2)).tolist() == [0, 1]
+    assert rank(estimates, torch.ones(2)).tolist() == [1, 0]
+
+
+def test_two_preferences_give_two_networks(run, sampler, tmp_path):
+    accurate, z, betas = sampler.draw(3, beta=0.0, seed=5)
+    robust, same_z, other_betas = sampler.draw(3, beta=0.8, seed=5)
+    assert z.equal(same_z) and betas.tolist() == [0, 0, 0]
+    assert other_betas.tolist() == pytest.approx([0.8] * 3)
+    assert (accurate.theta - robust.theta).abs().max() > 1e-3
+    files = sample(run, tmp_path / "robust", "--beta", "0.8", "--keep", "1")
+    assert read_metadata(files[0])["beta"] == pytest.approx(0.8)
+
+
+def test_without_a_preference_they_are_spread_over_the_range(sampler):
+    betas = sampler.draw(200, seed=0)[2]
+    assert 0 <= betas.min() < 0.1 and 0.7 < betas.max() <= 0.8
+
+
+@pytest.mark.parametrize("beta", [0.81, 1.0])
+def test_a_preference_never_trained_for_is_refused(run, sampler, beta, tmp_path, capsys):
+    with pytest.raises(InputError, match=r"trained for beta in \[0, 0.8\]"):
+        sampler.draw(1, beta=beta)
+    out = tmp_path / "none"
+    command = ["sample", str(run), "--count", "1", "--beta", str(beta), "--out", str(out)]
+    assert main(command) == 2 and not out.exists()
+    assert "trained for beta in [0, 0.8]" in capsys.readouterr().err
+
+
+def test_the_python_way_gives_ready_networks(run, drawn):
+    population = hypergen.load_generator(run).sample(COUNT, seed=3)
+    images, _ = data.load("digits").test.first(4)
+    with torch.no_grad():
+        logits = population(images.expand(COUNT, *images.shape))
+        written = torch.stack([hypergen.load_network(file)(images) for file in drawn])
+    order = [int((logits - one).abs().amax((1, 2)).argmin()) for one in written]
+    assert sorted(order) == list(range(COUNT))
+    torch.testing.assert_close(logits[order], written, rtol=0, atol=1e-5)
+
+
+def test_plain_pytorch_opens_a_sample(drawn, sampler):
+    module = sampler.draw(1)[0].module_at(0)
+    module.load_state_dict(safetensors.torch.load_file(drawn[0]), strict=True)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_sampled(run, tmp_path, capsys):
+    young = tmp_path / "young"
+    young.mkdir()
+    (young / "config.json").write_text(json.dumps(json.loads((run / "config.json").read_text())))
+    assert main(["sample", str(young), "--count", "1"]) == 2
+    assert "no checkpoint.safetensors yet" in capsys.readouterr().err
+    assert [path.name for path in young.iterdir()] == ["config.json"]

@@ -1,0 +1,399 @@
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import targets
+from hypergen import checkpoint, objective, report, train
+from hypergen.cli import main
+from hypergen.config import TrainConfig
+from hypergen.errors import InputError, RunError
+from hypergen.run import run
+from hypergen.sample import load_generator
+from hypergen.weights_file import read_metadata
+
+
+def state(folder: Path) -> Any:
+    return checkpoint.load(folder / "checkpoint.safetensors")
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return a.equal(b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def steps(folder: Path) -> list[int]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def fail_at(step: int, error: BaseException, monkeypatch) -> None:
+    """Makes training fail in the middle of a step, when a good part of its state has changed."""
+    whole, calls = objective.gradient, iter(range(step + 1))
+
+    def gradient(*args):
+        if next(calls) == step:
+            raise error
+        return whole(*args)
+
+    monkeypatch.setattr(objective, "gradient", gradient)
+
+
+# End to end
+
+
+@pytest.mark.parametrize(
+    ("settings", "from_base"),
+    [
+        ({"objective": "value", "value_network": "mlp", "generator": "published"}, False),
+        ({"objective": "value", "value_network": "mlp", "generator": "chunk"}, True),
+        ({"objective": "value", "generator": "published", "measure_attack": "pgd"}, True),
+        ({"objective": "direct", "generator": "dense", "attack_steps": 1, "beta": "0:1"}, False),
+        ({"objective": "hybrid", "generator": "chunk", "target": "small-lenet5"}, False),
+        ({"objective": "direct", "perturbed": 0, "ema_decay": 0.0}, True),
+    ],
+)
+def test_a_run_from_end_to_end(settings, from_base, tiny, small_report, base, cpu, tmp_path):
+    config = replace(tiny, **settings, base=str(base) if from_base else None)
+    folder = tmp_path / "run"
+    result = run(config, folder, cpu, sizes=small_report, baselines=False)
+
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(result))
+    assert TrainConfig.load(folder / "config.json") == config
+    assert (folder / "scatter.png").read_bytes().startswith(b"\x89PNG")
+    assert "<pre>" in (folder / "report.html").read_text()
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert steps(folder) == list(range(6))
+    assert {"attack", "dataset", "networks", "summary"} <= result.keys()
+    assert set(result["summary"]) == {"sample", "start"}
+    rows = [row for row in result["networks"] if row["kind"] == "sample"]
+    assert len(rows) == 2
+    for row in rows:
+        assert 0 <= row["robustness"] <= 1 and 0 < row["accuracy"] <= 1
+        assert all(0 <= figure <= 1 for figure in row["estimated"].values())
+        assert len(row["z"]) == (2 if config.generator == "published" else 16)
+        assert 0 <= row["beta"] <= 1
+
+    drawn, _, betas = load_generator(folder).draw(2, seed=config.seed + 1)
+    images = torch.rand(5, 1, 28, 28)
+    logits = drawn(images.expand(2, -1, -1, -1, -1))
+    for index, row in enumerate(rows):
+        file = folder / row["file"]
+        plain = targets.build(config.target)
+        plain.load_state_dict(safetensors.torch.load_file(file), strict=True)
+        assert (plain.eval()(images) - logits[index]).abs().max() < 1e-5
+        metadata = read_metadata(file)
+        assert metadata["accuracy"] == row["accuracy"] and metadata["z"] == row["z"]
+        assert row["beta"] == pytest.approx(float(betas[index]))
+
+
+def test_the_report_compares_with_direct_training(
+    tiny, small_report, cpu, few, tmp_path, monkeypatch
+):
+    whole = report.train_baseline
+    monkeypatch.setattr(
+        report,
+        "train_baseline",
+        lambda recipe, dataset, device: whole(replace(recipe, epochs=1), few, device, show=False),
+    )
+    sizes = replace(small_report, sra_samples=1, sra_images=5)
+    result = run(tiny, tmp_path / "run", cpu, sizes=sizes)
+    counts = {kind: summary["count"] for kind, summary in result["summary"].items()}
+    assert counts == {
+        "sample": 2,
+        "start": 1,
+        "standard": 1,
+        "fbf": 3,
+        "pgd": 1,
+        "fbf + noise": 4,
+        "fbf average": 1,
+    }
+    assert all(summary["sra"]["count"] == 1 for summary in result["summary"].values())
+    assert {"sample", "fbf", "fbf + noise"} == set(result["disagreement"])
+    assert result["value_network"].keys() == {"accuracy", "robustness"}
+
+
+def test_a_value_run_from_a_base_starts_at_the_base(tiny, base, few, cpu, tmp_path):
+    config = replace(tiny, base=str(base), objective="value")
+    training = train.Training(config, few, cpu, base)
+    start = targets.WeightLayout.of(training.module).flatten(safetensors.torch.load_file(base))
+    assert training.generator.theta0.equal(start)
+    spreads = []
+    for training.step in range(3):
+        spreads.append(training.ramp())
+    assert spreads == pytest.approx([1 / 1.2, 1.0, 1.0])
+
+
+def test_a_base_is_trained_on_the_spot_once(tiny, few, cpu, tmp_path, monkeypatch):
+    asked, whole = [], train.train_baseline
+
+    def short(recipe, dataset, device):
+        asked.append(recipe.method)
+        return whole(replace(recipe, epochs=1), dataset, device, show=False)
+
+    monkeypatch.setattr(train, "train_baseline", short)
+    config = replace(tiny, base="fbf")
+    first = train.prepare_base(config, few, cpu, tmp_path)
+    assert first == tmp_path / "base.safetensors" == train.prepare_base(config, few, cpu, tmp_path)
+    assert asked == ["fbf"]
+
+
+def test_direct_training_learns(tiny, digits, cpu, tmp_path):
+    config = replace(tiny, steps=60, population=4, epsilon=0.02, measure_every=60)
+    training = train.train(config, digits, tmp_path, cpu)
+    population = training.population(training.averaged(torch.randn(4, 16), torch.full((4,), 0.5)))
+    images, labels = digits.test.first(500)
+    right = population(images.expand(4, *images.shape)).argmax(-1) == labels
+    assert right.float().mean() > 0.5
+
+
+def test_the_same_seed_gives_the_same_run(tiny, few, cpu, tmp_path):
+    def final(seed: int, name: str) -> Any:
+        folder = tmp_path / name
+        folder.mkdir()
+        return train.train(replace(tiny, seed=seed), few, folder, cpu).state_dict()
+
+    assert same(final(1, "a"), final(1, "b"))
+    assert not same(final(1, "c")["generator"], final(2, "d")["generator"])
+
+
+def test_watching_a_run_does_not_change_it(tiny, few, cpu):
+    training = train.Training(tiny, few, cpu)
+    training.take_step()
+    before = training.state_dict()
+    figures = training.watch()
+    assert 0 <= figures["watched/sra"] <= figures["watched/accuracy"] <= 1
+    assert same(training.state_dict(), before)
+
+
+# Stopping and going on
+
+
+@pytest.fixture
+def config(tiny) -> TrainConfig:
+    return replace(tiny, objective="hybrid")
+
+
+@pytest.fixture
+def uninterrupted(config, digits, cpu, tmp_path) -> Path:
+    folder = tmp_path / "uninterrupted"
+    folder.mkdir()
+    train.train(config, digits, folder, cpu)
+    return folder
+
+
+def prepared(config: TrainConfig, folder: Path) -> Path:
+    folder.mkdir()
+    config.save(folder / "config.json")
+    return folder
+
+
+@pytest.mark.parametrize("step", [0, 1, 4])
+def test_a_step_cut_in_half_is_taken_again(
+    step, config, digits, cpu, tmp_path, uninterrupted, monkeypatch
+):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    folder = prepared(config, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        fail_at(step, KeyboardInterrupt(), patch)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, digits, folder, cpu)
+    assert steps(folder) == list(range(step))
+    assert (folder / "checkpoint.safetensors").exists() == (step > 0)
+    train.train(config, digits, folder, cpu)
+    assert same(state(folder), state(uninterrupted))
+    assert steps(folder) == steps(uninterrupted) == list(range(6))
+
+
+@pytest.mark.parametrize("base_settings", [{}, {"value_network": "mlp", "objective": "value"}])
+def test_steps_after_the_last_checkpoint_are_taken_again(
+    base_settings, config, digits, base, cpu, tmp_path, monkeypatch
+):
+    config = replace(config, base=str(base), **base_settings)
+    whole = prepared(config, tmp_path / "whole")
+    train.train(config, digits, whole, cpu)
+    folder = prepared(config, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+        save = checkpoint.save
+        patch.setattr(
+            checkpoint, "save", lambda path, tree: save(path, tree) if tree["step"] == 2 else None
+        )
+        fail_at(5, KeyboardInterrupt(), patch)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, digits, folder, cpu)
+    assert state(folder)["step"] == 2 and steps(folder) == [0, 1, 2, 3, 4]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # the line that a kill cuts short
+    train.train(config, digits, folder, cpu)
+    assert same(state(folder), state(whole))
+    assert (folder / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+DRIVER = """
+import signal, sys, time
+from hypergen import train
+from hypergen.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+train.CHECKPOINT_SECONDS = 0.1
+train.WATCHED_SHARE = 1e9
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def started(folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """A process that continues the run, once it has taken a few more steps."""
+    before = len(steps_so_far(folder))
+    command = [sys.executable, "-c", DRIVER, "train", "--resume", "--no-baseline"]
+    with log.open("wb") as file:
+        process = subprocess.Popen([*command, "--out", str(folder)], stdout=file, stderr=file)
+    while len(steps_so_far(folder)) < before + 5:
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.02)
+    return process
+
+
+def steps_so_far(folder: Path) -> list[str]:
+    metrics = folder / "metrics.jsonl"
+    return metrics.read_text().splitlines() if metrics.exists() else []
+
+
+def test_killed_and_interrupted_processes_can_be_continued(config, digits, cpu, tmp_path):
+    config = replace(config, steps=100_000)
+    folder, log = prepared(config, tmp_path / "run"), tmp_path / "log.txt"
+
+    process = started(folder, log)
+    delay = random.uniform(0, 1)
+    time.sleep(delay)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    killed_at = len(steps_so_far(folder))
+
+    process = started(folder, log)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    said = log.read_text()
+    assert "interrupted" in said.splitlines()[-1] and "Traceback" not in said
+    saved = state(folder)["step"]
+    assert steps(folder) == list(range(saved))
+
+    never_stopped = train.Training(config, digits, cpu)
+    for _ in range(saved):
+        never_stopped.take_step()
+    assert same(state(folder), never_stopped.state_dict()), f"killed {delay} s after {killed_at}"
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as a terminal has it; in the background of a shell it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_the_first_ctrl_c_waits_for_the_step_and_the_second_does_not():
+    with train.deferred_interrupt() as asked:
+        assert not asked.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_saves_a_whole_step(config, digits, cpu, tmp_path, uninterrupted, monkeypatch):
+    folder = prepared(config, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        whole = objective.gradient
+
+        def gradient(*args):
+            if len(steps_so_far(folder)) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return whole(*args)
+
+        patch.setattr(objective, "gradient", gradient)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, digits, folder, cpu)
+    assert state(folder)["step"] == 3 and steps(folder) == [0, 1, 2]
+    train.train(config, digits, folder, cpu)
+    assert same(state(folder), state(uninterrupted))
+
+
+def test_a_finished_run_is_only_reported_again(tiny, small_report, cpu, tmp_path):
+    folder = tmp_path / "run"
+    first = run(tiny, folder, cpu, sizes=small_report, baselines=False)
+    with pytest.raises(InputError, match="--resume"):
+        run(tiny, folder, cpu, sizes=small_report, baselines=False)
+    before = state(folder)
+    (folder / "results.json").unlink()
+    again = run(tiny, folder, cpu, sizes=small_report, baselines=False, resume=True)
+    assert again == first and same(state(folder), before)
+
+
+# Divergence
+
+
+def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(
+    config, digits, cpu, tmp_path, uninterrupted, monkeypatch
+):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    folder = prepared(config, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        whole = objective.gradient
+
+        def gradient(*args):
+            losses, found = whole(*args)
+            return losses, found * (float("nan") if len(steps_so_far(folder)) == 3 else 1)
+
+        patch.setattr(objective, "gradient", gradient)
+        with pytest.raises(RunError, match="diverged at step 3"):
+            train.train(config, digits, folder, cpu)
+    assert state(folder)["step"] == 3
+    train.train(config, digits, folder, cpu)
+    assert same(state(folder), state(uninterrupted))
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--learning-rate", "1e29"],
+        ["--learning-rate", "1e12"],
+        ["--learning-rate", "1e29", "--generator", "published"],
+        ["--value-learning-rate", "1e29"],
+        ["--value-learning-rate", "1e29", "--value-network", "mlp", "--objective", "value"],
+        ["--value-learning-rate", "1e20", "--objective", "value"],
+    ],
+)
+def test_absurd_learning_rates_end_with_status_1(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    folder = tmp_path / "run"
+    command = ["train", "--no-baseline", "--out", str(folder), *options]
+    command += ["--target", "mlp", "--steps", "12", "--population", "2", "--batch-size", "8"]
+    command += ["--measure-images", "8", "--measure-every", "1"]
+    command += ["--samples", "1", "--images", "5", "--sra-samples", "0"]
+    status = main(command)
+    said = capsys.readouterr().err
+    assert status == 1 and said.count("\n") == 1 and "diverged" in said
+    saved = folder / "checkpoint.safetensors"
+    if saved.exists():
+        for name in ("generator", "value"):
+            assert all(t.isfinite().all() for t in state(folder)[name].values())

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import attacks
+from hypergen.measure import Accuracy, Batch, Robustness, attacked_batch
+from hypergen.value_network import ValueNetwork, build_value_network
+from targets import Population
+
+KINDS = ["set", "mlp"]
+THREAT = attacks.Threat("linf", 0.05)
+
+
+class Linear(nn.Module):
+    """500 weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(49, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(F.avg_pool2d(images, 4).flatten(1))
+
+
+@pytest.fixture
+def sixteen(digits) -> Population:
+    """Linear classifiers from untrained to trained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Linear()
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
+        images, labels = digits.train.first(500)
+        snapshots = []
+        for _ in range(16):
+            flat = [p.detach().flatten() for p in network.parameters()]
+            snapshots.append(torch.cat(flat).clone())
+            for _ in range(2):
+                optimizer.zero_grad()
+                F.cross_entropy(network(images), labels).backward()
+                optimizer.step()
+    return Population(network, torch.stack(snapshots))
+
+
+@pytest.fixture
+def batch(sixteen, digits) -> Batch:
+    images, labels = digits.val.first(40)
+    return attacked_batch(sixteen, images, labels, attacks.PGD(THREAT, steps=3), 0)
+
+
+def build(kind: str) -> ValueNetwork:
+    torch.manual_seed(0)
+    return build_value_network(kind, 500, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_what_was_measured(kind, sixteen, batch, digits):
+    images, labels = digits.train.first(100)
+    measures = (Accuracy(), Robustness(attacks.PGD(THREAT, steps=5)))
+    measured = torch.stack([m(sixteen, images, labels, 0) for m in measures], dim=-1)
+    assert measured.std(0).min() > 0.1  # so that there is something to learn
+    value = build(kind)
+    with torch.no_grad():
+        evidence = value.evidence(sixteen, batch)
+    optimizer = torch.optim.Adam(value.parameters(), lr=3e-3 if kind == "set" else 1e-3)
+    for _ in range(600):
+        optimizer.zero_grad()
+        value.loss(value(evidence), measured).backward()
+        optimizer.step()
+    assert (value(evidence) - measured).square().mean().sqrt() < 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_estimates_lie_in_0_1_and_one_network_is_as_good_alone(kind, sixteen, batch):
+    value = build(kind)
+    evidence = value.evidence(sixteen, batch)
+    estimates = value(evidence)
+    assert estimates.shape == (16, 2)
+    assert estimates.min() > 0 and estimates.max() < 1
+    extreme = value(evidence * 1e6)
+    assert extreme.min() >= 0 and extreme.max() <= 1
+    alone = value(value.evidence(sixteen[3:4], batch.for_networks(slice(3, 4))))
+    torch.testing.assert_close(alone, estimates[3:4])
+
+
+def test_set_looks_at_log_probability_and_relative_margin(sixteen, batch):
+    evidence = build("set").evidence(sixteen, batch)
+    assert evidence.shape == (16, 40, 4)
+    network = sixteen.module_at(7)
+    for first, images in ((0, batch.images), (2, batch.attacked[7])):
+        logits = network(images)
+        for image in range(40):
+            row, label = logits[image], int(batch.labels[image])
+            others = torch.cat([row[:label], row[label + 1 :]])
+            by_hand = torch.stack(
+                [row.log_softmax(0)[label], (row[label] - others.max()) / row.std()]
+            )
+            torch.testing.assert_close(evidence[7, image, first : first + 2], by_hand)
+
+
+def test_set_does_not_care_for_the_order_of_images(sixteen, batch):
+    value = build("set")
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    shuffled = Batch(batch.images[order], batch.labels[order], batch.attacked[:, order])
+    torch.testing.assert_close(
+        value(value.evidence(sixteen, shuffled)), value(value.evidence(sixteen, batch))
+    )
+
+
+def test_larger_logits_alone_do_not_move_the_margins(sixteen, batch):
+    value = build("set")
+    once = value.evidence(sixteen, batch)
+    louder = value.evidence(sixteen.with_theta(sixteen.theta * 100), batch)
+    torch.testing.assert_close(louder[..., 1::2], once[..., 1::2], rtol=1e-3, atol=1e-4)
+    assert not louder[..., 0::2].allclose(once[..., 0::2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_the_weights_and_are_right(kind, sixteen, batch):
+    """Against a central difference along one direction, in double precision."""
+    value = build(kind).double()
+    double = Batch(batch.images.double(), batch.labels, batch.attacked.double())
+    theta = sixteen.theta.double()
+
+    def estimates(weights: Tensor) -> Tensor:
+        return value(value.evidence(sixteen.with_theta(weights), double))[:, 1].sum()
+
+    leaf = theta.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(estimates(leaf), leaf)
+    assert (gradient != 0).any(1).all()
+    direction = torch.randn(theta.shape, dtype=torch.double)
+    step = 1e-6
+    with torch.no_grad():
+        up, down = estimates(theta + step * direction), estimates(theta - step * direction)
+    slope = (up - down) / (2 * step)
+    torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-5, atol=1e-8)
