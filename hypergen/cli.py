@@ -189,9 +189,10 @@ def parse_with(kind: type[Args], name: str, rest: list[str], default: Args | Non
 
 def one_line(box: str) -> str:
     """What tyro draws as a box: the complaint itself, and the option it suggests."""
-    lines = [re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in box.splitlines()[1:]]
+    # Without UTF-8 the box is drawn with dashes.
+    lines = [re.sub(r"[│╭╮╰╯]|[─-]{4,}", " ", line).strip() for line in box.splitlines()[1:]]
     sections = " ".join(line or "\n" for line in lines).split("\n")
-    said = sections[0].strip()
+    said = next((section.strip() for section in sections if section.strip()), "bad arguments")
     hint = re.search(r"Perhaps you meant:\s+(--[\w-]+)", box.replace("│", ""))
     said = re.sub(r"^Error parsing (config|options|where|report): ", "", said)
     return f"{said} (did you mean {hint[1]}?)" if hint else said

@@ -12,6 +12,7 @@ import attacks
 import targets
 from hypergen import data
 from hypergen.errors import InputError, nearest
+from hypergen.tracking import write_text
 
 OBJECTIVES = ("value", "direct", "hybrid")
 VALUE_NETWORKS = ("set", "mlp")
@@ -71,7 +72,7 @@ class TrainConfig:
     """radius of the threat, pixels in [0,1]; default: the data set's usual one"""
     base: str | None = None
     """start from this network: a weight file, or standard, fbf or pgd to train one on the spot"""
-    steps: int = 1000
+    steps: int = 600
     """generator steps"""
     population: int = 8
     """networks generated a step"""
@@ -167,7 +168,7 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Writes the configuration as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

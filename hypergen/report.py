@@ -18,6 +18,7 @@ from hypergen.evaluate import Judge, summarise
 from hypergen.measure import disagreement
 from hypergen.sample import Sampler
 from hypergen.tracking import write_text
+from hypergen.train import BASE
 from hypergen.weights_file import load_network
 from targets import Population
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FBF_COUNT = 3
-NOISY_COUNT = 4
+NOISY_COUNT = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ReportConfig:
     """networks sampled, written and measured"""
     images: int = 1000
     """test images for PGD-50; accuracy is over all"""
-    sra_samples: int = 8
+    sra_samples: int = 6
     """of the samples, how many get standard robust accuracy; 0 for none"""
     sra_images: int = 100
     """test images for standard robust accuracy"""
@@ -116,10 +117,7 @@ def starting_network(folder: Path, config: TrainConfig) -> Population:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             return Population.of([fresh_target(config.target, config.activation, config.dataset)])
-    trained_here = folder / "base.safetensors"
-    return Population.of(
-        [load_network(trained_here if trained_here.exists() else Path(config.base))]
-    )
+    return Population.of([load_network(folder / BASE)])
 
 
 def train_baselines(folder: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Population]:

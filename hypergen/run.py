@@ -12,7 +12,7 @@ from hypergen.config import BASE_METHODS, TrainConfig, require_folder
 from hypergen.errors import InputError
 from hypergen.report import ReportConfig, report, text_table
 from hypergen.sample import load_generator
-from hypergen.train import train
+from hypergen.train import BASE, train
 from hypergen.weights_file import load_network, read_metadata
 
 CONFIG, RESULTS = "config.json", "results.json"
@@ -33,7 +33,8 @@ def run(
     for a folder that holds another run, `RunError` for a training that diverges.
     """
     check_folder(folder, config, resume)
-    if config.base is not None and config.base not in BASE_METHODS:
+    own_base = (folder / BASE).exists()  # a run keeps a copy of the network it started from
+    if config.base is not None and config.base not in BASE_METHODS and not own_base:
         check_base(Path(config.base), config)
     dataset = data.load(config.dataset, data_dir, device)
     folder.mkdir(parents=True, exist_ok=True)

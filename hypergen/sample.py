@@ -165,7 +165,7 @@ def draw_samples(
     sampler = load_generator(run, dataset)
     population, z, betas = sampler.draw(options.count, options.beta, options.seed)
     estimates = sampler.estimate(population, dataset)
-    best = rank(estimates, betas)[: options.keep or options.count]
+    best = rank(estimates, betas).cpu()[: options.keep or options.count]  # z is there
     population, z, betas = population.choose(best), z[best], betas[best]
     judge = Judge(config.threat, "standard", restarts=1, images=options.images, seed=options.seed)
     rows = judge.judge(population, dataset, "verifying")

@@ -313,8 +313,11 @@ def run_sweep(
     """`hypergen sweep`: runs or continues a sweep and prints its front."""
     data.load(config.dataset, data_dir)  # downloaded once, before the workers all want it
     sweep = Sweep(config, folder, options, device, data_dir, sizes)
-    sweep.work()
-    print(sweep.report())
+    try:
+        sweep.work()
+        print(sweep.report())
+    finally:
+        os.close(sweep.lock)
     print(f"written to {folder}: results.json, scatter.png, one run folder a trial")
 
 

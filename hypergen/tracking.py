@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from hypergen.config import TrainConfig
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from hypergen.config import TrainConfig
 
 PLAIN_LINE_SECONDS = 15.0
 
@@ -60,7 +60,7 @@ class Tracker:
     dropped: a resumed run writes them again.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, step: int = 0):
+    def __init__(self, folder: Path, config: "TrainConfig", step: int = 0):
         # Here, for it takes a second that other commands need not spend.
         from torch.utils.tensorboard import SummaryWriter
 

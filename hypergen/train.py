@@ -30,10 +30,10 @@ from hypergen.measure import Batch, attacked_batch, measures, mixed_attack, surv
 from hypergen.replay import Replay
 from hypergen.tracking import Bar, Tracker
 from hypergen.value_network import ValueNetwork, build_value_network
-from hypergen.weights_file import load_network
+from hypergen.weights_file import load_network, read_network, save_network
 from targets import Population, WeightLayout, concurrently
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, BASE = "checkpoint.safetensors", "base.safetensors"
 CHECKPOINT_SECONDS = 20.0
 VALUE_BATCH = 64
 VALUE_PRETRAINING_STEPS = 500
@@ -308,13 +308,15 @@ def measuring_attack(config: TrainConfig) -> attacks.Attack:
 def prepare_base(
     config: TrainConfig, dataset: Dataset, device: torch.device, folder: Path
 ) -> Path | None:
-    """The weight file to start from, if any; trained on the spot where the base names a method."""
+    """The network to start from, if any, as a file of the run: a copy, or trained on the spot."""
     if config.base is None:
         return None
+    path = folder / BASE
+    if path.exists():
+        return path
     if config.base not in BASE_METHODS:
-        return Path(config.base)
-    path = folder / "base.safetensors"
-    if not path.exists():
+        save_network(path, *read_network(Path(config.base)))
+    else:
         recipe = BaselineConfig(
             method=config.base,
             dataset=config.dataset,

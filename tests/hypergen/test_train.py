@@ -61,9 +61,17 @@ def fail_at(step: int, error: BaseException, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "from_base"),
     [
-        ({"objective": "value", "value_network": "mlp", "generator": "published"}, False),
-        ({"objective": "value", "value_network": "mlp", "generator": "chunk"}, True),
-        ({"objective": "value", "generator": "published", "measure_attack": "pgd"}, True),
+        (
+            {
+                "objective": "value",
+                "value_network": "mlp",
+                "generator": "published",
+                "measure_attack": "pgd",
+            },
+            True,
+        ),
+        ({"objective": "value", "generator": "chunk"}, True),
+        ({"objective": "value"}, False),
         ({"objective": "direct", "generator": "dense", "attack_steps": 1, "beta": "0:1"}, False),
         ({"objective": "hybrid", "generator": "chunk", "target": "small-lenet5"}, False),
         ({"objective": "direct", "perturbed": 0, "ema_decay": 0.0}, True),
@@ -119,9 +127,9 @@ def test_the_report_compares_with_direct_training(
         "sample": 2,
         "start": 1,
         "standard": 1,
-        "fbf": 3,
+        "fbf": report.FBF_COUNT,
         "pgd": 1,
-        "fbf + noise": 4,
+        "fbf + noise": report.NOISY_COUNT,
         "fbf average": 1,
     }
     assert all(summary["sra"]["count"] == 1 for summary in result["summary"].values())
@@ -167,10 +175,11 @@ def test_the_same_seed_gives_the_same_run(tiny, few, cpu, tmp_path):
     def final(seed: int, name: str) -> Any:
         folder = tmp_path / name
         folder.mkdir()
-        return train.train(replace(tiny, seed=seed), few, folder, cpu).state_dict()
+        return train.train(replace(tiny, steps=3, seed=seed), few, folder, cpu).state_dict()
 
-    assert same(final(1, "a"), final(1, "b"))
-    assert not same(final(1, "c")["generator"], final(2, "d")["generator"])
+    first = final(1, "a")
+    assert same(first, final(1, "b"))
+    assert not same(first["generator"], final(2, "c")["generator"])
 
 
 def test_watching_a_run_does_not_change_it(tiny, few, cpu):
@@ -221,11 +230,11 @@ def test_a_step_cut_in_half_is_taken_again(
     assert steps(folder) == steps(uninterrupted) == list(range(6))
 
 
-@pytest.mark.parametrize("base_settings", [{}, {"value_network": "mlp", "objective": "value"}])
+@pytest.mark.parametrize("objective_name", ["hybrid", "value"])
 def test_steps_after_the_last_checkpoint_are_taken_again(
-    base_settings, config, digits, base, cpu, tmp_path, monkeypatch
+    objective_name, config, digits, base, cpu, tmp_path, monkeypatch
 ):
-    config = replace(config, base=str(base), **base_settings)
+    config = replace(config, base=str(base), objective=objective_name)
     whole = prepared(config, tmp_path / "whole")
     train.train(config, digits, whole, cpu)
     folder = prepared(config, tmp_path / "run")
@@ -279,7 +288,7 @@ def test_killed_and_interrupted_processes_can_be_continued(config, digits, cpu, 
     folder, log = prepared(config, tmp_path / "run"), tmp_path / "log.txt"
 
     process = started(folder, log)
-    delay = random.uniform(0, 1)
+    delay = random.uniform(0, 0.5)
     time.sleep(delay)
     process.kill()
     assert process.wait() == -signal.SIGKILL

@@ -2,11 +2,15 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from scripts import bench_population, compare_torchattacks
+import attacks
+from hypergen import train
+from hypergen.generator import PublishedGenerator
+from scripts import bench_population, compare_torchattacks, mnist_table
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +69,33 @@ def test_compare_torchattacks(tmp_path, capsys):
     assert rows["hypergen"]["clean"] == rows["torchattacks"]["clean"]
     assert figures["difference"] == rows["hypergen"]["square"] - rows["torchattacks"]["square"]
     assert abs(figures["difference"]) < 0.1
+
+
+def test_mnist_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+    monkeypatch.setattr(PublishedGenerator.pretrain, "__defaults__", (3,))
+    monkeypatch.setattr(train, "VALUE_PRETRAINING_STEPS", 3)
+    config = mnist_table.TableConfig(
+        dataset="digits",
+        target="mlp",
+        epochs=2,
+        direct_steps=3,
+        value_steps=2,
+        thesis_steps=2,
+        thesis_images=20,
+        samples=2,
+        images=10,
+        work=tmp_path / "runs",
+        out=tmp_path / "results",
+    )
+    mnist_table.main(config)
+    figures = json.loads((config.out / "mnist_table.json").read_text())
+    kinds = ["standard", "fbf", "pgd", "direct", "value", "thesis"]
+    assert list(figures["summary"]) == kinds
+    assert [row["kind"] for row in figures["networks"]].count("value") == 2
+    assert all(0 <= row["sra"] <= 1 for row in figures["networks"])
+    assert (config.out / "mnist_table.png").stat().st_size > 10_000
+    # A second call finds every cell and makes none anew.
+    capsys.readouterr()
+    mnist_table.main(config)
+    assert "hypergen train" not in capsys.readouterr().out
