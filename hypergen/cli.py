@@ -98,7 +98,7 @@ class SweepArgs:
     config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
     report: OmitArgPrefixes[ReportConfig] = field(
-        default_factory=lambda: ReportConfig(samples=8, sra_samples=0)
+        default_factory=lambda: ReportConfig(samples=8, sra_samples=2, sra_images=50)
     )
     preset: str | None = None
     """start from the settings of a published protocol: thesis"""

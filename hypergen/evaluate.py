@@ -174,9 +174,10 @@ class Judge:
             for i in range(len(population))
         ]
 
-    def describe(self) -> dict[str, Any]:
-        """The attack and its every setting, for the JSON."""
-        return {**self.judging.describe(), "images": self.images, "seed": self.seed}
+    def describe(self, dataset: Dataset) -> dict[str, Any]:
+        """The attack, its every setting and how many images there really were, for the JSON."""
+        images = min(self.images, len(dataset.test))
+        return {**self.judging.describe(), "images": images, "seed": self.seed}
 
 
 def evaluate(
@@ -197,7 +198,7 @@ def evaluate(
         population = Population.of(network.module for network in networks)
         summary["disagreement"] = disagreement(population, dataset.test.first(10_000)[0])
     return {
-        "attack": judge.describe(),
+        "attack": judge.describe(dataset),
         "dataset": dataset.name,
         "networks": rows,
         "summary": summary,

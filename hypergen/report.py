@@ -37,7 +37,7 @@ class ReportConfig:
     """networks sampled, written and measured"""
     images: int = 1000
     """test images for PGD-50; accuracy is over all"""
-    sra_samples: int = 6
+    sra_samples: int = 4
     """of the samples, how many get standard robust accuracy; 0 for none"""
     sra_images: int = 100
     """test images for standard robust accuracy"""
@@ -90,7 +90,7 @@ def report(
 
     images, _ = dataset.test.first(10_000)
     result = {
-        "attack": judge.describe(),
+        "attack": judge.describe(dataset),
         "sra": {"images": sizes.sra_images, "attack": "standard"} if sizes.sra_samples else None,
         "dataset": dataset.name,
         "seed": config.seed,
@@ -179,7 +179,9 @@ def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, An
         measured = torch.tensor([row[name] for row in rows])
         spread = (measured - measured.mean()).square().sum()
         error = (measured - estimates[:, index]).square().sum()
-        tau = kendalltau(estimates[:, index], measured).statistic  # pyright: ignore
+        tau = float("nan")
+        if len(rows) > 1:
+            tau = kendalltau(estimates[:, index], measured).statistic  # pyright: ignore
         result[name] = {
             "r2": float(1 - error / spread) if spread > 0 else None,
             "kendall_tau": float(tau) if tau == tau else None,  # NaN when all are equal

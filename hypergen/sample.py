@@ -171,13 +171,13 @@ def draw_samples(
     rows = judge.judge(population, dataset, "verifying")
     for row, (accuracy, robustness) in zip(rows, estimates[best].tolist(), strict=True):
         row["estimated"] = {"accuracy": accuracy, "robustness": robustness}
-        row["seed"], row["attack"] = options.seed, judge.describe()
+        row["seed"], row["attack"] = options.seed, judge.describe(dataset)
     paths = sampler.save(out, population, z, betas, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     print(
         text_table(
             {
-                "attack": judge.describe(),
+                "attack": judge.describe(dataset),
                 "dataset": dataset.name,
                 "networks": shown,
                 "summary": summarise(shown),

@@ -354,7 +354,8 @@ def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.dev
             while training.step < config.steps and not interrupted.is_set():
                 step = training.step
                 figures = training.take_step()
-                if training.step % watch_every == 0:
+                # The end of a run is measured at length by its report.
+                if training.step % watch_every == 0 and training.step < config.steps:
                     figures |= training.watch()
                 tracker.log(step, figures)
                 shown = [
