@@ -40,7 +40,7 @@ VALUE_PRETRAINING_STEPS = 500
 PERTURBATIONS = 0.03, 3.0
 """Least and greatest size of a perturbation, relative to a layer's typical weight."""
 WATCHED_SHARE = 0.25
-"""How often, as a share of the run, a small SRA is taken and a scatter drawn."""
+"""How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
 
 

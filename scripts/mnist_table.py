@@ -1,4 +1,4 @@
-"""The README's table and picture: generated networks beside directly trained ones, under SRA.
+"""MNIST table and picture: generated networks beside directly trained ones, under SRA.
 
 Every row is a cell of its own: commands whose folders are kept, so a killed run of this script
 continues where it was. Writes scripts/results/mnist_table.json and mnist_table.png. On 2 cores
