@@ -25,6 +25,11 @@ class Replay:
         self.evidence = evidence[-self.capacity :].clone()
         self.measured = measured[-self.capacity :].clone()
 
+    def last(self, count: int) -> tuple[Tensor, Tensor]:
+        """The newest pairs, at most `count`."""
+        assert self.evidence is not None and self.measured is not None
+        return self.evidence[-count:], self.measured[-count:]
+
     def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """A random batch of at most `count` different pairs."""
         assert self.evidence is not None and self.measured is not None

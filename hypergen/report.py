@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +17,11 @@ from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise
 from hypergen.measure import disagreement
 from hypergen.sample import Sampler
+from hypergen.scatter import scatter
 from hypergen.tracking import write_text
 from hypergen.train import BASE
 from hypergen.weights_file import load_network
 from targets import Population
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FBF_COUNT = 3
 NOISY_COUNT = 2
@@ -187,30 +185,6 @@ def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, An
             "kendall_tau": float(tau) if tau == tau else None,  # NaN when all are equal
         }
     return result
-
-
-def scatter(networks: Sequence[dict[str, Any]], key: str = "robustness") -> "Figure":
-    """Accuracy against robustness, one point a network, one colour a kind."""
-    from matplotlib.figure import Figure  # as scipy above
-
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for kind in dict.fromkeys(row["kind"] for row in networks):
-        rows = [row for row in networks if row["kind"] == kind and key in row]
-        many = len(rows) > 8
-        axes.scatter(
-            [100 * row[key] for row in rows],
-            [100 * row["accuracy"] for row in rows],
-            label=kind,
-            s=16 if many else 60,
-            marker="o" if many else "D",
-            alpha=0.8,
-        )
-    axes.set_xlabel(f"{key} (% of attacked test images still classified correctly)")
-    axes.set_ylabel("accuracy (% of test images)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
 
 
 def text_table(result: dict[str, Any]) -> str:

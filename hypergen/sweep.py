@@ -29,8 +29,9 @@ from attacks import AttackError
 from hypergen import data
 from hypergen.config import BASE_METHODS, SweepConfig, TrainConfig, require_folder
 from hypergen.errors import InputError, RunError, nearest
-from hypergen.report import ReportConfig, scatter
+from hypergen.report import ReportConfig
 from hypergen.run import check_base
+from hypergen.scatter import scatter
 from hypergen.tracking import Bar, write_text
 
 ATTEMPTS = 3

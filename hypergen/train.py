@@ -28,6 +28,7 @@ from hypergen.generator import Generator, build_generator
 from hypergen.latent import draw_beta, preference_weights
 from hypergen.measure import Batch, attacked_batch, measures, mixed_attack, survivors
 from hypergen.replay import Replay
+from hypergen.scatter import scatter
 from hypergen.tracking import Bar, Tracker
 from hypergen.value_network import ValueNetwork, build_value_network
 from hypergen.weights_file import load_network, read_network, save_network
@@ -42,6 +43,8 @@ PERTURBATIONS = 0.03, 3.0
 WATCHED_SHARE = 0.25
 """How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
+SHOWN_NETWORKS = 128
+"""How many of the last measured networks the scatter in TensorBoard shows."""
 
 
 @dataclass
@@ -267,6 +270,16 @@ class Training:
             "watched/sra": float(list(table.values())[-1].float().mean()),
         }
 
+    @torch.no_grad()
+    def points(self) -> list[dict[str, Any]]:
+        """What was measured last and what V thinks of the same networks, for the scatter."""
+        evidence, measured = self.replay.last(SHOWN_NETWORKS)
+        return [
+            {"kind": kind, "accuracy": accuracy, "robustness": robustness}
+            for kind, pairs in (("measured", measured), ("estimated", self.value(evidence)))
+            for accuracy, robustness, *_ in pairs.tolist()
+        ]
+
     def state_dict(self) -> dict[str, Any]:
         """The whole state, for a checkpoint."""
         return {
@@ -357,6 +370,7 @@ def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.dev
                 # The end of a run is measured at length by its report.
                 if training.step % watch_every == 0 and training.step < config.steps:
                     figures |= training.watch()
+                    tracker.figure(step, "accuracy and robustness", scatter(training.points()))
                 tracker.log(step, figures)
                 shown = [
                     f"{n}: {100 * v:.0f} %" for n, v in figures.items() if n.startswith("measured")

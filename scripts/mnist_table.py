@@ -17,7 +17,7 @@ import tyro
 
 from hypergen.cli import main as hypergen
 from hypergen.errors import RunError
-from hypergen.report import scatter
+from hypergen.scatter import scatter
 from hypergen.tracking import write_text
 
 RESULTS = Path(__file__).parent / "results"

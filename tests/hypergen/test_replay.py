@@ -22,6 +22,15 @@ def test_keeps_the_newest():
         assert replay.evidence[:, 0].tolist() == list(range(max(0, last - 5), last))
 
 
+def test_last_gives_the_newest_in_order():
+    replay = Replay(5)
+    replay.add(*pairs(0, 7))
+    for count, expected in ((2, [5, 6]), (9, [2, 3, 4, 5, 6])):
+        evidence, measured = replay.last(count)
+        assert evidence[:, 0].tolist() == expected
+        assert evidence[:, :1].div(100).expand(-1, 2).equal(measured)
+
+
 def test_draws_different_pairs_that_belong_together():
     replay = Replay(10)
     replay.add(*pairs(0, 10))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import targets
@@ -180,6 +181,15 @@ def test_the_same_seed_gives_the_same_run(tiny, few, cpu, tmp_path):
     first = final(1, "a")
     assert same(first, final(1, "b"))
     assert not same(first["generator"], final(2, "c")["generator"])
+
+
+def test_tensorboard_shows_figures_and_the_scatter(tiny, few, monkeypatch, cpu, tmp_path):
+    monkeypatch.setattr(train, "WATCHED_SHARE", 0.5)
+    train.train(replace(tiny, epsilon=1.0), few, tmp_path, cpu)  # nothing is robust: soon measured
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    assert {"measured/accuracy", "estimated/robustness", "watched/sra"} <= {*shown.scalars.Keys()}
+    (picture,) = shown.Images("accuracy and robustness")
+    assert picture.encoded_image_string.startswith(b"\x89PNG")
 
 
 def test_watching_a_run_does_not_change_it(tiny, few, cpu):
