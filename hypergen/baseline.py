@@ -2,8 +2,11 @@
 
 The recipe is that of "Fast is better than free" (Wong, Rice, Kolter 2020) for MNIST: Adam, batches
 of 100, 10 epochs, learning rate 0 -> 5e-3 -> 0 with its peak at 40 %. PGD training is Madry et al.
-2018 with 7 steps. The epoch that does best on validation images is kept (Rice et al. 2020), since
-one-step training can lose its robustness from one epoch to the next ("catastrophic overfitting").
+2018 with 7 steps. Three things are added, each because networks were found better for it: the
+radius trained against grows with the learning rate and then stays there (from the start at the full
+one, many seeds never leave the constant classifier); it ends somewhat beyond the radius judged; and
+the epoch that does best on validation images is kept (Rice et al. 2020), since one-step training
+can lose its robustness from one epoch to the next ("catastrophic overfitting").
 """
 
 import copy
@@ -30,6 +33,8 @@ PEAK_LEARNING_RATE = 5e-3
 PEAK_AT = 0.4
 PGD_STEPS = 7
 VALIDATION_IMAGES = 500
+BEYOND = 1.15
+"""Radius trained against, relative to the one judged."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class BaselineConfig:
     """norm of the threat trained against: linf"""
     epsilon: float | None = None
     """its radius, pixels in [0,1]; default: the data set's usual one"""
+    train_epsilon: float | None = None
+    """largest radius of the training attack; default: 1.15 times epsilon"""
     epochs: int | None = None
     """passes over the training images; default: 10 (digits: 40, for it is small)"""
     seed: int = 0
@@ -60,13 +67,23 @@ class BaselineConfig:
         require_known("activation", self.activation, targets.ACTIVATIONS)
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"--epochs must be at least 1, got {self.epochs}")
-        self.threat  # noqa: B018
+        self.threat, self.training_attack(1.0)  # noqa: B018
 
     @property
     def threat(self) -> attacks.Threat:
-        """What the training attack may do to an image."""
+        """What the network is to withstand."""
         epsilon = data.default_epsilon(self.dataset) if self.epsilon is None else self.epsilon
         return attacks.Threat(self.norm, epsilon)
+
+    def training_attack(self, progress: float) -> attacks.PGD | None:
+        """What makes the images trained on, at `progress` in (0,1]; None for clean images."""
+        if self.method == "standard":
+            return None
+        full = self.threat.epsilon * BEYOND if self.train_epsilon is None else self.train_epsilon
+        threat = attacks.Threat(self.norm, full * min(1.0, progress / PEAK_AT))
+        if self.method == "fbf":
+            return attacks.RandomFGSM(threat)
+        return attacks.PGD(threat, steps=PGD_STEPS)
 
 
 def train_baseline(
@@ -85,12 +102,15 @@ def train_baseline(
             optimizer, lambda step: triangle((step + 1) / (total + 1))
         )
         bar = Bar(f"{config.method} baseline", total) if show else None
-        best, best_state = -1.0, module.state_dict()
+        step, best, best_state = 0, -1.0, module.state_dict()
         for _ in range(epochs):
             module.train()
             for images, labels in dataset.train.batches(BATCH_SIZE, rng):
-                attacked = perturb(module, images, labels, config, rng)
-                loss = F.cross_entropy(module(attacked), labels)
+                step += 1
+                attack = config.training_attack(step / total)
+                if attack is not None:
+                    images = perturb(module, images, labels, attack, rng)
+                loss = F.cross_entropy(module(images), labels)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -122,16 +142,9 @@ def triangle(progress: float) -> float:
 
 
 def perturb(
-    module: nn.Module, images: Tensor, labels: Tensor, config: BaselineConfig, rng: torch.Generator
+    module: nn.Module, images: Tensor, labels: Tensor, attack: attacks.PGD, rng: torch.Generator
 ) -> Tensor:
-    """The images [B,C,H,W] that the next weight step is made on."""
-    if config.method == "standard":
-        return images
-    attack = (
-        attacks.RandomFGSM(config.threat)
-        if config.method == "fbf"
-        else attacks.PGD(config.threat, steps=PGD_STEPS)
-    )
+    """The attacked images [B,C,H,W] that the next weight step is made on."""
     seed = int(torch.randint(2**31, (), generator=rng))
 
     def model(points: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class EvaluateConfig:
     """of PGD"""
     restarts: int = 10
     """of PGD"""
+    step_size: float | None = None
+    """length of a step of PGD, pixels in [0,1]; default: 2.5 * epsilon / steps"""
     epsilon: float | None = None
     """radius of the threat; default: what the networks were made for"""
     norm: str = "linf"
@@ -61,6 +63,8 @@ class EvaluateConfig:
         for name in ("steps", "restarts", "images"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.step_size is not None and not self.step_size > 0:
+            raise InputError(f"--step-size must be above 0, got {self.step_size}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Judge:
     Args:
         threat: what the attacker may do.
         attack: "pgd", or "standard" for standard robust accuracy with PGD beside it.
-        steps, restarts: of PGD.
+        steps, restarts, step_size: of PGD.
         images: how many of the first test images are attacked; accuracy is over all of them.
         seed: of the attacks' random starts.
     """
@@ -129,11 +133,12 @@ class Judge:
     restarts: int = 10
     images: int = 1000
     seed: int = 0
+    step_size: float | None = None
 
     @property
     def pgd(self) -> attacks.PGD:
         """The PGD that is always shown."""
-        return attacks.PGD(self.threat, steps=self.steps, restarts=self.restarts)
+        return attacks.PGD(self.threat, self.steps, self.step_size, self.restarts)
 
     @property
     def judging(self) -> attacks.Attack:
@@ -177,7 +182,8 @@ class Judge:
     def describe(self, dataset: Dataset) -> dict[str, Any]:
         """The attack, its every setting and how many images there really were, for the JSON."""
         images = min(self.images, len(dataset.test))
-        return {**self.judging.describe(), "images": images, "seed": self.seed}
+        beside = {"pgd": self.pgd.describe()} if self.attack == "standard" else {}
+        return {**self.judging.describe(), **beside, "images": images, "seed": self.seed}
 
 
 def evaluate(
@@ -289,7 +295,13 @@ def evaluate_files(
         options.norm, data.default_epsilon(name) if epsilon is None else epsilon
     )
     judge = Judge(
-        threat, options.attack, options.steps, options.restarts, options.images, options.seed
+        threat,
+        options.attack,
+        options.steps,
+        options.restarts,
+        options.images,
+        options.seed,
+        options.step_size,
     )
     result = evaluate(networks, data.load(name, data_dir, device), judge, device)
     print(text_table(result))

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import targets
+from attacks import AttackError
 from hypergen import baseline
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline, triangle
 from hypergen.errors import InputError, RunError
@@ -31,7 +32,8 @@ def test_the_fbf_step_is_the_published_one(target, digits):
     module = targets.build(target).eval()
     images, labels = digits.train.first(12)
     eps = 0.2
-    made = baseline.perturb(module, images, labels, BaselineConfig(epsilon=eps), rng(4))
+    attack = BaselineConfig(train_epsilon=eps).training_attack(1.0)
+    made = baseline.perturb(module, images, labels, attack, rng(4))
 
     seed = int(torch.randint(2**31, (), generator=rng(4)))
     delta = (2 * torch.rand(images.shape, generator=rng(seed)) - 1) * eps
@@ -43,22 +45,30 @@ def test_the_fbf_step_is_the_published_one(target, digits):
     torch.testing.assert_close(made, (images + delta).clamp(0, 1), rtol=0, atol=1e-6)
 
 
-def test_the_other_methods_train_on_clean_images_and_on_pgd(digits):
+@torch.no_grad()
+def test_pgd_training_sees_worse_images_than_fbf(digits):
     torch.manual_seed(0)
     module = targets.build("mlp").eval()
     images, labels = digits.train.first(12)
 
-    def attacked(method):
-        return baseline.perturb(module, images, labels, BaselineConfig(method=method), rng())
+    def loss(method):
+        attack = BaselineConfig(method=method, train_epsilon=0.1).training_attack(1.0)
+        made = baseline.perturb(module, images, labels, attack, rng())
+        assert (made - images).abs().max() <= 0.1 + 1e-6
+        return float(F.cross_entropy(module(made), labels))
 
-    assert attacked("standard").equal(images)
-    assert (attacked("pgd") - images).abs().max() <= 0.1 + 1e-6
-    with torch.no_grad():
-        standard, fbf, pgd = (
-            F.cross_entropy(module(attacked(method)), labels)
-            for method in ("standard", "fbf", "pgd")
-        )
-    assert standard < fbf < pgd
+    assert float(F.cross_entropy(module(images), labels)) < loss("fbf") < loss("pgd")
+    assert BaselineConfig(method="standard").training_attack(1.0) is None
+
+
+@pytest.mark.parametrize("method", ["fbf", "pgd"])
+def test_the_radius_trained_against_grows_until_the_learning_rate_falls(method):
+    def radius(progress, **settings):
+        return BaselineConfig(method=method, **settings).training_attack(progress).threat.epsilon
+
+    radii = [radius(p, epsilon=0.2, train_epsilon=0.25) for p in (0.1, 0.2, 0.4, 0.7, 1)]
+    assert radii == pytest.approx([0.0625, 0.125, 0.25, 0.25, 0.25])
+    assert radius(1, epsilon=0.2) == pytest.approx(0.2 * baseline.BEYOND)
 
 
 def test_the_learning_rate_is_a_triangle(few, cpu, monkeypatch):
@@ -132,8 +142,9 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "fgsm"}, {"dataset": "x"}, {"target": "x"}, {"epochs": 0}]
+    "wrong",
+    [{"method": "fgsm"}, {"dataset": "x"}, {"target": "x"}, {"epochs": 0}, {"train_epsilon": -1}],
 )
 def test_wrong_settings_are_refused(wrong):
-    with pytest.raises(InputError):
+    with pytest.raises((InputError, AttackError)):
         BaselineConfig(**wrong)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,15 @@ def test_networks_for_different_epsilons_need_a_choice(judged, tmp_path):
             judged(a, options=EvaluateConfig(**option))
 
 
+def test_the_step_of_pgd_can_be_chosen(judged, base):
+    result = judged(base, options=replace(QUICK, step_size=0.004))
+    assert result["attack"]["step_size"] == 0.004
+    tiny = judged(base, options=replace(QUICK, step_size=1e-6))["networks"][0]["pgd"]
+    assert result["networks"][0]["pgd"] <= tiny
+    with pytest.raises(InputError, match="step-size"):
+        EvaluateConfig(step_size=0)
+
+
 def test_standard_is_below_pgd_which_is_below_accuracy(judged, base):
     options = EvaluateConfig(attack="standard", steps=5, restarts=1, images=25, epsilon=0.03)
     result = judged(base, options=options)
@@ -107,6 +117,7 @@ def test_standard_is_below_pgd_which_is_below_accuracy(judged, base):
     assert row["robustness"] == row["sra"] <= row["pgd"]
     after = list(row["after"].values())
     assert len(after) == 3 and after == sorted(after, reverse=True) and after[-1] == row["sra"]
+    assert result["attack"]["pgd"]["steps"] == 5
     assert result["attack"]["name"] == "standard" and result["summary"]["sra"]["count"] == 1
     clean = judged(base, options=EvaluateConfig(steps=1, restarts=1, images=25, epsilon=0.0))
     assert 0 < row["sra"] <= row["pgd"] < clean["networks"][0]["pgd"]
