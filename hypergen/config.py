@@ -94,6 +94,9 @@ class TrainConfig:
     """steps of the value network a measurement"""
     latent_size: int = 16
     """Z, the length of a latent sample"""
+    diversity: float = 0.5
+    """how far samples start apart, relative to 1/sqrt(fan-in), and what keeps them so; 0 for
+    nothing, then they become nearly one network"""
     learning_rate: float = 2e-3
     """of the generator (Adam)"""
     weight_decay: float = 0.0
@@ -137,7 +140,7 @@ class TrainConfig:
                     f"--{field.replace('_', '-')} must be above 0 and below 1e30, "
                     f"got {getattr(self, field)}"
                 )
-        for field in ("weight_decay", "value_weight_decay"):
+        for field in ("weight_decay", "value_weight_decay", "diversity"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise InputError(
                     f"--{field.replace('_', '-')} must be at least 0, got {getattr(self, field)}"

@@ -14,21 +14,33 @@ DENSE_LIMIT = 100_000
 
 
 class ResidualGenerator(nn.Module):
-    """theta = theta0 + gain * scale * h(z, beta): [P,Z], [P] -> weights [P,D].
+    """theta = theta0 + scale * (diversity * R z + gain * h(z, beta)): [P,Z], [P] -> weights [P,D].
 
     theta0 is trained and starts as an ordinary initialisation or at a given network; `scale` is
     1/sqrt(fan-in) of each layer, so one step of the head means as much in every layer (hyperfan-in
-    initialisation, Chang et al. 2020); `gain` is how far samples spread at first.
+    initialisation, Chang et al. 2020). R [D,Z] is random and never trained: every sample keeps a
+    start of its own, as networks trained one by one do, and h learns what to add to it. Without R
+    samples collapse to one network, since nothing in the loss asks for several. (The same idea for
+    Q-values: "Randomized prior functions", Osband et al. 2018.)
     """
 
     gain = 0.5
 
-    def __init__(self, layout: WeightLayout, latent: Latent, theta0: Tensor, head: nn.Module):
+    def __init__(
+        self,
+        layout: WeightLayout,
+        latent: Latent,
+        theta0: Tensor,
+        head: nn.Module,
+        diversity: float,
+    ):
         super().__init__()
-        self.latent = latent
+        self.latent, self.diversity = latent, diversity
         self.theta0 = nn.Parameter(theta0.clone())
         self.scale: Tensor
         self.register_buffer("scale", layout.scales())
+        self.fixed: Tensor
+        self.register_buffer("fixed", torch.randn(layout.size, latent.size) / latent.size**0.5)
         self.trunk = nn.Sequential(
             nn.Linear(latent.size + 2, 64), nn.LeakyReLU(0.1), nn.Linear(64, 64), nn.LeakyReLU(0.1)
         )
@@ -36,7 +48,8 @@ class ResidualGenerator(nn.Module):
 
     def forward(self, z: Tensor, beta: Tensor) -> Tensor:
         hidden = self.trunk(torch.cat([z, encode_beta(beta)], dim=-1))
-        return self.theta0 + self.gain * self.scale * self.head(hidden)
+        apart = self.diversity * z @ self.fixed.T
+        return self.theta0 + self.scale * (apart + self.gain * self.head(hidden))
 
 
 class DenseHead(nn.Linear):
@@ -123,7 +136,7 @@ def build_generator(
         config.generator == "auto" and layout.size <= DENSE_LIMIT
     )
     head = DenseHead(layout.size) if dense else ChunkHead(layout.size)
-    return ResidualGenerator(layout, Latent(config.latent_size), theta0, head)
+    return ResidualGenerator(layout, Latent(config.latent_size), theta0, head, config.diversity)
 
 
 def _unit_output(layer: nn.Linear) -> None:

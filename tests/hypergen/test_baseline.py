@@ -113,6 +113,20 @@ def test_the_epoch_best_in_validation_is_kept(few, cpu, monkeypatch):
     assert weights(module).equal(seen[1]) and not module.training
 
 
+def test_after_a_collapse_training_goes_on_from_the_best_epoch(few, cpu, monkeypatch):
+    """With a learning rate of zero from then on, the end is where it went back to."""
+    seen, worth = [], iter([0.9, 0.1, 0.9])
+
+    def validate(module, config, dataset):
+        seen.append(weights(module).clone())
+        return next(worth)
+
+    monkeypatch.setattr(baseline, "validate", validate)
+    monkeypatch.setattr(baseline, "triangle", lambda progress: float(progress < 0.65))
+    train_baseline(replace(SHORT, epochs=3), few, cpu, show=False)
+    assert not seen[1].equal(seen[0]) and seen[2].equal(seen[0])
+
+
 @pytest.mark.parametrize("method", ["standard", "fbf", "pgd"])
 def test_every_method_learns(method, digits, cpu):
     config = BaselineConfig(method=method, target="mlp", epsilon=0.02, epochs=8)

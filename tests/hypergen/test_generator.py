@@ -27,10 +27,11 @@ def layout_of(target: str) -> WeightLayout:
     return WeightLayout.of(targets.build(target))
 
 
-def built(kind: str, target: str = "mlp") -> ResidualGenerator:
+def built(kind: str, target: str = "mlp", diversity: float = 0.5) -> ResidualGenerator:
     torch.manual_seed(0)
     layout = layout_of(target)
-    generator = build_generator(TrainConfig(generator=kind), layout, torch.randn(layout.size))
+    config = TrainConfig(generator=kind, diversity=diversity)
+    generator = build_generator(config, layout, torch.randn(layout.size))
     assert isinstance(generator, ResidualGenerator)
     return generator
 
@@ -48,21 +49,43 @@ def test_weights_are_theta0_and_a_scaled_residual(kind):
     hidden = generator.trunk(torch.cat([z, encode_beta(beta)], dim=1))
     residual = generator.head(hidden)
     assert residual.shape == theta.shape
+    apart = torch.einsum("pz,dz->pd", z, generator.fixed)
     for slot in layout_of("mlp").slots:
         at = slice(slot.start, slot.stop)
-        by_hand = generator.theta0[at] + 0.5 * slot.scale * residual[:, at]
+        by_hand = generator.theta0[at] + 0.5 * slot.scale * (apart[:, at] + residual[:, at])
         torch.testing.assert_close(theta[:, at], by_hand)
     with torch.no_grad():
         for weights in generator.head.parameters():
             weights.zero_()
-        assert generator(z, beta).equal(generator.theta0.expand(5, -1))
+        mean = generator(torch.zeros(5, 16), beta)
+    assert mean.equal(generator.theta0.expand(5, -1))
+
+
+def test_samples_start_as_far_apart_as_asked():
+    """Var theta_d = (diversity * scale_d)^2 * sum_z R_dz^2, about diversity^2 / fan-in."""
+    for diversity in (0.0, 0.5, 2.0):
+        generator = built("dense", "small-lenet5", diversity)
+        with torch.no_grad():
+            for weights in generator.head.parameters():
+                weights.zero_()
+            theta = generator(torch.randn(1000, 16), torch.full((1000,), 0.5))
+        relative = theta / generator.scale
+        assert float(relative.var(0).mean().sqrt()) == pytest.approx(diversity, rel=0.03)
+
+
+def test_what_keeps_samples_apart_is_not_trained_and_stays_with_the_generator():
+    first, second = built("dense"), built("dense")
+    assert "fixed" not in dict(first.named_parameters())
+    second.fixed += 1
+    second.load_state_dict(first.state_dict())
+    assert second.fixed.equal(first.fixed)
 
 
 @pytest.mark.parametrize("kind", ["dense", "chunk"])
 def test_samples_spread_in_each_layer_as_its_fan_in_scale(kind):
     """Var theta_d = (gain * scale_d)^2 * w_d' Cov(h) w_d, with w_d ~ N(0, 1/n) for n inputs h."""
     torch.manual_seed(1)
-    generator = built(kind, "small-lenet5")
+    generator = built(kind, "small-lenet5", diversity=0.0)
     z = torch.randn(1000, 16)
     with torch.no_grad():
         theta = generator(z, torch.full((1000,), 0.5))
