@@ -76,6 +76,14 @@ class Attack(ABC):
         """Visits points inside the threat, handing each with its verdict to `survivors.drop`."""
         raise NotImplementedError
 
+    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """A strong point for every image, [P,B,C,H,W], found or not: to train and to measure on.
+
+        Nothing is dropped or judged. Arguments and errors as in `__call__`; AttackError from an
+        attack that is only for judging.
+        """
+        raise AttackError(f"{self.name} only judges; it makes no images to train on")
+
     def describe(self) -> dict[str, Any]:
         """Name and every hyperparameter, threat included, as JSON can hold it."""
         return {"name": self.name, **asdict(self)}

@@ -22,6 +22,8 @@ from attacks.base import (
 from attacks.error import require_counts, require_positive, unknown
 
 LOSSES = {"ce": losses.cross_entropy, "margin": losses.margin}
+AIMED = ("targeted", "random")
+"""Losses that aim at one wrong class for each image."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class PGD(Attack):
         step_size: length of a step in the threat's norm; None means 2.5 * epsilon / steps, which
             reaches the ball's surface from anywhere in it.
         restarts: runs from fresh starts, each on the images that survived those before.
-        loss: "ce"; "margin", max_{j != y} z_j - z_y; or "targeted", z_t - z_y with t the
-            (r+1)-th likeliest wrong class of the clean image in restart r = 0, 1, ...
+        loss: "ce"; "margin", max_{j != y} z_j - z_y; "targeted", z_t - z_y with t the (r+1)-th
+            likeliest wrong class of the clean image in restart r = 0, 1, ...; or "random", the
+            same with t drawn for every image and restart.
         random_start: begin at a random point of the threat, not at the clean image.
 
     Raises:
@@ -51,8 +54,8 @@ class PGD(Attack):
         require_counts(steps=self.steps, restarts=self.restarts)
         if self.step_size is not None:
             require_positive(step_size=self.step_size)
-        if self.loss not in (*LOSSES, "targeted"):
-            raise unknown("loss", self.loss, (*LOSSES, "targeted"))
+        if self.loss not in (*LOSSES, *AIMED):
+            raise unknown("loss", self.loss, (*LOSSES, *AIMED))
         if self.restarts > 1 and not self.random_start and self.loss != "targeted":
             raise AttackError(
                 f"expected 1 restart without a random start, got {self.restarts}: all the same"
@@ -76,14 +79,14 @@ class PGD(Attack):
     def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """The last point of one restart, for every image, [P,B,C,H,W]: for adversarial training.
 
-        Nothing is dropped or judged; no forward pass but those of the steps (and one more for the
-        "targeted" loss). Arguments and errors as in `__call__`.
+        Nothing is dropped or judged; no forward pass but those of the steps (and one more to aim).
+        Arguments and errors as in `__call__`.
         """
         images, labels = checked(images, labels, seeds)
-        targets = None
-        if self.loss == "targeted":
-            targets = losses.wrong_classes(evaluate(model, images), labels)[..., 0]
-        points = self._start(images, Draws(seeds, images.device))
+        draws, targets = Draws(seeds, images.device), None
+        if self.loss in AIMED:
+            targets = self._targets(evaluate(model, images), labels, 0, draws)
+        points = self._start(images, draws)
         for _ in range(self.steps):
             gradient = differentiate(
                 model, points, lambda logits: self._loss(logits, labels, targets)
@@ -94,9 +97,9 @@ class PGD(Attack):
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
         for restart in range(self.restarts):
             targets = None
-            if self.loss == "targeted":
-                wrong = losses.wrong_classes(survivors.all_logits, survivors.all_labels)
-                targets = wrong[..., restart % wrong.shape[-1]]
+            if self.loss in AIMED:
+                logits, labels = survivors.all_logits, survivors.all_labels
+                targets = self._targets(logits, labels, restart, draws)
             self._restart(model, survivors, draws, targets)
 
     def _restart(
@@ -116,6 +119,14 @@ class PGD(Attack):
             points = self._step(points, gradient, survivors.images)
         if survivors:
             survivors.drop(points, misclassified(evaluate(model, points), survivors.labels))
+
+    def _targets(self, logits: Tensor, labels: Tensor, restart: int, draws: Draws) -> Tensor:
+        """The wrong class each image is pushed towards, [P,B]; `logits` of the clean images."""
+        wrong = losses.wrong_classes(logits, labels)
+        if self.loss == "targeted":
+            return wrong[..., restart % wrong.shape[-1]]
+        drawn = (draws.uniform(labels.shape[1]) * wrong.shape[-1]).long()
+        return wrong.gather(-1, drawn[..., None]).squeeze(-1)
 
     def _start(self, images: Tensor, draws: Draws) -> Tensor:
         return self.threat.random_start(images, draws) if self.random_start else images

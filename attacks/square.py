@@ -2,15 +2,25 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from attacks import losses
-from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
+from attacks.base import (
+    Attack,
+    AttackError,
+    Draws,
+    Model,
+    Survivors,
+    checked,
+    evaluate,
+    misclassified,
+)
 from attacks.error import require_counts
+from attacks.survivors import Everyone
 
 # The share of pixels in a square halves after each of these queries (of 10,000, if rescaled).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -53,7 +63,17 @@ class Square(Attack):
     def name(self) -> str:
         return "square"
 
+    @torch.no_grad()
+    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The point of the greatest margin among the queries, for every image, [P,B,C,H,W]."""
+        images, labels = checked(images, labels, seeds)
+        return self._search(model, Everyone(images, labels), Draws(seeds, images.device))
+
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+        self._search(model, survivors, draws)
+
+    def _search(self, model: Model, survivors: Survivors, draws: Draws) -> Tensor:
+        """The best points of those never dropped."""
         batch, channels, height, width = survivors.all_images.shape[1:]
         # Every pixel is at one end of its range from the stripes on, so to add +-2 epsilon and
         # project, as the paper does, is to choose an end.
@@ -78,7 +98,8 @@ class Square(Attack):
                 points, broken, best, best_margin, lower, upper
             )
             if not survivors:
-                return
+                break
+        return best
 
     def _side(self, proposal: int, height: int, width: int) -> int:
         """Side of the squares of a proposal 0, 1, ..., in pixels."""

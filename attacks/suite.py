@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from attacks.apgd import APGD, TargetedAPGD
-from attacks.base import Attack, AttackError, AttackResult, Model
+from attacks.base import Attack, AttackError, AttackResult, Model, checked, evaluate
+from attacks.losses import margin
 from attacks.square import Square
 from attacks.threat import Threat
 
@@ -51,6 +52,19 @@ class Suite(Attack):
             "threat": asdict(self.threat),
             "attacks": [attack.describe() for attack in self.attacks],
         }
+
+    @torch.no_grad()
+    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """For every image the point of the greatest margin that any of the attacks makes of it."""
+        images, labels = checked(images, labels, seeds)
+        strongest, greatest = images, margin(evaluate(model, images), labels)
+        for attack in self.attacks:
+            points = attack.perturb(model, images, labels, seeds)
+            reached = margin(evaluate(model, points), labels)
+            better = reached > greatest
+            strongest = torch.where(better[..., None, None, None], points, strongest)
+            greatest = torch.where(better, reached, greatest)
+        return strongest
 
     def _judge(
         self,

@@ -71,6 +71,22 @@ class Survivors:
         return tuple(state_)
 
 
+class Everyone(Survivors):
+    """The whole batch, of which nobody is let go: for attacks that make images to train on."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.all_images = self.images = images
+        self.all_labels = self.labels = labels
+
+    def pack(self, values: Tensor) -> Tensor:
+        """`values`, since nobody is missing."""
+        return values
+
+    def drop(self, points: Tensor, broken: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """`state`, with nobody dropped."""
+        return state
+
+
 def _take(values: Tensor, rows: Tensor) -> Tensor:
     """[P,B,...] and rows [P,N] of it flattened to [P*B,...] -> [P,N,...]."""
     return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)

@@ -35,8 +35,6 @@ PGD_STEPS = 7
 VALIDATION_IMAGES = 500
 LOST = 0.02
 """Drop on validation images after which training goes back to its best epoch."""
-BEYOND = 1.15
-"""Radius trained against, relative to the one judged."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ class BaselineConfig:
     """norm of the threat trained against: linf"""
     epsilon: float | None = None
     """its radius, pixels in [0,1]; default: the data set's usual one"""
-    train_epsilon: float | None = None
-    """largest radius of the training attack; default: 1.15 times epsilon"""
+    epsilon_factor: float = 1.15
+    """radius trained against in the end, relative to epsilon"""
     epochs: int | None = None
     """passes over the training images; default: 10 (digits: 40, for it is small)"""
     seed: int = 0
@@ -81,8 +79,8 @@ class BaselineConfig:
         """What makes the images trained on, at `progress` in (0,1]; None for clean images."""
         if self.method == "standard":
             return None
-        full = self.threat.epsilon * BEYOND if self.train_epsilon is None else self.train_epsilon
-        threat = attacks.Threat(self.norm, full * min(1.0, progress / PEAK_AT))
+        grown = self.epsilon_factor * min(1.0, progress / PEAK_AT)
+        threat = attacks.Threat(self.norm, self.threat.epsilon * grown)
         if self.method == "fbf":
             return attacks.RandomFGSM(threat)
         return attacks.PGD(threat, steps=PGD_STEPS)

@@ -12,6 +12,7 @@ import attacks
 import targets
 from hypergen import data
 from hypergen.errors import InputError, nearest
+from hypergen.measure import MEASURERS
 from hypergen.tracking import write_text
 
 OBJECTIVES = ("value", "direct", "hybrid")
@@ -29,8 +30,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base": "standard",
         "steps": 1000,
         "population": 1,
-        "measure_attack": "pgd",
-        "measure_images": 10_000,
+        "measurer": "pgd",
+        "attack_steps": 10,
+        "epsilon_factor": 1.0,
+        "batch_size": 10_000,
         "replay": 1,
         "value_steps": 1,
         "perturbed": 0,
@@ -77,13 +80,14 @@ class TrainConfig:
     population: int = 8
     """networks generated a step"""
     batch_size: int = 64
-    """images a step, for each network"""
+    """training images a step, the same for each network"""
+    epsilon_factor: float = 1.15
+    """radius trained against and measured at, relative to epsilon"""
     attack_steps: int = 3
-    """steps of the attack inside the objective"""
-    measure_attack: str = "mixed"
-    """what measures robustness for the value network: mixed (several attacks, worst case) or pgd"""
-    measure_images: int = 64
-    """training images a measurement"""
+    """steps of every gradient attack inside a training step"""
+    measurer: str = "mixed"
+    """what attacks the images that the value network sees and is fitted to: mixed (several attacks,
+    the strongest point of each image counts) or pgd"""
     measure_every: int | None = None
     """steps between measurements; default: 1, with objective direct 8"""
     perturbed: int = 2
@@ -123,7 +127,7 @@ class TrainConfig:
             ("objective", OBJECTIVES),
             ("value_network", VALUE_NETWORKS),
             ("generator", GENERATORS),
-            ("measure_attack", ("mixed", "pgd")),
+            ("measurer", MEASURERS),
             ("schedule", ("cosine", "constant")),
         ):
             require_known(field.replace("_", "-"), getattr(self, field), known)
@@ -140,7 +144,7 @@ class TrainConfig:
                     f"--{field.replace('_', '-')} must be above 0 and below 1e30, "
                     f"got {getattr(self, field)}"
                 )
-        for field in ("weight_decay", "value_weight_decay", "diversity"):
+        for field in ("weight_decay", "value_weight_decay", "diversity", "epsilon_factor"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise InputError(
                     f"--{field.replace('_', '-')} must be at least 0, got {getattr(self, field)}"
@@ -163,6 +167,11 @@ class TrainConfig:
         """What the attacks may do to an image."""
         epsilon = data.default_epsilon(self.dataset) if self.epsilon is None else self.epsilon
         return attacks.Threat(self.norm, epsilon)
+
+    @property
+    def training_threat(self) -> attacks.Threat:
+        """What the attacks of a training step may do."""
+        return attacks.Threat(self.norm, self.threat.epsilon * self.epsilon_factor)
 
     @property
     def measurement_interval(self) -> int:

@@ -6,7 +6,7 @@ objective one weight a measure. To add one: a subclass here and a line in `measu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 import attacks
 from targets import Population, concurrently
 
+BATCH_IMAGES = 256
+"""Images of one network evaluated at once."""
 PIECE_IMAGES = 65_536
 """Networks x images evaluated at once on an accelerator: bounds memory."""
 
@@ -37,15 +39,20 @@ class Batch:
 
 
 def attacked_batch(
-    population: Population, images: Tensor, labels: Tensor, attack: attacks.PGD, seed: int
+    population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack, seed: int
 ) -> Batch:
     """The images [B,C,H,W] with, for each network, their adversarial versions."""
+    jobs = list(_jobs(population, images, BATCH_IMAGES))
 
-    def run(job: tuple[slice, Population]) -> Tensor:
-        _, piece = job
-        return attack.perturb(piece, _for_all(images, piece), labels, [seed] * len(piece))
+    def run(job: tuple[slice, Population, slice]) -> Tensor:
+        _, piece, part = job
+        stack = _for_all(images[part], piece)
+        return attack.perturb(piece, stack, labels[part], [seed + part.start] * len(piece))
 
-    return Batch(images, labels, torch.cat(list(concurrently(run, population.pieces()))))
+    attacked = torch.empty(len(population), *images.shape, device=images.device)
+    for (place, _, part), points in zip(jobs, concurrently(run, jobs), strict=True):
+        attacked[place, part] = points
+    return Batch(images, labels, attacked)
 
 
 class Measure(ABC):
@@ -54,8 +61,8 @@ class Measure(ABC):
     name: str
 
     @abstractmethod
-    def __call__(self, population: Population, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """[P], measured on images [N,C,H,W] with labels [N]."""
+    def __call__(self, population: Population, batch: Batch) -> Tensor:
+        """[P], measured on the images of the batch."""
 
     @abstractmethod
     def surrogate(self, population: Population, batch: Batch) -> Tensor:
@@ -67,45 +74,54 @@ class Accuracy(Measure):
 
     name = "accuracy"
 
-    def __call__(self, population: Population, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        return survivors(population, images, labels, None, seed)["clean"].float().mean(1)
+    def __call__(self, population: Population, batch: Batch) -> Tensor:
+        return _correct(population, _for_all(batch.images, population), batch.labels)
 
     def surrogate(self, population: Population, batch: Batch) -> Tensor:
         return _cross_entropy(population(_for_all(batch.images, population)), batch.labels)
 
 
-@dataclass(frozen=True)
 class Robustness(Measure):
-    """Share of images that stay correct under an attack; surrogate: the attacked cross-entropy."""
+    """Share of attacked images classified correctly; surrogate: their cross-entropy."""
 
-    attack: attacks.Attack
     name = "robustness"
 
-    def __call__(self, population: Population, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        table = survivors(population, images, labels, self.attack, seed)
-        return list(table.values())[-1].float().mean(1)
+    def __call__(self, population: Population, batch: Batch) -> Tensor:
+        return _correct(population, batch.attacked, batch.labels)
 
     def surrogate(self, population: Population, batch: Batch) -> Tensor:
         return _cross_entropy(population(batch.attacked), batch.labels)
 
 
-def measures(attack: attacks.Attack) -> tuple[Measure, ...]:
-    """The measures of a run, in the order of the preference's weights."""
-    return Accuracy(), Robustness(attack)
+ACCURACY, ROBUSTNESS = Accuracy(), Robustness()
+MEASURES: tuple[Measure, ...] = (ACCURACY, ROBUSTNESS)
+"""The measures of a run, in the order of the preference's weights."""
 
 
-def mixed_attack(threat: attacks.Threat) -> attacks.Attack:
-    """A cheap attack that is hard to hide from: what feeds the value network.
+def mixed(threat: attacks.Threat, steps: int) -> attacks.Attack:
+    """Cheap attacks that are hard to hide from together; the strongest point of an image counts.
 
-    Margin losses see through saturated logits, several targets through decoy classes, and Square's
-    stripes need no gradient at all; the worst case per image counts.
+    Margin losses see through saturated logits; a wrong class drawn anew for every image finds what
+    hides behind decoy classes; Square's stripes and squares need no gradient at all.
     """
     return attacks.Suite(
-        attacks.PGD(threat, steps=4, loss="margin"),
-        attacks.PGD(threat, steps=4, restarts=2, loss="targeted"),
-        attacks.Square(threat, queries=10),
+        attacks.PGD(threat, steps=steps, loss="margin"),
+        attacks.PGD(threat, steps=steps, loss="random"),
+        attacks.Square(threat, queries=5),
         name="mixed",
     )
+
+
+def pgd(threat: attacks.Threat, steps: int) -> attacks.Attack:
+    """Cross-entropy PGD, what the published protocol measures by; easily fooled."""
+    return attacks.PGD(threat, steps=steps)
+
+
+MEASURERS: dict[str, Callable[[attacks.Threat, int], attacks.Attack]] = {
+    "mixed": mixed,
+    "pgd": pgd,
+}
+"""What attacks the images that V sees and robustness is measured on, given a threat and steps."""
 
 
 def survivors(
@@ -114,7 +130,7 @@ def survivors(
     labels: Tensor,
     attack: attacks.Attack | None,
     seed: int,
-    batch_size: int = 256,
+    batch_size: int = BATCH_IMAGES,
     progress: Callable[[int], object] = lambda images: None,
 ) -> dict[str, Tensor]:
     """Which of images [N,C,H,W] every network classifies correctly: name -> bool [P,N].
@@ -123,33 +139,26 @@ def survivors(
     the same `seed`, so a network's result does not depend on the population it is in. `progress`
     is called with the number of network-images done.
     """
-    on_cpu = images.device.type == "cpu"
-    pieces = list(population.pieces(None if on_cpu else max(1, PIECE_IMAGES // batch_size)))
-    jobs = [
-        (place, piece, start)
-        for place, piece in pieces
-        for start in range(0, len(images), batch_size)
-    ]
+    jobs = list(_jobs(population, images, batch_size))
 
-    def run(job: tuple[slice, Population, int]) -> dict[str, Tensor]:
-        _, piece, start = job
-        part, truth = images[start : start + batch_size], labels[start : start + batch_size]
-        stack = _for_all(part, piece)
+    def run(job: tuple[slice, Population, slice]) -> dict[str, Tensor]:
+        _, piece, part = job
+        stack, truth = _for_all(images[part], piece), labels[part]
         with torch.no_grad():
             found = {"clean": piece(stack).argmax(-1) == truth}
         if attack is not None:
-            found |= attack(piece, stack, truth, [seed + start] * len(piece)).table
-        progress(len(piece) * len(part))
+            found |= attack(piece, stack, truth, [seed + part.start] * len(piece)).table
+        progress(len(piece) * len(truth))
         return found
 
     table: dict[str, Tensor] = {}
-    for (place, _, start), found in zip(jobs, concurrently(run, jobs), strict=True):
+    for (place, _, part), found in zip(jobs, concurrently(run, jobs), strict=True):
         for name, correct in found.items():
             if name not in table:
                 table[name] = torch.empty(
                     len(population), len(images), dtype=torch.bool, device=images.device
                 )
-            table[name][place, start : start + batch_size] = correct
+            table[name][place, part] = correct
     return table
 
 
@@ -170,6 +179,24 @@ def _classes(population: Population, images: Tensor) -> Tensor:
     return torch.cat(
         list(concurrently(lambda piece: piece(images[None]).argmax(-1), pieces)), dim=0
     )
+
+
+def _jobs(
+    population: Population, images: Tensor, batch_size: int
+) -> Iterator[tuple[slice, Population, slice]]:
+    """The work in pieces of bounded size: (place of the networks, they, place of the images)."""
+    size = None if images.device.type == "cpu" else max(1, PIECE_IMAGES // batch_size)
+    for place, piece in population.pieces(size):
+        for start in range(0, len(images), batch_size):
+            yield place, piece, slice(start, min(start + batch_size, len(images)))
+
+
+@torch.no_grad()
+def _correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
+    """[P], share of images [P,B,C,H,W] classified as labels [B] say."""
+    pieces = population.pieces()
+    rights = concurrently(lambda job: job[1](images[job[0]]).argmax(-1) == labels, pieces)
+    return torch.cat(list(rights)).float().mean(1)
 
 
 def _for_all(images: Tensor, population: Population) -> Tensor:

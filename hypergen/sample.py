@@ -15,8 +15,8 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise, text_table
 from hypergen.latent import draw_beta, preference_weights
-from hypergen.measure import attacked_batch
-from hypergen.train import CHECKPOINT, Networks, training_attack
+from hypergen.measure import MEASURERS, attacked_batch
+from hypergen.train import CHECKPOINT, Networks
 from hypergen.weights_file import save_network
 from targets import Population
 
@@ -92,8 +92,10 @@ class Sampler:
         On validation images, which the generator has never been trained on.
         """
         chosen, labels = dataset.val.first(images)
-        attack = training_attack(self.config)
-        batch = attacked_batch(population, chosen, labels, attack, self.config.seed)
+        measurer = MEASURERS[self.config.measurer](
+            self.config.training_threat, self.config.attack_steps
+        )
+        batch = attacked_batch(population, chosen, labels, measurer, self.config.seed)
         value = self.networks.value
         return torch.cat(
             [

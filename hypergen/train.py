@@ -26,7 +26,7 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
 from hypergen.generator import Generator, build_generator
 from hypergen.latent import draw_beta, preference_weights
-from hypergen.measure import Batch, attacked_batch, measures, mixed_attack, survivors
+from hypergen.measure import MEASURERS, MEASURES, ROBUSTNESS, Batch, attacked_batch, survivors
 from hypergen.replay import Replay
 from hypergen.scatter import scatter
 from hypergen.tracking import Bar, Tracker
@@ -40,9 +40,11 @@ VALUE_BATCH = 64
 VALUE_PRETRAINING_STEPS = 500
 PERTURBATIONS = 0.03, 3.0
 """Least and greatest size of a perturbation, relative to a layer's typical weight."""
-WATCHED_SHARE = 0.25
+WATCHED_SHARE = 0.125
 """How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
+SURPRISE, RAISED = 0.1, 4
+"""A gap between measurer and SRA that calls for more steps, and how many times as many at most."""
 SHOWN_NETWORKS = 128
 """How many of the last measured networks the scatter in TensorBoard shows."""
 
@@ -67,8 +69,7 @@ class Networks:
             theta0 = layout.flatten(start.state_dict())
             generator = build_generator(config, layout, theta0, pretrain=base is not None)
             averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-            count = len(measures(measuring_attack(config)))
-            value = build_value_network(config.value_network, layout.size, count)
+            value = build_value_network(config.value_network, layout.size, len(MEASURES))
         return cls(module, generator, averaged, value)
 
     def to(self, device: torch.device) -> Self:
@@ -107,8 +108,7 @@ class Training:
         self.config, self.dataset, self.device = config, dataset, device
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
-        self.measures = measures(measuring_attack(config))
-        self.adversary = training_attack(config)
+        self.set_budget(config.attack_steps)
         networks = Networks.fresh(config, base).to(device)
         self.module, self.generator = networks.module, networks.generator
         self.averaged, self.value = networks.averaged, networks.value
@@ -135,7 +135,7 @@ class Training:
 
         population = self.population(theta.detach())
         images, labels = self.dataset.train.draw(config.batch_size, self.rng)
-        batch = self.attacked(population, images, labels)
+        batch = self.attacked(population, images, labels, self.adversary)
         figures = {}
         if self.step % config.measurement_interval == 0:
             figures = self.fit_value(population, batch)
@@ -144,7 +144,7 @@ class Training:
         # accurate and robust, is a local optimum of the full loss.
         weights = preference_weights(beta if from_base else beta * ramp)
         losses, gradient = objective.gradient(
-            config.objective, population, batch, weights, self.value, self.measures
+            config.objective, population, batch, weights, self.value, MEASURES
         )
         self.optimizer.zero_grad(set_to_none=True)
         theta.backward(gradient / len(theta))
@@ -168,6 +168,17 @@ class Training:
         """0 -> 1 over the warm-up."""
         return min(1.0, (self.step + 1) / max(1.0, self.config.warmup * self.config.steps))
 
+    def set_budget(self, attack_steps: int) -> None:
+        """Chooses the steps of every gradient attack inside a training step."""
+        config, self.attack_steps = self.config, attack_steps
+        self.measurer = MEASURERS[config.measurer](config.training_threat, attack_steps)
+        # What a network is to learn from is chosen by cross-entropy where that is descended.
+        self.adversary = self.measurer
+        if config.objective == "direct":
+            self.adversary = attacks.PGD(config.training_threat, steps=attack_steps)
+            if attack_steps == 1:
+                self.adversary = attacks.RandomFGSM(config.training_threat)
+
     def schedule(self) -> None:
         """Sets the learning rate of this step: a short warm-up, then a cosine to zero."""
         rate = self.config.learning_rate
@@ -181,22 +192,28 @@ class Training:
         """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
         return Population(self.module, theta).recalibrate(self.dataset.train.first(1024)[0])
 
-    def attacked(self, population: Population, images: Tensor, labels: Tensor) -> Batch:
+    def attacked(
+        self, population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack
+    ) -> Batch:
         """The images with, for each network, their adversarial versions."""
-        return attacked_batch(population, images, labels, self.adversary, self.draw_seed())
+        return attacked_batch(population, images, labels, attack, self.draw_seed())
 
     def fit_value(self, population: Population, batch: Batch) -> dict[str, float]:
         """Measures the generated and a few perturbed networks and fits V to all in the replay."""
-        config = self.config
+        images, labels = batch.images, batch.labels
+        if self.adversary is not self.measurer:
+            batch = self.attacked(population, images, labels, self.measurer)
         evidence, measured = self.measured(population, batch)
         self.replay.add(evidence, measured)
-        if config.perturbed:
-            near = self.near(population.theta[: config.perturbed])
-            self.replay.add(*self.measured(near, self.attacked(near, batch.images, batch.labels)))
-        figures = {"value_loss": self.value_steps(config.value_steps)}
+        if self.config.perturbed:
+            near = self.near(population.theta[: self.config.perturbed])
+            self.replay.add(
+                *self.measured(near, self.attacked(near, images, labels, self.measurer))
+            )
+        figures = {"value_loss": self.value_steps(self.config.value_steps)}
         with torch.no_grad():
             estimated = self.value(evidence)
-        for index, measure in enumerate(self.measures):
+        for index, measure in enumerate(MEASURES):
             figures[f"measured/{measure.name}"] = float(measured[:, index].mean())
             figures[f"estimated/{measure.name}"] = float(estimated[:, index].mean())
         return figures
@@ -210,7 +227,8 @@ class Training:
         copies = self.near(theta.expand(16 * self.config.perturbed, -1))
         population = self.population(torch.cat([theta, copies.theta]))
         images, labels = self.dataset.train.draw(self.config.batch_size, self.rng)
-        self.replay.add(*self.measured(population, self.attacked(population, images, labels)))
+        batch = self.attacked(population, images, labels, self.measurer)
+        self.replay.add(*self.measured(population, batch))
         self.value_steps(VALUE_PRETRAINING_STEPS)
 
     def near(self, theta: Tensor) -> Population:
@@ -239,12 +257,10 @@ class Training:
 
     @torch.no_grad()
     def measured(self, population: Population, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What V sees of the networks, and what they are worth [P,M] on fresh training images."""
+        """What V sees of the networks, and what they are worth [P,M] on the same images."""
         pieces = ((piece, batch.for_networks(place)) for place, piece in population.pieces())
         evidence = torch.cat(list(concurrently(lambda job: self.value.evidence(*job), pieces)))
-        images, labels = self.dataset.train.draw(self.config.measure_images, self.rng)
-        seed = self.draw_seed()
-        worth = [measure(population, images, labels, seed) for measure in self.measures]
+        worth = [measure(population, batch) for measure in MEASURES]
         return evidence, torch.stack(worth, dim=-1)
 
     def draw_seed(self) -> int:
@@ -255,20 +271,31 @@ class Training:
     def watch(self) -> dict[str, float]:
         """A small standard robust accuracy, on validation images: does the measurer tell the truth?
 
-        It uses a generator of its own, so that watching a run does not change it.
+        The gap is what the measurer says of the same networks, images and threat, less the truth.
+        A generator of its own keeps what is drawn here from changing the run.
         """
         rng = torch.Generator().manual_seed(self.config.seed)
         z = self.generator.latent.draw(WATCHED_NETWORKS, rng)
         beta = draw_beta(WATCHED_NETWORKS, self.config.beta_range, rng)
         population = self.population(self.averaged(z.to(self.device), beta.to(self.device)))
         images, labels = self.dataset.val.first(WATCHED_IMAGES)
-        table = survivors(
-            population, images, labels, attacks.standard(self.config.threat), self.config.seed
-        )
+        threat, seed = self.config.threat, self.config.seed
+        table = survivors(population, images, labels, attacks.standard(threat), seed)
+        sra = float(list(table.values())[-1].float().mean())
+        measurer = MEASURERS[self.config.measurer](threat, self.attack_steps)
+        claimed = ROBUSTNESS(population, attacked_batch(population, images, labels, measurer, seed))
         return {
             "watched/accuracy": float(table["clean"].float().mean()),
-            "watched/sra": float(list(table.values())[-1].float().mean()),
+            "watched/sra": sra,
+            "watched/gap": float(claimed.mean()) - sra,
+            "watched/attack_steps": self.attack_steps,
         }
+
+    def heed(self, gap: float) -> None:
+        """Doubles the measurer's steps, up to a limit, when it was found to flatter."""
+        doubled = 2 * self.attack_steps
+        if gap > SURPRISE and doubled <= RAISED * self.config.attack_steps:
+            self.set_budget(doubled)
 
     @torch.no_grad()
     def points(self) -> list[dict[str, Any]]:
@@ -284,6 +311,7 @@ class Training:
         """The whole state, for a checkpoint."""
         return {
             "step": self.step,
+            "attack_steps": self.attack_steps,
             "rng": self.rng.get_state(),
             "generator": self.generator.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -296,26 +324,11 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
         self.step = state["step"]
+        self.set_budget(state["attack_steps"])
         self.rng.set_state(state["rng"])
         for name in ("generator", "averaged", "value", "optimizer", "value_optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.replay.load_state_dict(state["replay"], self.device)
-
-
-def training_attack(config: TrainConfig) -> attacks.PGD:
-    """What makes the attacked images of the objective: FBF's one step, or a short PGD."""
-    if config.attack_steps == 1:
-        return attacks.RandomFGSM(config.threat)
-    # The value network judges margins; cross-entropy is what `direct` descends.
-    loss = "margin" if config.objective == "value" else "ce"
-    return attacks.PGD(config.threat, steps=config.attack_steps, loss=loss)
-
-
-def measuring_attack(config: TrainConfig) -> attacks.Attack:
-    """What measures the robustness that the value network is fitted to."""
-    if config.measure_attack == "mixed":
-        return mixed_attack(config.threat)
-    return attacks.PGD(config.threat, steps=10)
 
 
 def prepare_base(
@@ -370,6 +383,7 @@ def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.dev
                 # The end of a run is measured at length by its report.
                 if training.step % watch_every == 0 and training.step < config.steps:
                     figures |= training.watch()
+                    training.heed(figures["watched/gap"])
                     tracker.figure(step, "accuracy and robustness", scatter(training.points()))
                 tracker.log(step, figures)
                 shown = [

@@ -67,7 +67,7 @@ def commands(config: TableConfig) -> dict[str, list[str]]:
     rows["value"] += ["--base", base, "--learning-rate", "1e-3"]
     rows["thesis"] = ["train", "--preset", "thesis", *data, "--target", config.target, *drawn]
     rows["thesis"] += ["--base", base, "--steps", str(config.thesis_steps)]
-    rows["thesis"] += ["--measure-images", str(config.thesis_images)]
+    rows["thesis"] += ["--batch-size", str(config.thesis_images)]
     return rows
 
 

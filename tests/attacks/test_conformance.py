@@ -12,6 +12,7 @@ SMALL = {
         {"steps": 5, "restarts": 2},
         {"steps": 5, "loss": "margin", "random_start": False},
         {"steps": 3, "loss": "targeted", "restarts": 4},
+        {"steps": 3, "loss": "random", "restarts": 4},
     ],
     "apgd-ce": [{"steps": 12, "restarts": 2}],
     "apgd-dlr": [{"steps": 12}],

@@ -37,7 +37,6 @@ def tiny(monkeypatch) -> TrainConfig:
         steps=6,
         population=2,
         batch_size=16,
-        measure_images=16,
         measure_every=2,
         replay=6,
         value_steps=2,

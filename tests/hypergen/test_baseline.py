@@ -32,7 +32,7 @@ def test_the_fbf_step_is_the_published_one(target, digits):
     module = targets.build(target).eval()
     images, labels = digits.train.first(12)
     eps = 0.2
-    attack = BaselineConfig(train_epsilon=eps).training_attack(1.0)
+    attack = BaselineConfig(epsilon=eps, epsilon_factor=1.0).training_attack(1.0)
     made = baseline.perturb(module, images, labels, attack, rng(4))
 
     seed = int(torch.randint(2**31, (), generator=rng(4)))
@@ -52,7 +52,7 @@ def test_pgd_training_sees_worse_images_than_fbf(digits):
     images, labels = digits.train.first(12)
 
     def loss(method):
-        attack = BaselineConfig(method=method, train_epsilon=0.1).training_attack(1.0)
+        attack = BaselineConfig(method=method, epsilon_factor=1.0).training_attack(1.0)
         made = baseline.perturb(module, images, labels, attack, rng())
         assert (made - images).abs().max() <= 0.1 + 1e-6
         return float(F.cross_entropy(module(made), labels))
@@ -66,9 +66,9 @@ def test_the_radius_trained_against_grows_until_the_learning_rate_falls(method):
     def radius(progress, **settings):
         return BaselineConfig(method=method, **settings).training_attack(progress).threat.epsilon
 
-    radii = [radius(p, epsilon=0.2, train_epsilon=0.25) for p in (0.1, 0.2, 0.4, 0.7, 1)]
+    radii = [radius(p, epsilon=0.2, epsilon_factor=1.25) for p in (0.1, 0.2, 0.4, 0.7, 1)]
     assert radii == pytest.approx([0.0625, 0.125, 0.25, 0.25, 0.25])
-    assert radius(1, epsilon=0.2) == pytest.approx(0.2 * baseline.BEYOND)
+    assert radius(1, epsilon=0.2) == pytest.approx(0.23)
 
 
 def test_the_learning_rate_is_a_triangle(few, cpu, monkeypatch):
@@ -157,7 +157,7 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"method": "fgsm"}, {"dataset": "x"}, {"target": "x"}, {"epochs": 0}, {"train_epsilon": -1}],
+    [{"method": "fgsm"}, {"dataset": "x"}, {"target": "x"}, {"epochs": 0}, {"epsilon_factor": -1}],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises((InputError, AttackError)):

@@ -257,7 +257,7 @@ def test_a_baseline_is_trained_written_and_judged(here, capsys):
 
 
 def test_samples_are_drawn_ranked_and_written(here, tiny, small_report, cpu, capsys):
-    command = "train --target mlp --steps 4 --population 2 --batch-size 8 --measure-images 8"
+    command = "train --target mlp --steps 4 --population 2 --batch-size 8"
     sizes = "--samples 1 --images 5 --sra-samples 0 --no-baseline --out fresh"
     assert main([*command.split(), *sizes.split()]) == 0
     assert main(["sample", "fresh", "--count", "5", "--keep", "2", "--images", "5"]) == 0

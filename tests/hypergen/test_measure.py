@@ -4,13 +4,14 @@ import pytest
 import torch
 
 import attacks
+from hypergen import measure
 from hypergen.measure import (
-    Accuracy,
-    Robustness,
+    ACCURACY,
+    MEASURERS,
+    MEASURES,
+    ROBUSTNESS,
     attacked_batch,
     disagreement,
-    measures,
-    mixed_attack,
     survivors,
 )
 from hypergen.weights_file import load_network
@@ -49,12 +50,11 @@ def test_survivors_equal_a_plain_loop(mixture, images):
     assert table["clean"][1].sum() > table[attack.name][1].sum() > 0
 
 
-def test_without_a_threat_robustness_is_accuracy(mixture, images):
-    nothing = attacks.Threat("linf", 0.0)
-    accuracy = Accuracy()(mixture, *images, 0)
-    for attack in (attacks.PGD(nothing, steps=2), mixed_attack(nothing)):
-        assert Robustness(attack)(mixture, *images, 0).equal(accuracy)
-    assert accuracy.max() > 0.5
+@pytest.mark.parametrize("make", MEASURERS.values())
+def test_without_a_threat_robustness_is_accuracy(make, mixture, images):
+    batch = attacked_batch(mixture, *images, make(attacks.Threat("linf", 0.0), 2), 0)
+    accuracy, robustness = (m(mixture, batch) for m in MEASURES)
+    assert robustness.equal(accuracy) and accuracy.max() > 0.5
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 70, 1000])
@@ -65,7 +65,7 @@ def test_clean_accuracy_does_not_depend_on_the_batch_size(mixture, images, batch
 
 
 def test_packed_equals_alone(mixture, images):
-    attack = mixed_attack(THREAT)
+    attack = MEASURERS["mixed"](THREAT, 2)
     packed = survivors(mixture, *images, attack, seed=1)
     for i in range(3):
         alone = survivors(mixture[i : i + 1], *images, attack, seed=1)
@@ -78,22 +78,37 @@ def test_progress_counts_every_network_and_image_once(mixture, images):
     assert sum(counts) == 3 * 70
 
 
-def test_the_mixed_attack_is_never_above_its_parts(mixture, images):
-    mixed = mixed_attack(THREAT)
-    assert isinstance(mixed, attacks.Suite)
-    together = list(survivors(mixture, *images, mixed, seed=2).values())[-1]
-    parts = [list(survivors(mixture, *images, a, seed=2).values())[-1] for a in mixed.attacks]
-    assert not any((together & ~alone).any() for alone in parts)
-    assert together.sum() < max(alone.sum() for alone in parts)
+def test_the_mixed_measurer_is_stricter_than_its_parts(mixture, images):
+    whole = MEASURERS["mixed"](THREAT, 2)
+    assert isinstance(whole, attacks.Suite)
+    together = attacked_batch(mixture, *images, whole, 2)
+    left = ROBUSTNESS(mixture, together)
+    for part in whole.attacks:
+        alone = ROBUSTNESS(mixture, attacked_batch(mixture, *images, part, 2))
+        assert (left <= alone).all()
+    assert left[1] < ACCURACY(mixture, together)[1]
 
 
-def test_measures_are_what_survivors_count(mixture, images):
+def test_measures_are_shares_of_a_plain_loop(mixture, images):
     attack = attacks.PGD(THREAT, steps=3)
-    accuracy, robustness = measures(attack)
-    assert (accuracy.name, robustness.name) == ("accuracy", "robustness")
-    table = survivors(mixture, *images, attack, seed=4)
-    assert accuracy(mixture, *images, 4).equal(table["clean"].float().mean(1))
-    assert robustness(mixture, *images, 4).equal(table[attack.name].float().mean(1))
+    batch = attacked_batch(mixture, *images, attack, 4)
+    assert [m.name for m in MEASURES] == ["accuracy", "robustness"]
+    for index in range(3):
+        network = mixture.module_at(index)
+        for m, points in ((ACCURACY, batch.images), (ROBUSTNESS, batch.attacked[index])):
+            share = (network(points).argmax(1) == batch.labels).float().mean()
+            assert m(mixture, batch)[index] == share
+
+
+def test_a_batch_attacked_in_parts_is_what_the_attack_makes_of_each(mixture, images, monkeypatch):
+    monkeypatch.setattr(measure, "BATCH_IMAGES", 32)
+    attack, (points, labels) = attacks.PGD(THREAT, steps=3), images
+    batch = attacked_batch(mixture, points, labels, attack, 5)
+    for start in range(0, 70, 32):
+        part = points[start : start + 32]
+        stack = part.expand(3, *part.shape)
+        alone = attack.perturb(mixture, stack, labels[start : start + 32], [5 + start] * 3)
+        torch.testing.assert_close(batch.attacked[:, start : start + 32], alone)
 
 
 def test_attacked_batches_lie_in_the_threat_and_raise_the_loss(mixture, images):
@@ -101,7 +116,7 @@ def test_attacked_batches_lie_in_the_threat_and_raise_the_loss(mixture, images):
     batch = attacked_batch(mixture, *images, attack, 0)
     assert (batch.attacked - batch.images).abs().max() <= 0.05 + 1e-6
     assert batch.attacked.min() >= 0 and batch.attacked.max() <= 1
-    clean, attacked = (m.surrogate(mixture, batch) for m in measures(attack))
+    clean, attacked = (m.surrogate(mixture, batch) for m in MEASURES)
     assert (attacked > clean).all()
     part = batch.for_networks(slice(1, 2))
     alone = attacked_batch(mixture[1:2], *images, attack, 0)

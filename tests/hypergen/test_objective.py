@@ -5,11 +5,10 @@ from torch.nn import functional as F
 import attacks
 from hypergen import objective
 from hypergen.latent import preference_weights
-from hypergen.measure import Batch, attacked_batch, measures
+from hypergen.measure import MEASURES, Batch, attacked_batch
 from hypergen.value_network import ValueNetwork, build_value_network
 
 ATTACK = attacks.PGD(attacks.Threat("linf", 0.1), steps=2)
-MEASURES = measures(ATTACK)
 WEIGHTS = preference_weights(torch.tensor([0.0, 0.3, 1.0]))
 
 

@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     options = {
         **{"target": "mlp", "steps": 25, "population": 2, "batch-size": 16, "beta": "0:0.8"},
-        **{"measure-images": 16, "measure-every": 1, "samples": 2, "sra-samples": 0},
+        **{"measure-every": 1, "samples": 2, "sra-samples": 0},
         **{"images": 8, "device": "cpu", "learning-rate": 0.02, "out": folder},
     }
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]

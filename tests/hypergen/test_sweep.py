@@ -75,7 +75,7 @@ def test_what_cannot_be_varied(text, words):
 
 # At this epsilon nothing is robust, so that watching a run takes no time.
 TINY = (
-    "--target mlp --epsilon 0.5 --steps 60 --population 2 --batch-size 8 --measure-images 8 "
+    "--target mlp --epsilon 0.5 --steps 60 --population 2 --batch-size 8 "
     "--measure-every 50 --samples 2 --sra-samples 0 --images 20"
 )
 

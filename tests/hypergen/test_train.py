@@ -15,6 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
+import attacks
 import targets
 from hypergen import checkpoint, objective, report, train
 from hypergen.cli import main
@@ -67,7 +68,7 @@ def fail_at(step: int, error: BaseException, monkeypatch) -> None:
                 "objective": "value",
                 "value_network": "mlp",
                 "generator": "published",
-                "measure_attack": "pgd",
+                "measurer": "pgd",
             },
             True,
         ),
@@ -164,7 +165,7 @@ def test_a_base_is_trained_on_the_spot_once(tiny, few, cpu, tmp_path, monkeypatc
 
 
 def test_direct_training_learns(tiny, digits, cpu, tmp_path):
-    config = replace(tiny, steps=60, population=4, epsilon=0.02, measure_every=60)
+    config = replace(tiny, steps=80, population=4, epsilon=0.02, measure_every=80, diversity=0.0)
     training = train.train(config, digits, tmp_path, cpu)
     population = training.population(training.averaged(torch.randn(4, 16), torch.full((4,), 0.5)))
     images, labels = digits.test.first(500)
@@ -198,7 +199,37 @@ def test_watching_a_run_does_not_change_it(tiny, few, cpu):
     before = training.state_dict()
     figures = training.watch()
     assert 0 <= figures["watched/sra"] <= figures["watched/accuracy"] <= 1
+    assert -1 <= figures["watched/gap"] <= 1
     assert same(training.state_dict(), before)
+
+
+@pytest.mark.parametrize("objective_name", ["direct", "value"])
+def test_a_measurer_found_to_flatter_gets_more_steps(objective_name, tiny, few, cpu):
+    training = train.Training(replace(tiny, objective=objective_name, attack_steps=2), few, cpu)
+
+    def steps() -> int:
+        attack = training.adversary
+        return (attack.attacks[0] if isinstance(attack, attacks.Suite) else attack).steps
+
+    training.heed(train.SURPRISE)
+    assert steps() == training.attack_steps == 2
+    for expected in (4, 8, 8):  # four times as many are the limit
+        training.heed(train.SURPRISE + 0.01)
+        assert steps() == training.attack_steps == expected
+    fresh = train.Training(replace(tiny, objective=objective_name, attack_steps=2), few, cpu)
+    fresh.load_state_dict(training.state_dict())
+    assert fresh.attack_steps == 8
+
+
+def test_the_gap_is_what_the_measurer_claims_beyond_sra(tiny, few, monkeypatch, cpu):
+    def blind(threat, steps):
+        return attacks.PGD(attacks.Threat("linf", 0.0), steps=steps)
+
+    monkeypatch.setitem(train.MEASURERS, "mixed", blind)
+    training = train.Training(replace(tiny, epsilon=0.5), few, cpu)
+    figures = training.watch()
+    assert figures["watched/sra"] == 0
+    assert figures["watched/gap"] == pytest.approx(figures["watched/accuracy"])
 
 
 # Stopping and going on
@@ -407,7 +438,7 @@ def test_absurd_learning_rates_end_with_status_1(options, tmp_path, monkeypatch,
     folder = tmp_path / "run"
     command = ["train", "--no-baseline", "--out", str(folder), *options]
     command += ["--target", "mlp", "--steps", "12", "--population", "2", "--batch-size", "8"]
-    command += ["--measure-images", "8", "--measure-every", "1"]
+    command += ["--measure-every", "1"]
     command += ["--samples", "1", "--images", "5", "--sra-samples", "0"]
     status = main(command)
     said = capsys.readouterr().err

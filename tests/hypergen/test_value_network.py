@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attacks
-from hypergen.measure import Accuracy, Batch, Robustness, attacked_batch
+from hypergen.measure import MEASURES, Batch, attacked_batch
 from hypergen.value_network import ValueNetwork, build_value_network
 from targets import Population
 
@@ -55,9 +55,8 @@ def build(kind: str) -> ValueNetwork:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_what_was_measured(kind, sixteen, batch, digits):
-    images, labels = digits.train.first(100)
-    measures = (Accuracy(), Robustness(attacks.PGD(THREAT, steps=5)))
-    measured = torch.stack([m(sixteen, images, labels, 0) for m in measures], dim=-1)
+    fresh = attacked_batch(sixteen, *digits.train.first(100), attacks.PGD(THREAT, steps=5), 0)
+    measured = torch.stack([measure(sixteen, fresh) for measure in MEASURES], dim=-1)
     assert measured.std(0).min() > 0.1  # so that there is something to learn
     value = build(kind)
     with torch.no_grad():

@@ -1,0 +1,84 @@
+"""Images to train on: what `perturb` makes, of every attack that has it."""
+
+import pytest
+import torch
+
+from attacks import APGD, PGD, AttackError, RandomFGSM, Square, Suite, TargetedAPGD, Threat
+from attacks.losses import margin
+from tests.attacks.conformance import problem
+
+THREAT = Threat("linf", 0.02)
+ATTACKS = [
+    RandomFGSM(THREAT),
+    PGD(THREAT, steps=3),
+    PGD(THREAT, steps=3, loss="targeted"),
+    PGD(THREAT, steps=3, loss="random"),
+    Square(THREAT, queries=8),
+    Suite(PGD(THREAT, steps=2, loss="margin"), Square(THREAT, queries=4)),
+]
+
+
+def margins(model, points, labels):
+    return margin(model(points), labels)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_points_lie_in_the_threat_and_every_network_has_its_own(attack):
+    model, images, labels = problem(3, 10)
+    points = attack.perturb(model, images, labels, [0, 1, 2])
+    assert points.shape == images.shape
+    assert THREAT.distance(points, images).max() <= 0.02 + 1e-6
+    assert points.min() >= 0 and points.max() <= 1
+    assert margins(model, points, labels).mean() > margins(model, images, labels).mean()
+    alone = attack.perturb(lambda x: model.nets[1](x[0])[None], images[1:2], labels[1:2], [1])
+    assert torch.allclose(alone[0], points[1], rtol=0, atol=1e-6)
+
+
+def test_square_returns_its_best_query():
+    model, images, labels = problem(2, 10)
+    visited = []
+
+    def recorded(x):
+        visited.append(x.clone())
+        return model(x)
+
+    points = Square(THREAT, queries=8).perturb(recorded, images, labels, [0, 1])
+    best = torch.stack([margins(model, x, labels) for x in visited]).amax(0)
+    assert len(visited) == 8 and torch.equal(margins(model, points, labels), best)
+
+
+def test_a_suite_returns_the_strongest_point_of_each_image():
+    model, images, labels = problem(2, 20)
+    parts = [PGD(THREAT, steps=1, loss="margin"), PGD(THREAT, steps=1, loss="random")]
+    points = Suite(*parts).perturb(model, images, labels, [0, 1])
+    candidates = [images, *(part.perturb(model, images, labels, [0, 1]) for part in parts)]
+    reached = torch.stack([margins(model, x, labels) for x in candidates])
+    assert torch.equal(margins(model, points, labels), reached.amax(0))
+    assert len(reached.argmax(0).unique()) >= 2  # or one part alone would do
+
+
+def test_random_targets_are_wrong_classes_drawn_anew():
+    model, images, labels = problem(1, 400)
+    attack = PGD(THREAT, steps=1, loss="random")
+
+    class Half:
+        """Draws that are all the same number in [0, 1)."""
+
+        def __init__(self, number):
+            self.number = number
+
+        def uniform(self, *shape):
+            return torch.full((1, *shape), self.number)
+
+    logits = model(images)
+    aimed = [attack._targets(logits, labels, 0, Half(u)) for u in (0.0, 0.3, 0.6, 0.99)]
+    assert all((targets != labels).all() for targets in aimed)
+    ranks = logits.scatter(-1, labels[..., None], -torch.inf).argsort(-1, descending=True)
+    for rank, targets in enumerate(aimed):
+        assert torch.equal(targets, ranks[..., rank])
+
+
+@pytest.mark.parametrize("attack", [APGD(THREAT), TargetedAPGD(THREAT)], ids=lambda a: a.name)
+def test_attacks_that_only_judge_say_so(attack):
+    with pytest.raises(AttackError, match="only judges"):
+        attack.perturb(*problem(1, 2), [0])
