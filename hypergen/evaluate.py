@@ -21,7 +21,7 @@ from hypergen.errors import InputError
 from hypergen.measure import disagreement, survivors
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
-from targets import Population, WeightLayout
+from targets import Ensemble, Population, WeightLayout
 
 ATTACKS = ("pgd", "standard")
 
@@ -145,7 +145,9 @@ class Judge:
         """The attack whose figure is called robustness."""
         return attacks.standard(self.threat) if self.attack == "standard" else self.pgd
 
-    def judge(self, population: Population, dataset: Dataset, label: str) -> list[dict[str, Any]]:
+    def judge(
+        self, population: Population | Ensemble, dataset: Dataset, label: str
+    ) -> list[dict[str, Any]]:
         """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left."""
         clean_images, clean_labels = dataset.test.first(len(dataset.test))
         images, labels = dataset.test.first(self.images)

@@ -8,16 +8,19 @@ objective one weight a measure. To add one: a subclass here and a line in `measu
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import attacks
-from targets import Population, concurrently
+from targets import Ensemble, Population, concurrently
 
 BATCH_IMAGES = 256
 """Images of one network evaluated at once."""
+Networks = TypeVar("Networks", bound=Population | Ensemble)
+
 PIECE_IMAGES = 65_536
 """Networks x images evaluated at once on an accelerator: bounds memory."""
 
@@ -125,7 +128,7 @@ MEASURERS: dict[str, Callable[[attacks.Threat, int], attacks.Attack]] = {
 
 
 def survivors(
-    population: Population,
+    population: Population | Ensemble,
     images: Tensor,
     labels: Tensor,
     attack: attacks.Attack | None,
@@ -141,7 +144,7 @@ def survivors(
     """
     jobs = list(_jobs(population, images, batch_size))
 
-    def run(job: tuple[slice, Population, slice]) -> dict[str, Tensor]:
+    def run(job: tuple[slice, Population | Ensemble, slice]) -> dict[str, Tensor]:
         _, piece, part = job
         stack, truth = _for_all(images[part], piece), labels[part]
         with torch.no_grad():
@@ -182,8 +185,8 @@ def _classes(population: Population, images: Tensor) -> Tensor:
 
 
 def _jobs(
-    population: Population, images: Tensor, batch_size: int
-) -> Iterator[tuple[slice, Population, slice]]:
+    population: Networks, images: Tensor, batch_size: int
+) -> Iterator[tuple[slice, Networks, slice]]:
     """The work in pieces of bounded size: (place of the networks, they, place of the images)."""
     size = None if images.device.type == "cpu" else max(1, PIECE_IMAGES // batch_size)
     for place, piece in population.pieces(size):
@@ -199,7 +202,7 @@ def _correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
     return torch.cat(list(rights)).float().mean(1)
 
 
-def _for_all(images: Tensor, population: Population) -> Tensor:
+def _for_all(images: Tensor, population: Population | Ensemble) -> Tensor:
     return images.expand(len(population), *images.shape)
 
 

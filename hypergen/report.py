@@ -21,10 +21,12 @@ from hypergen.scatter import scatter
 from hypergen.tracking import write_text
 from hypergen.train import BASE
 from hypergen.weights_file import load_network
-from targets import Population
+from targets import Ensemble, Population
 
 FBF_COUNT = 3
 NOISY_COUNT = 2
+VOTERS = 10
+"""How many of the samples vote together."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ def report(
             for row, measured in zip(rows, some, strict=False):
                 row |= {"sra": measured["sra"], "after": measured["after"]}
         networks += [{"kind": kind, **row} for row in rows]
+    for kind, count in (("sample", VOTERS), ("fbf", FBF_COUNT)):
+        if kind in groups:
+            voters = Ensemble(groups[kind][:count].to(device))
+            (row,) = judge.judge(voters, dataset, f"measuring {kind} together")
+            networks.append({"kind": f"{len(voters.members)} {kind} voting", **row})
 
     own = [row for row in networks if row["kind"] == "sample"]
     estimates = sampler.estimate(population, dataset)
@@ -94,7 +101,8 @@ def report(
         "seed": config.seed,
         "networks": networks,
         "summary": {
-            kind: summarise([row for row in networks if row["kind"] == kind]) for kind in groups
+            kind: summarise([row for row in networks if row["kind"] == kind])
+            for kind in dict.fromkeys(row["kind"] for row in networks)
         },
         "disagreement": {
             kind: disagreement(group.to(device), images)

@@ -17,7 +17,7 @@ from targets.layout import Slot, TargetError, WeightLayout
 from targets.lenet import LeNet5, SmallLeNet5
 from targets.mlp import MLP
 from targets.names import nearest
-from targets.population import Population, concurrently
+from targets.population import Ensemble, Population, concurrently
 
 TARGETS: dict[str, Callable[[str, int, tuple[int, int, int]], nn.Module]] = {
     "small-lenet5": SmallLeNet5,
@@ -54,6 +54,7 @@ def build(
 __all__ = [
     "ACTIVATIONS",
     "TARGETS",
+    "Ensemble",
     "Population",
     "Slot",
     "TargetError",

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +157,33 @@ class Population:
         for start in range(0, len(self), size):
             place = slice(start, min(start + size, len(self)))
             yield place, self[place]
+
+
+class Ensemble:
+    """P networks that vote as one: images [1,B,C,H,W] -> log of their mean soft-max, [1,B,K].
+
+    It is evaluated and attacked as a population of one network is.
+    """
+
+    def __init__(self, members: Population):
+        self.members = members
+
+    def __len__(self) -> int:
+        return 1
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if len(images) != 1:
+            raise TargetError(f"expected images [1,B,C,H,W], got {list(images.shape)}")
+        logits = self.members(images.expand(len(self.members), *images.shape[1:]))
+        return logits.log_softmax(-1).logsumexp(0, keepdim=True) - math.log(len(self.members))
+
+    def to(self, device: torch.device) -> "Ensemble":
+        """The same ensemble on another device."""
+        return Ensemble(self.members.to(device))
+
+    def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
+        """It is one piece."""
+        yield slice(0, 1), self
 
 
 def concurrently(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -91,7 +91,7 @@ def test_a_run_from_end_to_end(settings, from_base, tiny, small_report, base, cp
     assert list(folder.glob("events.out.tfevents.*"))
     assert steps(folder) == list(range(6))
     assert {"attack", "dataset", "networks", "summary"} <= result.keys()
-    assert set(result["summary"]) == {"sample", "start"}
+    assert set(result["summary"]) == {"sample", "start", "2 sample voting"}
     rows = [row for row in result["networks"] if row["kind"] == "sample"]
     assert len(rows) == 2
     for row in rows:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from targets import Population, TargetError, WeightLayout, build, concurrently
+from targets import Ensemble, Population, TargetError, WeightLayout, build, concurrently
 
 
 class Normed(nn.Module):
@@ -260,3 +260,17 @@ class TestConcurrently:
 
     def test_nothing_to_do(self):
         assert list(concurrently(print, [])) == []
+
+
+def test_an_ensemble_is_the_mean_of_its_members_probabilities():
+    modules = [build("mlp") for _ in range(3)]
+    images = torch.rand(7, 1, 28, 28)
+    ensemble = Ensemble(Population.of(modules))
+    with torch.no_grad():
+        mean = torch.stack([m.eval()(images).softmax(-1) for m in modules]).mean(0)
+        voted = ensemble(images[None])
+    assert len(ensemble) == 1 and voted.shape == (1, 7, 10)
+    torch.testing.assert_close(voted[0].exp(), mean)
+    assert [place for place, _ in ensemble.pieces(5)] == [slice(0, 1)]
+    with pytest.raises(TargetError, match=r"expected images \[1,B,C,H,W\]"):
+        ensemble(images.expand(2, *images.shape))
