@@ -17,8 +17,9 @@ from hypergen import data
 from hypergen.baseline import fresh_target
 from hypergen.config import require_known
 from hypergen.data import Dataset
+from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
-from hypergen.measure import disagreement, survivors
+from hypergen.measure import survivors
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
 from targets import Ensemble, Population, WeightLayout
@@ -204,7 +205,9 @@ def evaluate(
     summary = summarise(rows)
     if len(groups) == 1 and len(networks) > 1:
         population = Population.of(network.module for network in networks)
-        summary["disagreement"] = disagreement(population, dataset.test.first(10_000)[0])
+        images, labels = dataset.test.first(10_000)
+        summary["disagreement"] = disagreement(population, images)
+        summary["error_overlap"] = error_overlap(population, images, labels)
     return {
         "attack": judge.describe(dataset),
         "dataset": dataset.name,

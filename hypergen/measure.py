@@ -165,25 +165,6 @@ def survivors(
     return table
 
 
-def disagreement(population: Population, images: Tensor) -> float:
-    """Share of images on which two networks differ in their class, averaged over all pairs."""
-    classes = torch.stack([row for row in _classes(population, images)])
-    count = len(classes)
-    if count < 2:
-        return 0.0
-    votes = torch.nn.functional.one_hot(classes).sum(0)  # [N,K]
-    agreeing = (votes * (votes - 1)).sum(-1).double()
-    return float(1 - agreeing.mean() / (count * (count - 1)))
-
-
-@torch.no_grad()
-def _classes(population: Population, images: Tensor) -> Tensor:
-    pieces = [piece for _, piece in population.pieces(1)]
-    return torch.cat(
-        list(concurrently(lambda piece: piece(images[None]).argmax(-1), pieces)), dim=0
-    )
-
-
 def _jobs(
     population: Networks, images: Tensor, batch_size: int
 ) -> Iterator[tuple[slice, Networks, slice]]:

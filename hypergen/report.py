@@ -13,9 +13,9 @@ from torch import Tensor
 from hypergen.baseline import BaselineConfig, fresh_target, save_baseline, train_baseline
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
+from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise
-from hypergen.measure import disagreement
 from hypergen.sample import Sampler
 from hypergen.scatter import scatter
 from hypergen.tracking import write_text
@@ -93,7 +93,8 @@ def report(
     for row, path in zip(own, paths, strict=True):
         row["file"] = str(path.relative_to(folder))
 
-    images, _ = dataset.test.first(10_000)
+    images, labels = dataset.test.first(10_000)
+    several = {kind: group.to(device) for kind, group in groups.items() if len(group) > 1}
     result = {
         "attack": judge.describe(dataset),
         "sra": {"images": sizes.sra_images, "attack": "standard"} if sizes.sra_samples else None,
@@ -104,10 +105,9 @@ def report(
             kind: summarise([row for row in networks if row["kind"] == kind])
             for kind in dict.fromkeys(row["kind"] for row in networks)
         },
-        "disagreement": {
-            kind: disagreement(group.to(device), images)
-            for kind, group in groups.items()
-            if len(group) > 1
+        "disagreement": {kind: disagreement(group, images) for kind, group in several.items()},
+        "error_overlap": {
+            kind: error_overlap(group, images, labels) for kind, group in several.items()
         },
         "value_network": agreement(estimates.cpu(), own),
     }

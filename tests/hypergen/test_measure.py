@@ -1,5 +1,3 @@
-from itertools import combinations
-
 import pytest
 import torch
 
@@ -11,7 +9,6 @@ from hypergen.measure import (
     MEASURES,
     ROBUSTNESS,
     attacked_batch,
-    disagreement,
     survivors,
 )
 from hypergen.weights_file import load_network
@@ -121,12 +118,3 @@ def test_attacked_batches_lie_in_the_threat_and_raise_the_loss(mixture, images):
     part = batch.for_networks(slice(1, 2))
     alone = attacked_batch(mixture[1:2], *images, attack, 0)
     assert part.attacked.equal(alone.attacked)
-
-
-def test_disagreement_is_the_mean_over_pairs(mixture, digits):
-    images, _ = digits.test.first(200)
-    classes = [mixture.module_at(i)(images).argmax(1) for i in range(3)]
-    pairs = [float((a != b).float().mean()) for a, b in combinations(classes, 2)]
-    assert disagreement(mixture, images) == pytest.approx(sum(pairs) / 3, abs=1e-6)
-    assert disagreement(mixture.choose(torch.tensor([1, 1])), images) == 0
-    assert disagreement(mixture[:1], images) == 0
