@@ -1,6 +1,7 @@
 """What the generator is trained on: -alpha * accuracy - beta * robustness, alpha + beta = 1.
 
-- `value`: the estimates of the value network; the gradient reaches the weights through it alone;
+- `value`: the estimates of the value network (see its `utility`); the gradient reaches the weights
+  through it alone;
 - `direct`: surrogate losses of the generated network itself, alpha CE(clean) + beta CE(attacked);
 - `hybrid`: the sum of both.
 """
@@ -26,7 +27,7 @@ def losses(
     """[P], the loss of each network; weights [P,M], one a measure."""
     total = torch.zeros(len(population), device=weights.device)
     if kind in ("value", "hybrid"):
-        total = total - (weights * value(value.evidence(population, batch))).sum(-1)
+        total = total - (weights * value.utility(value.evidence(population, batch))).sum(-1)
     if kind in ("direct", "hybrid"):
         surrogates = [measure.surrogate(population, batch) for measure in measures]
         total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)

@@ -97,6 +97,17 @@ def test_set_looks_at_log_probability_and_relative_margin(sixteen, batch):
             torch.testing.assert_close(evidence[7, image, first : first + 2], by_hand)
 
 
+def test_utility_never_says_more_than_the_estimate(sixteen, batch):
+    """By Jensen's inequality; with equal images there is nothing between the two."""
+    value = build("set")
+    evidence = value.evidence(sixteen, batch)
+    assert (value.utility(evidence) < value(evidence).log()).all()
+    same = evidence[:, :1].expand(-1, 40, -1)
+    torch.testing.assert_close(value.utility(same), value(same).log())
+    flat = build("mlp")
+    assert flat.utility(sixteen.theta).equal(flat(sixteen.theta))
+
+
 def test_set_does_not_care_for_the_order_of_images(sixteen, batch):
     value = build("set")
     order = torch.randperm(40, generator=torch.Generator().manual_seed(1))

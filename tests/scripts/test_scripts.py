@@ -9,8 +9,9 @@ import torch
 
 import attacks
 from hypergen import train
+from hypergen.config import TrainConfig
 from hypergen.generator import PublishedGenerator
-from scripts import bench_population, compare_torchattacks, mnist_table
+from scripts import bench_population, compare_diversity, compare_torchattacks, mnist_table
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +100,24 @@ def test_mnist_table(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     mnist_table.main(config)
     assert "hypergen train" not in capsys.readouterr().out
+
+
+def test_compare_diversity(tmp_path, capsys):
+    tiny = TrainConfig(target="mlp", steps=2, population=3, batch_size=8)
+    config = compare_diversity.CompareConfig(
+        train=tiny,
+        samples=3,
+        images=20,
+        fbf=2,
+        fbf_epochs=1,
+        work=tmp_path / "work",
+        out=tmp_path / "diversity.json",
+    )
+    compare_diversity.main(config)
+    figures = written(config.out, capsys)
+    assert set(figures["ways"]) == {*compare_diversity.WAYS, "fbf"}
+    apart = {name: row["disagreement"] for name, row in figures["ways"].items()}
+    assert apart["nothing"] < apart["fixed map 0.5"] and apart["nothing"] < apart["eight starts"]
+    for row in figures["ways"].values():
+        assert 0 <= row["error_overlap"] <= 1 and row["worst_pgd"] <= row["pgd"]
+        assert row["pgd"] <= row["best"]["pgd"] and row["accuracy"] <= row["best"]["accuracy"]
