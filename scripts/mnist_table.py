@@ -33,16 +33,18 @@ class TableConfig:
     """architecture"""
     epochs: int = 10
     """of direct training"""
-    direct_steps: int = 1000
+    direct_steps: int = 2000
     """generator steps of the direct objective"""
-    value_steps: int = 400
+    value_steps: int = 500
     """generator steps of the value objective"""
     thesis_steps: int = 1000
     """generator steps of the published protocol"""
     thesis_images: int = 10_000
     """images a measurement of the published protocol"""
     samples: int = 16
-    """networks drawn from every generator"""
+    """networks drawn from the generators of direct and thesis"""
+    value_samples: int = 8
+    """networks drawn from that of value"""
     images: int = 500
     """test images for PGD-50 and SRA; accuracy is over all"""
     work: Path = Path("runs/mnist-table")
@@ -55,18 +57,19 @@ def commands(config: TableConfig) -> dict[str, list[str]]:
     """The command that makes each row's networks, by the row's name."""
     base = str(config.work / "standard" / "network.safetensors")
     data = ["--dataset", config.dataset]
-    drawn = ["--no-baseline", "--samples", str(config.samples), "--sra-samples", "0"]
+    drawn = ["--no-baseline", "--sra-samples", "0", "--samples"]
     rows = {
         method: ["baseline", *data, "--target", config.target, "--method", method]
         + ["--epochs", str(config.epochs)]
         for method in ("standard", "fbf", "pgd")
     }
     train = ["train", *data, "--target", config.target, *drawn]
-    rows["direct"] = [*train, "--objective", "direct", "--steps", str(config.direct_steps)]
-    rows["value"] = [*train, "--objective", "value", "--steps", str(config.value_steps)]
-    rows["value"] += ["--base", base, "--learning-rate", "1e-3"]
-    rows["thesis"] = ["train", "--preset", "thesis", *data, "--target", config.target, *drawn]
-    rows["thesis"] += ["--base", base, "--steps", str(config.thesis_steps)]
+    rows["direct"] = [*train, str(config.samples), "--objective", "direct"]
+    rows["direct"] += ["--steps", str(config.direct_steps)]
+    rows["value"] = [*train, str(config.value_samples), "--objective", "value", "--base", base]
+    rows["value"] += ["--steps", str(config.value_steps), "--learning-rate", "1e-3"]
+    rows["thesis"] = [*train, str(config.samples), "--preset", "thesis", "--base", base]
+    rows["thesis"] += ["--steps", str(config.thesis_steps)]
     rows["thesis"] += ["--batch-size", str(config.thesis_images)]
     return rows
 

@@ -85,6 +85,7 @@ def test_mnist_table(tmp_path, monkeypatch, capsys):
         thesis_steps=2,
         thesis_images=20,
         samples=2,
+        value_samples=2,
         images=10,
         work=tmp_path / "runs",
         out=tmp_path / "results",
