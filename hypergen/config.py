@@ -16,7 +16,7 @@ from hypergen.measure import MEASURERS
 from hypergen.tracking import write_text
 
 OBJECTIVES = ("value", "direct", "hybrid")
-VALUE_NETWORKS = ("set", "mlp")
+VALUE_NETWORKS = ("set", "mlp", "statistics", "probe")
 GENERATORS = ("auto", "dense", "chunk", "published")
 BASE_METHODS = ("standard", "fbf", "pgd")
 
@@ -62,8 +62,8 @@ class TrainConfig:
     """where the generator's gradient comes from: the value network (value), the generated network
     itself (direct), or both (hybrid)"""
     value_network: str = "set"
-    """what estimates accuracy and robustness: set looks at the network's behaviour on images, mlp
-    at its flat weights"""
+    """what estimates accuracy and robustness: set looks at how the network behaves on images, probe
+    on images it learns (slow), mlp at the flat weights, statistics at those of each layer"""
     generator: str = "auto"
     """dense or chunk head (auto: by the target's size), or the published one"""
     beta: str = "0.5"

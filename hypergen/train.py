@@ -22,7 +22,7 @@ from hypergen.baseline import (
     train_baseline,
 )
 from hypergen.config import BASE_METHODS, TrainConfig
-from hypergen.data import Dataset
+from hypergen.data import Dataset, image_shape
 from hypergen.errors import InputError, RunError
 from hypergen.generator import Generator, build_generator
 from hypergen.latent import draw_beta, preference_weights
@@ -69,7 +69,8 @@ class Networks:
             theta0 = layout.flatten(start.state_dict())
             generator = build_generator(config, layout, theta0, pretrain=base is not None)
             averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-            value = build_value_network(config.value_network, layout.size, len(MEASURES))
+            shape = image_shape(config.dataset)
+            value = build_value_network(config.value_network, module, shape, len(MEASURES))
         return cls(module, generator, averaged, value)
 
     def to(self, device: torch.device) -> Self:

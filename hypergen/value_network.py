@@ -4,6 +4,7 @@ Every kind turns a population into *evidence*, differentiably in the weights, an
 estimate in [0,1] a measure. Evidence of measured networks is what the replay keeps.
 """
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hypergen.measure import Batch
-from targets import Population
+from targets import Population, WeightLayout
 
 
 class ValueNetwork(nn.Module, ABC):
@@ -58,6 +59,82 @@ class FlatValueNetwork(ValueNetwork):
         return F.mse_loss(estimates, measured)
 
 
+class StatisticsValueNetwork(ValueNetwork):
+    """Per-layer statistics of the weights -> MLP (Unterthiner et al. 2020).
+
+    Of every named tensor, in units of 1/sqrt(fan-in): mean, standard deviation, least and greatest
+    value and the quartiles. Blind to what the weights do together, and needs no data.
+    """
+
+    quantiles = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+    def __init__(self, layout: WeightLayout, measures: int):
+        super().__init__()
+        self.layout = layout
+        features = len(layout.slots) * (2 + len(self.quantiles))
+        self.layers = nn.Sequential(
+            nn.Linear(features, 128),
+            nn.SiLU(),
+            nn.Linear(128, 128),
+            nn.SiLU(),
+            nn.Linear(128, measures),
+            nn.Sigmoid(),
+        )
+
+    def evidence(self, population: Population, batch: Batch) -> Tensor:
+        """[P,F], F = 7 numbers a tensor."""
+        theta = population.theta
+        at = torch.tensor(self.quantiles, dtype=theta.dtype, device=theta.device)
+        features = []
+        for slot in self.layout.slots:
+            weights = theta[:, slot.start : slot.stop] / slot.scale
+            spread = weights.var(1, correction=0).clamp_min(1e-12).sqrt()
+            features += [weights.mean(1), spread, *weights.quantile(at, dim=1)]
+        return torch.stack(features, dim=-1)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        return self.layers(evidence)
+
+    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
+        return F.binary_cross_entropy(estimates, measured)
+
+
+class ProbeValueNetwork(ValueNetwork):
+    """What the network answers on images that are learned with V -> MLP ("probes").
+
+    48 probe images in [0,1]; their soft-max outputs are the features, so no data are needed once V
+    is fitted. Its evidence is the weights themselves, and every step of V evaluates all networks of
+    its batch: some hundred times slower than `set`. Kahana et al. 2024 ("ProbeGen").
+    """
+
+    probes = 48
+
+    def __init__(self, module: nn.Module, image_shape: tuple[int, int, int], measures: int):
+        super().__init__()
+        self.target = [copy.deepcopy(module)]  # in a list, for it is no part of V's own weights
+        self.images = nn.Parameter(torch.randn(self.probes, *image_shape))
+        with torch.no_grad():
+            classes = module.eval()(self.images.sigmoid()).shape[-1]
+        self.layers = nn.Sequential(
+            nn.Linear(self.probes * classes, 128),
+            nn.SiLU(),
+            nn.Linear(128, measures),
+            nn.Sigmoid(),
+        )
+
+    def evidence(self, population: Population, batch: Batch) -> Tensor:
+        """[P,D], the weights."""
+        return population.theta
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        population = Population(self.target[0], evidence)
+        images = self.images.sigmoid().expand(len(evidence), *self.images.shape)
+        return self.layers(population(images).softmax(-1).flatten(1))
+
+    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
+        return F.binary_cross_entropy(estimates, measured)
+
+
 class SetValueNetwork(ValueNetwork):
     """Looks at what the network does: the mean over labelled images of a small shared MLP.
 
@@ -102,8 +179,15 @@ def _features(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([own - logits.logsumexp(-1), (own - rival) / spread], dim=-1)
 
 
-def build_value_network(kind: str, weights: int, measures: int) -> ValueNetwork:
-    """The kind named `set` or `mlp`, for a target of `weights` weights."""
+def build_value_network(
+    kind: str, module: nn.Module, image_shape: tuple[int, int, int], measures: int
+) -> ValueNetwork:
+    """The kind named `set`, `mlp`, `statistics` or `probe`, for the target `module`."""
+    layout = WeightLayout.of(module)
     if kind == "mlp":
-        return FlatValueNetwork(weights, measures)
+        return FlatValueNetwork(layout.size, measures)
+    if kind == "statistics":
+        return StatisticsValueNetwork(layout, measures)
+    if kind == "probe":
+        return ProbeValueNetwork(module, image_shape, measures)
     return SetValueNetwork(measures)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 import attacks
 from hypergen import objective
+from hypergen.config import VALUE_NETWORKS
 from hypergen.latent import preference_weights
 from hypergen.measure import MEASURES, Batch, attacked_batch
 from hypergen.value_network import ValueNetwork, build_value_network
@@ -22,14 +23,16 @@ def batch(population, digits) -> Batch:
 
 def build(kind: str, population) -> ValueNetwork:
     torch.manual_seed(0)
-    return build_value_network(kind, population.layout.size, 2)
+    return build_value_network(kind, population.module_at(0), (1, 28, 28), 2)
 
 
 def gradient(kind, population, batch, value, weights=WEIGHTS):
     return objective.gradient(kind, population, batch, weights, value, MEASURES)
 
 
-@pytest.mark.parametrize(("kind", "utility"), [("set", math.log(0.5)), ("mlp", 0.5)])
+@pytest.mark.parametrize(
+    ("kind", "utility"), [("set", math.log(0.5)), ("mlp", 0.5), ("statistics", 0.5)]
+)
 def test_a_constant_value_network_gives_no_gradient(kind, utility, population, batch):
     value = build(kind, population)
     for weights in value.parameters():
@@ -39,7 +42,7 @@ def test_a_constant_value_network_gives_no_gradient(kind, utility, population, b
     assert not found.any()
 
 
-@pytest.mark.parametrize("kind", ["set", "mlp"])
+@pytest.mark.parametrize("kind", VALUE_NETWORKS)
 def test_there_is_no_way_around_the_value_networks_evidence(kind, population, batch, monkeypatch):
     value = build(kind, population)
     whole = type(value).evidence

@@ -74,6 +74,8 @@ def fail_at(step: int, error: BaseException, monkeypatch) -> None:
         ),
         ({"objective": "value", "generator": "chunk"}, True),
         ({"objective": "value"}, False),
+        ({"objective": "value", "value_network": "probe"}, False),
+        ({"objective": "hybrid", "value_network": "statistics"}, False),
         ({"objective": "direct", "generator": "dense", "attack_steps": 1, "beta": "0:1"}, False),
         ({"objective": "hybrid", "generator": "chunk", "target": "small-lenet5"}, False),
         ({"objective": "direct", "perturbed": 0, "ema_decay": 0.0}, True),

@@ -4,11 +4,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attacks
+from hypergen.config import VALUE_NETWORKS
 from hypergen.measure import MEASURES, Batch, attacked_batch
 from hypergen.value_network import ValueNetwork, build_value_network
 from targets import Population
 
-KINDS = ["set", "mlp"]
+KINDS = list(VALUE_NETWORKS)
 THREAT = attacks.Threat("linf", 0.05)
 
 
@@ -50,7 +51,7 @@ def batch(sixteen, digits) -> Batch:
 
 def build(kind: str) -> ValueNetwork:
     torch.manual_seed(0)
-    return build_value_network(kind, 500, 2)
+    return build_value_network(kind, Linear(), (1, 28, 28), 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,6 +107,29 @@ def test_utility_never_says_more_than_the_estimate(sixteen, batch):
     torch.testing.assert_close(value.utility(same), value(same).log())
     flat = build("mlp")
     assert flat.utility(sixteen.theta).equal(flat(sixteen.theta))
+
+
+def test_statistics_are_those_of_each_tensor(sixteen, batch):
+    value = build("statistics")
+    evidence = value.evidence(sixteen, batch)
+    assert evidence.shape == (16, 2 * 7)
+    network = sixteen.module_at(5)
+    for index, tensor in enumerate((network.layer.weight, network.layer.bias)):
+        scaled = (tensor.detach() * 49**0.5).flatten()
+        by_hand = [scaled.mean(), scaled.std(correction=0)]
+        by_hand += [scaled.quantile(q) for q in (0, 0.25, 0.5, 0.75, 1)]
+        torch.testing.assert_close(evidence[5, 7 * index : 7 * index + 7], torch.stack(by_hand))
+
+
+def test_probes_see_the_networks_and_nothing_else(sixteen, batch):
+    value = build("probe")
+    other = Batch(torch.zeros_like(batch.images), batch.labels, torch.zeros_like(batch.attacked))
+    estimates = value(value.evidence(sixteen, batch))
+    assert value(value.evidence(sixteen, other)).equal(estimates)
+    images = value.images.sigmoid()
+    answers = sixteen.module_at(3)(images).softmax(-1).flatten()
+    torch.testing.assert_close(value.layers(answers), estimates[3])
+    assert not any("target" in name for name in value.state_dict())
 
 
 def test_set_does_not_care_for_the_order_of_images(sixteen, batch):
