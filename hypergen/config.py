@@ -41,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.005,
         "value_learning_rate": 0.35,
         "value_weight_decay": 0.015,
+        "surprise": 1.0,
         "schedule": "constant",
         "warmup": 1.0,
         "ema_decay": 0.0,
@@ -88,6 +89,9 @@ class TrainConfig:
     measurer: str = "mixed"
     """what attacks the images that the value network sees and is fitted to: mixed (several attacks,
     the strongest point of each image counts) or pgd"""
+    surprise: float = 0.1
+    """how far the measurer may flatter, against SRA now and then on a few samples, before its steps
+    are doubled; 1 for any"""
     measure_every: int | None = None
     """steps between measurements; default: 1, with objective direct 8"""
     perturbed: int = 2
@@ -149,7 +153,7 @@ class TrainConfig:
                 raise InputError(
                     f"--{field.replace('_', '-')} must be at least 0, got {getattr(self, field)}"
                 )
-        for field, top in (("ema_decay", 1.0), ("warmup", 1.0)):
+        for field, top in (("ema_decay", 1.0), ("warmup", 1.0), ("surprise", 1.0)):
             if not 0 <= getattr(self, field) <= top:
                 raise InputError(
                     f"--{field.replace('_', '-')} must lie in [0, {top:g}], "

@@ -43,8 +43,8 @@ PERTURBATIONS = 0.03, 3.0
 WATCHED_SHARE = 0.125
 """How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
-SURPRISE, RAISED = 0.1, 4
-"""A gap between measurer and SRA that calls for more steps, and how many times as many at most."""
+RAISED = 4
+"""How many times its steps a measurer that flatters is given at most."""
 SHOWN_NETWORKS = 128
 """How many of the last measured networks the scatter in TensorBoard shows."""
 
@@ -295,7 +295,7 @@ class Training:
     def heed(self, gap: float) -> None:
         """Doubles the measurer's steps, up to a limit, when it was found to flatter."""
         doubled = 2 * self.attack_steps
-        if gap > SURPRISE and doubled <= RAISED * self.config.attack_steps:
+        if gap > self.config.surprise and doubled <= RAISED * self.config.attack_steps:
             self.set_budget(doubled)
 
     @torch.no_grad()

@@ -213,10 +213,10 @@ def test_a_measurer_found_to_flatter_gets_more_steps(objective_name, tiny, few, 
         attack = training.adversary
         return (attack.attacks[0] if isinstance(attack, attacks.Suite) else attack).steps
 
-    training.heed(train.SURPRISE)
+    training.heed(0.1)
     assert steps() == training.attack_steps == 2
     for expected in (4, 8, 8):  # four times as many are the limit
-        training.heed(train.SURPRISE + 0.01)
+        training.heed(0.11)
         assert steps() == training.attack_steps == expected
     fresh = train.Training(replace(tiny, objective=objective_name, attack_steps=2), few, cpu)
     fresh.load_state_dict(training.state_dict())
