@@ -11,7 +11,13 @@ import attacks
 from hypergen import train
 from hypergen.config import TrainConfig
 from hypergen.generator import PublishedGenerator
-from scripts import bench_population, compare_diversity, compare_torchattacks, mnist_table
+from scripts import (
+    bench_population,
+    compare_diversity,
+    compare_measurers,
+    compare_torchattacks,
+    mnist_table,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +128,18 @@ def test_compare_diversity(tmp_path, capsys):
     for row in figures["ways"].values():
         assert 0 <= row["error_overlap"] <= 1 and row["worst_pgd"] <= row["pgd"]
         assert row["pgd"] <= row["best"]["pgd"] and row["accuracy"] <= row["best"]["accuracy"]
+
+
+def test_compare_measurers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+    tiny = TrainConfig(target="mlp", objective="value", population=2, batch_size=8, epsilon=0.02)
+    config = compare_measurers.CompareConfig(
+        train=tiny, seconds=0.2, images=20, work=tmp_path / "work", out=tmp_path / "measurers.json"
+    )
+    compare_measurers.main(config)
+    figures = written(config.out, capsys)["measurers"]
+    assert set(figures) == set(compare_measurers.CANDIDATES)
+    for row in figures.values():
+        assert row["steps"] >= 1 and 0 <= row["claimed"] <= 1
+        after = list(row["after"].values())
+        assert after == sorted(after, reverse=True) and after[-1] == row["sra"]
