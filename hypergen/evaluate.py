@@ -153,11 +153,12 @@ class Judge:
         clean_images, clean_labels = dataset.test.first(len(dataset.test))
         images, labels = dataset.test.first(self.images)
         standard = self.attack == "standard"
-        work = len(population) * (len(clean_labels) + (1 + standard) * len(labels))
-        bar = Bar(label, work)
 
         def share(name: str, attack: attacks.Attack | None, x: Tensor, y: Tensor) -> dict[str, Any]:
+            # A bar each, for an image costs a thousand times more here than there.
+            bar = Bar(f"{label}, {name}", len(population) * len(y))
             table = survivors(population, x, y, attack, self.seed, progress=bar.advance)
+            bar.close()
             return {n: table[n].float().mean(1).tolist() for n in table} | {
                 name: list(table.values())[-1].float().mean(1).tolist()
             }
@@ -170,7 +171,6 @@ class Judge:
             after = share("sra", self.judging, images, labels)
             columns["sra"] = after.pop("sra")
             after.pop("clean")
-        bar.close()
         robustness = columns["sra" if standard else "pgd"]
         return [
             {

@@ -71,17 +71,17 @@ def report(
     networks: list[dict[str, Any]] = []
     for kind, group in groups.items():
         group = group.to(device)
-        rows = judge.judge(group, dataset, f"measuring {kind}")
+        rows = judge.judge(group, dataset, kind)
         if sizes.sra_samples:
             strong = replace(judge, attack="standard", images=sizes.sra_images)
-            some = strong.judge(group[: sizes.sra_samples], dataset, f"SRA of {kind}")
+            some = strong.judge(group[: sizes.sra_samples], dataset, kind)
             for row, measured in zip(rows, some, strict=False):
                 row |= {"sra": measured["sra"], "after": measured["after"]}
         networks += [{"kind": kind, **row} for row in rows]
     for kind, count in (("sample", VOTERS), ("fbf", FBF_COUNT)):
         if kind in groups:
             voters = Ensemble(groups[kind][:count].to(device))
-            (row,) = judge.judge(voters, dataset, f"measuring {kind} together")
+            (row,) = judge.judge(voters, dataset, f"{kind} voting")
             networks.append({"kind": f"{len(voters.members)} {kind} voting", **row})
 
     own = [row for row in networks if row["kind"] == "sample"]
