@@ -52,7 +52,7 @@ def attacked_batch(
         stack = _for_all(images[part], piece)
         return attack.perturb(piece, stack, labels[part], [seed + part.start] * len(piece))
 
-    attacked = torch.empty(len(population), *images.shape, device=images.device)
+    attacked = images.new_empty(len(population), *images.shape)
     for (place, _, part), points in zip(jobs, concurrently(run, jobs), strict=True):
         attacked[place, part] = points
     return Batch(images, labels, attacked)
