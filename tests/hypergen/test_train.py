@@ -135,9 +135,14 @@ def test_the_report_compares_with_direct_training(
         "pgd": 1,
         "fbf + noise": report.NOISY_COUNT,
         "fbf average": 1,
+        "2 sample voting": 1,
+        "3 fbf voting": 1,
     }
-    assert all(summary["sra"]["count"] == 1 for summary in result["summary"].values())
-    assert {"sample", "fbf", "fbf + noise"} == set(result["disagreement"])
+    for kind, summary in result["summary"].items():
+        assert ("sra" not in summary) if "voting" in kind else summary["sra"]["count"] == 1
+    for figure in ("disagreement", "error_overlap"):
+        assert {"sample", "fbf", "fbf + noise"} == set(result[figure])
+        assert all(0 <= value <= 1 for value in result[figure].values())
     assert result["value_network"].keys() == {"accuracy", "robustness"}
 
 
