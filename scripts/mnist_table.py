@@ -114,7 +114,9 @@ def main(config: TableConfig) -> None:
         for network in row["networks"]
     ]
     config.out.mkdir(parents=True, exist_ok=True)
-    scatter(points, "sra").savefig(config.out / "mnist_table.png", dpi=120)
+    # At the constant classifier, far from all others, the published protocol would hide them.
+    shown = [point for point in points if point["kind"] != "thesis"]
+    scatter(shown, "sra").savefig(config.out / "mnist_table.png", dpi=120)
     result = {
         "dataset": config.dataset,
         "target": config.target,
