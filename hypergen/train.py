@@ -40,7 +40,7 @@ VALUE_BATCH = 64
 VALUE_PRETRAINING_STEPS = 500
 PERTURBATIONS = 0.03, 3.0
 """Least and greatest size of a perturbation, relative to a layer's typical weight."""
-WATCHED_SHARE = 0.125
+WATCHED_SHARE = 0.2
 """How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
 RAISED = 4
