@@ -89,7 +89,8 @@ class Sampler:
     def estimate(self, population: Population, dataset: Dataset, images: int = 128) -> Tensor:
         """[P,2], accuracy and robustness as the value network estimates them.
 
-        On validation images, which the generator has never been trained on.
+        On validation images, which the generator has never been trained on; robustness at the
+        radius trained against, so usually below what is measured at the run's epsilon.
         """
         chosen, labels = dataset.val.first(images)
         measurer = MEASURERS[self.config.measurer](
