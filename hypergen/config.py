@@ -65,6 +65,8 @@ class TrainConfig:
     value_network: str = "set"
     """what estimates accuracy and robustness: set looks at how the network behaves on images, probe
     on images it learns (slow), mlp at the flat weights, statistics at those of each layer"""
+    value_members: int = 1
+    """value networks that form an ensemble; from 2 on, an estimate comes with its uncertainty"""
     generator: str = "auto"
     """dense or chunk head (auto: by the target's size), or the published one"""
     beta: str = "0.5"

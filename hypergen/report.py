@@ -85,7 +85,7 @@ def report(
             networks.append({"kind": f"{len(voters.members)} {kind} voting", **row})
 
     own = [row for row in networks if row["kind"] == "sample"]
-    estimates = sampler.estimate(population, dataset)
+    estimates, _ = sampler.estimate(population, dataset)
     for row, estimate, sample_z, beta in zip(own, estimates.tolist(), z, betas, strict=True):
         row["estimated"] = {"accuracy": estimate[0], "robustness": estimate[1]}
         row["z"], row["beta"] = sample_z.tolist(), float(beta)

@@ -15,7 +15,7 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise, text_table
 from hypergen.latent import draw_beta, preference_weights
-from hypergen.measure import MEASURERS, attacked_batch
+from hypergen.measure import MEASURERS, MEASURES, attacked_batch
 from hypergen.train import CHECKPOINT, Networks
 from hypergen.weights_file import save_network
 from targets import Population
@@ -86,8 +86,10 @@ class Sampler:
         return self.draw(count, beta, seed)[0]
 
     @torch.no_grad()
-    def estimate(self, population: Population, dataset: Dataset, images: int = 128) -> Tensor:
-        """[P,2], accuracy and robustness as the value network estimates them.
+    def estimate(
+        self, population: Population, dataset: Dataset, images: int = 128
+    ) -> tuple[Tensor, Tensor]:
+        """[P,2], accuracy and robustness as the value network estimates them; their uncertainty.
 
         On validation images, which the generator has never been trained on; robustness at the
         radius trained against, so usually below what is measured at the run's epsilon.
@@ -98,12 +100,13 @@ class Sampler:
         )
         batch = attacked_batch(population, chosen, labels, measurer, self.config.seed)
         value = self.networks.value
-        return torch.cat(
+        evidence = torch.cat(
             [
-                value(value.evidence(piece, batch.for_networks(place)))
+                value.evidence(piece, batch.for_networks(place))
                 for place, piece in population.pieces()
             ]
         )
+        return value(evidence), value.uncertainty(evidence)
 
     def save(
         self,
@@ -151,7 +154,10 @@ def load_generator(run: Path, dataset: Dataset | None = None) -> Sampler:
 
 
 def rank(estimates: Tensor, betas: Tensor) -> Tensor:
-    """[P], the order of networks by estimated alpha * accuracy + beta * robustness, best first."""
+    """[P], the order of networks by estimated alpha * accuracy + beta * robustness, best first.
+
+    estimates: [P,2]; less their uncertainty, so that what V does not know is not preferred.
+    """
     scores = (preference_weights(betas.to(estimates.device)) * estimates).sum(-1)
     return scores.argsort(descending=True)
 
@@ -167,13 +173,16 @@ def draw_samples(
     dataset = data.load(config.dataset, data_dir, device)
     sampler = load_generator(run, dataset)
     population, z, betas = sampler.draw(options.count, options.beta, options.seed)
-    estimates = sampler.estimate(population, dataset)
-    best = rank(estimates, betas).cpu()[: options.keep or options.count]  # z is there
+    estimates, uncertainty = sampler.estimate(population, dataset)
+    best = rank(estimates - uncertainty, betas).cpu()[: options.keep or options.count]  # z is there
     population, z, betas = population.choose(best), z[best], betas[best]
     judge = Judge(config.threat, "standard", restarts=1, images=options.images, seed=options.seed)
     rows = judge.judge(population, dataset, "verifying")
-    for row, (accuracy, robustness) in zip(rows, estimates[best].tolist(), strict=True):
-        row["estimated"] = {"accuracy": accuracy, "robustness": robustness}
+    names = [measure.name for measure in MEASURES]
+    for index, row in zip(best, rows, strict=True):
+        row["estimated"] = dict(zip(names, estimates[index].tolist(), strict=True))
+        if config.value_members > 1:
+            row["uncertainty"] = dict(zip(names, uncertainty[index].tolist(), strict=True))
         row["seed"], row["attack"] = options.seed, judge.describe(dataset)
     paths = sampler.save(out, population, z, betas, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]

@@ -70,7 +70,9 @@ class Networks:
             generator = build_generator(config, layout, theta0, pretrain=base is not None)
             averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
             shape = image_shape(config.dataset)
-            value = build_value_network(config.value_network, module, shape, len(MEASURES))
+            value = build_value_network(
+                config.value_network, module, shape, len(MEASURES), config.value_members
+            )
         return cls(module, generator, averaged, value)
 
     def to(self, device: torch.device) -> Self:
@@ -247,10 +249,7 @@ class Training:
         loss = torch.zeros(())
         for _ in range(count):
             evidence, measured = self.replay.draw(VALUE_BATCH, self.rng)
-            estimates = self.value(evidence)
-            if not estimates.isfinite().all():
-                raise RunError(f"training diverged at step {self.step}: the estimates are NaN")
-            loss = self.value.loss(estimates, measured)
+            loss = self.value.loss(evidence, measured)
             self.value_optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.value_optimizer.step()

@@ -6,11 +6,14 @@ estimate in [0,1] a measure. Evidence of measured networks is what the replay ke
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hypergen.errors import RunError
 from hypergen.measure import Batch
 from targets import Population, WeightLayout
 
@@ -30,9 +33,23 @@ class ValueNetwork(nn.Module, ABC):
         """[P,...] -> [P,M], what the generator ascends: the estimates, or what rises with them."""
         return self(evidence)
 
-    @abstractmethod
-    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
-        """The regression loss of estimates [P,M] against measured [P,M], all in [0,1]."""
+    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
+        """The regression loss on evidence [P,...] against measured [P,M] in [0,1].
+
+        Binary cross-entropy: steep where an estimate near 0 or 1 is wrong. `RunError` for NaN.
+        """
+        return F.binary_cross_entropy(self.numbers(evidence), measured)
+
+    def numbers(self, evidence: Tensor) -> Tensor:
+        """The estimates [P,M]; `RunError` when they are none, for V has diverged."""
+        estimates = self(evidence)
+        if not estimates.isfinite().all():
+            raise RunError("training diverged: the value network's estimates are NaN")
+        return estimates
+
+    def uncertainty(self, evidence: Tensor) -> Tensor:
+        """[P,...] -> [P,M], how far off the estimates may be; 0 where nobody can tell."""
+        return torch.zeros_like(self(evidence))
 
 
 class FlatValueNetwork(ValueNetwork):
@@ -55,8 +72,8 @@ class FlatValueNetwork(ValueNetwork):
     def forward(self, evidence: Tensor) -> Tensor:
         return self.layers(evidence)
 
-    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
-        return F.mse_loss(estimates, measured)
+    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
+        return F.mse_loss(self.numbers(evidence), measured)
 
 
 class StatisticsValueNetwork(ValueNetwork):
@@ -95,9 +112,6 @@ class StatisticsValueNetwork(ValueNetwork):
     def forward(self, evidence: Tensor) -> Tensor:
         return self.layers(evidence)
 
-    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
-        return F.binary_cross_entropy(estimates, measured)
-
 
 class ProbeValueNetwork(ValueNetwork):
     """What the network answers on images that are learned with V -> MLP ("probes").
@@ -131,9 +145,6 @@ class ProbeValueNetwork(ValueNetwork):
         images = self.images.sigmoid().expand(len(evidence), *self.images.shape)
         return self.layers(population(images).softmax(-1).flatten(1))
 
-    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
-        return F.binary_cross_entropy(estimates, measured)
-
 
 class SetValueNetwork(ValueNetwork):
     """Looks at what the network does: the mean over labelled images of a small shared MLP.
@@ -166,8 +177,40 @@ class SetValueNetwork(ValueNetwork):
         """
         return F.logsigmoid(self.layers(evidence)).mean(1)
 
-    def loss(self, estimates: Tensor, measured: Tensor) -> Tensor:
-        return F.binary_cross_entropy(estimates, measured)
+
+class EnsembleValueNetwork(ValueNetwork):
+    """Several of one kind that differ in their start alone; how far they differ is a warning.
+
+    Each is fitted for itself ("deep ensembles", Lakshminarayanan et al. 2017).
+    """
+
+    def __init__(self, members: Sequence[ValueNetwork]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def evidence(self, population: Population, batch: Batch) -> Tensor:
+        """That of one member: all look at the same."""
+        return self._all()[0].evidence(population, batch)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        return self.opinions(evidence).mean(0)
+
+    def opinions(self, evidence: Tensor) -> Tensor:
+        """[P,...] -> [N,P,M], what each of the N members says."""
+        return torch.stack([member(evidence) for member in self._all()])
+
+    def utility(self, evidence: Tensor) -> Tensor:
+        return torch.stack([member.utility(evidence) for member in self._all()]).mean(0)
+
+    def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
+        return torch.stack([member.loss(evidence, measured) for member in self._all()]).sum()
+
+    def uncertainty(self, evidence: Tensor) -> Tensor:
+        """The standard deviation over members."""
+        return self.opinions(evidence).std(0, correction=0)
+
+    def _all(self) -> list[ValueNetwork]:
+        return cast(list[ValueNetwork], list(self.members))
 
 
 def _features(logits: Tensor, labels: Tensor) -> Tensor:
@@ -180,14 +223,25 @@ def _features(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def build_value_network(
-    kind: str, module: nn.Module, image_shape: tuple[int, int, int], measures: int
+    kind: str,
+    module: nn.Module,
+    image_shape: tuple[int, int, int],
+    measures: int,
+    members: int = 1,
 ) -> ValueNetwork:
-    """The kind named `set`, `mlp`, `statistics` or `probe`, for the target `module`."""
+    """The kind named `set`, `mlp`, `statistics` or `probe`, for the target `module`.
+
+    members: how many of them form an ensemble; 1 for none.
+    """
     layout = WeightLayout.of(module)
-    if kind == "mlp":
-        return FlatValueNetwork(layout.size, measures)
-    if kind == "statistics":
-        return StatisticsValueNetwork(layout, measures)
-    if kind == "probe":
-        return ProbeValueNetwork(module, image_shape, measures)
-    return SetValueNetwork(measures)
+
+    def one() -> ValueNetwork:
+        if kind == "mlp":
+            return FlatValueNetwork(layout.size, measures)
+        if kind == "statistics":
+            return StatisticsValueNetwork(layout, measures)
+        if kind == "probe":
+            return ProbeValueNetwork(module, image_shape, measures)
+        return SetValueNetwork(measures)
+
+    return one() if members == 1 else EnsembleValueNetwork([one() for _ in range(members)])

@@ -105,10 +105,26 @@ def test_keep_writes_only_the_best(run, drawn, tmp_path):
 
 def test_the_value_network_decides_the_order(run, tmp_path, monkeypatch):
     worth = torch.tensor([[0.2, 0.2], [0.9, 0.9], [0.1, 0.1], [0.5, 0.5], [0.4, 0.4]])
-    monkeypatch.setattr(Sampler, "estimate", lambda *_: worth)
+    unsure = torch.zeros_like(worth)
+    monkeypatch.setattr(Sampler, "estimate", lambda *_: (worth, unsure))
     files = sample(run, tmp_path / "ranked", "--seed", "3", "--keep", "3")
     z = load_generator(run).draw(COUNT, seed=3)[1]
     assert [read_metadata(file)["z"] for file in files] == [z[i].tolist() for i in (1, 3, 4)]
+    unsure[1] = 0.45  # of what it does not know V promises little
+    files = sample(run, tmp_path / "surer", "--seed", "3", "--keep", "3")
+    assert [read_metadata(file)["z"] for file in files] == [z[i].tolist() for i in (3, 1, 4)]
+    assert "uncertainty" not in read_metadata(files[0])
+
+
+def test_several_value_networks_say_how_sure_they_are(tmp_path):
+    out = tmp_path / "run"
+    options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
+    options += ["--value-members", "2", "--samples", "1", "--sra-samples", "0", "--images", "4"]
+    assert main(["train", "--no-baseline", *options, "--out", str(out)]) == 0
+    for file in sample(out, tmp_path / "drawn"):
+        uncertainty = read_metadata(file)["uncertainty"]
+        assert set(uncertainty) == {"accuracy", "robustness"}
+        assert all(0 < value < 0.5 for value in uncertainty.values())
 
 
 def test_the_rank_depends_on_the_preference():

@@ -6,10 +6,10 @@ from torch.nn import functional as F
 import attacks
 from hypergen.config import VALUE_NETWORKS
 from hypergen.measure import MEASURES, Batch, attacked_batch
-from hypergen.value_network import ValueNetwork, build_value_network
+from hypergen.value_network import EnsembleValueNetwork, ValueNetwork, build_value_network
 from targets import Population
 
-KINDS = list(VALUE_NETWORKS)
+KINDS = [*VALUE_NETWORKS, "set x 3"]
 THREAT = attacks.Threat("linf", 0.05)
 
 
@@ -51,7 +51,8 @@ def batch(sixteen, digits) -> Batch:
 
 def build(kind: str) -> ValueNetwork:
     torch.manual_seed(0)
-    return build_value_network(kind, Linear(), (1, 28, 28), 2)
+    name, _, members = kind.partition(" x ")
+    return build_value_network(name, Linear(), (1, 28, 28), 2, int(members or 1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,10 +63,10 @@ def test_it_learns_what_was_measured(kind, sixteen, batch, digits):
     value = build(kind)
     with torch.no_grad():
         evidence = value.evidence(sixteen, batch)
-    optimizer = torch.optim.Adam(value.parameters(), lr=3e-3 if kind == "set" else 1e-3)
+    optimizer = torch.optim.Adam(value.parameters(), lr=3e-3 if kind.startswith("set") else 1e-3)
     for _ in range(600):
         optimizer.zero_grad()
-        value.loss(value(evidence), measured).backward()
+        value.loss(evidence, measured).backward()
         optimizer.step()
     assert (value(evidence) - measured).square().mean().sqrt() < 0.05
 
@@ -107,6 +108,33 @@ def test_utility_never_says_more_than_the_estimate(sixteen, batch):
     torch.testing.assert_close(value.utility(same), value(same).log())
     flat = build("mlp")
     assert flat.utility(sixteen.theta).equal(flat(sixteen.theta))
+
+
+def test_members_of_an_ensemble_learn_each_for_itself(sixteen, batch):
+    together = build("set x 3")
+    assert isinstance(together, EnsembleValueNetwork)
+    evidence, measured = together.evidence(sixteen, batch), torch.rand(16, 2)
+    opinions = together.opinions(evidence)
+    assert not opinions[0].allclose(opinions[1]) and not opinions[1].allclose(opinions[2])
+    together.loss(evidence, measured).backward()
+    for index, member in enumerate(together.members):
+        alone = build("set")
+        alone.load_state_dict(member.state_dict())
+        torch.testing.assert_close(alone(evidence), opinions[index])
+        alone.loss(evidence, measured).backward()
+        for mine, its in zip(member.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, its.grad)
+    torch.testing.assert_close(together(evidence), opinions.mean(0))
+
+
+def test_members_that_agree_are_certain(sixteen, batch):
+    together = build("statistics x 2")
+    evidence = together.evidence(sixteen, batch)
+    assert (together.uncertainty(evidence) > 0).all()
+    first, second = together.members
+    second.load_state_dict(first.state_dict())
+    assert together.uncertainty(evidence).abs().max() < 1e-6
+    assert build("statistics").uncertainty(evidence).eq(0).all()
 
 
 def test_statistics_are_those_of_each_tensor(sixteen, batch):
