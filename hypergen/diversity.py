@@ -1,12 +1,14 @@
 """How different networks of a population really are: in what they say, get wrong and fall for."""
 
+from itertools import combinations
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import attacks
 from hypergen.measure import attacked_batch
-from targets import Population, concurrently
+from targets import Population, TargetError, WeightLayout, concurrently
 
 
 def disagreement(population: Population, images: Tensor) -> float:
@@ -46,6 +48,71 @@ def transfer(
     done = clean - matrix.diagonal()
     carried = (clean[None] - matrix) / done[None].clamp_min(1e-9)
     return matrix, _mean_off_diagonal(carried)
+
+
+def weight_distance(population: Population) -> tuple[float, float]:
+    """How far apart two weight vectors lie, as they are and with hidden units matched.
+
+    Relative to their length, layers weighed by fan-in; mean over pairs. A network stays the same
+    when its hidden units change places, so only what matching leaves is a difference. 2 ** .5 is
+    what independent random vectors have. `TargetError` for networks that are no plain chain of
+    layers.
+    """
+    theta = (population.theta / population.layout.scales().to(population.theta)).cpu()
+    layers = _chain(population.layout)
+    before, after = [], []
+    for one, other in combinations(theta, 2):
+        length = ((one.square().sum() + other.square().sum()) / 2).sqrt()
+        before.append((one - other).norm() / length)
+        after.append((one - _matched(one, other, layers)).norm() / length)
+    return float(torch.stack(before).mean()), float(torch.stack(after).mean())
+
+
+def _chain(layout: WeightLayout) -> list[tuple[slice, slice | None, tuple[int, ...]]]:
+    """Weights, bias and the shape [out, in, positions] of every layer, first to last."""
+    layers: list[tuple[slice, slice | None, tuple[int, ...]]] = []
+    for slot in layout.slots:
+        place = slice(slot.start, slot.stop)
+        if len(slot.shape) >= 2:
+            units = layers[-1][2][0] if layers else slot.shape[1]
+            if slot.shape[1] % units:
+                raise TargetError(f"{slot.name!r} does not follow the layer before it")
+            layers.append((place, None, (slot.shape[0], units, -1)))
+        elif layers and layers[-1][1] is None and slot.shape == layers[-1][2][:1]:
+            layers[-1] = (layers[-1][0], place, layers[-1][2])
+        else:
+            raise TargetError(f"{slot.name!r} belongs to no layer of a chain")
+    return layers
+
+
+def _matched(
+    goal: Tensor, theta: Tensor, layers: list[tuple[slice, slice | None, tuple[int, ...]]]
+) -> Tensor:
+    """`theta` [D], the hidden units of each layer reordered to lie as near `goal` as they can.
+
+    Layer by layer, until nothing moves ("weight matching", Ainsworth et al. 2023).
+    """
+    from scipy.optimize import linear_sum_assignment  # here, for it is slow to load
+
+    theta, moved = theta.clone(), True
+    while moved:
+        moved = False
+        for (weights, bias, shape), (outgoing, _, beyond) in zip(layers, layers[1:], strict=False):
+            alike = goal[weights].view(shape[0], -1) @ theta[weights].view(shape[0], -1).T
+            if bias is not None:
+                alike += goal[bias][:, None] * theta[bias][None]
+            alike += torch.einsum(
+                "oik,ojk->ij", goal[outgoing].view(beyond), theta[outgoing].view(beyond)
+            )
+            order = torch.from_numpy(linear_sum_assignment(alike.numpy(), maximize=True)[1])
+            gained = alike[torch.arange(len(order)), order].sum() - alike.trace()
+            if gained > 1e-4 * alike.abs().max():  # else rounding could move units for ever
+                moved = True
+                theta[weights] = theta[weights].view(shape[0], -1)[order].flatten()
+                if bias is not None:
+                    theta[bias] = theta[bias][order]
+                theta[outgoing] = theta[outgoing].view(beyond)[:, order].flatten()
+    return theta
 
 
 def _mean_off_diagonal(matrix: Tensor) -> float:

@@ -191,6 +191,14 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
+    @torch.no_grad()
+    def sample(self, count: int, seed: int) -> Population:
+        """Networks of the averaged generator as it is now; the run itself goes on unchanged."""
+        rng = torch.Generator().manual_seed(seed)
+        z = self.generator.latent.draw(count, rng)
+        beta = draw_beta(count, self.config.beta_range, rng)
+        return self.population(self.averaged(z.to(self.device), beta.to(self.device)))
+
     def population(self, theta: Tensor) -> Population:
         """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
         return Population(self.module, theta).recalibrate(self.dataset.train.first(1024)[0])
@@ -272,12 +280,8 @@ class Training:
         """A small standard robust accuracy, on validation images: does the measurer tell the truth?
 
         The gap is what the measurer says of the same networks, images and threat, less the truth.
-        A generator of its own keeps what is drawn here from changing the run.
         """
-        rng = torch.Generator().manual_seed(self.config.seed)
-        z = self.generator.latent.draw(WATCHED_NETWORKS, rng)
-        beta = draw_beta(WATCHED_NETWORKS, self.config.beta_range, rng)
-        population = self.population(self.averaged(z.to(self.device), beta.to(self.device)))
+        population = self.sample(WATCHED_NETWORKS, self.config.seed)
         images, labels = self.dataset.val.first(WATCHED_IMAGES)
         threat, seed = self.config.threat, self.config.seed
         table = survivors(population, images, labels, attacks.standard(threat), seed)

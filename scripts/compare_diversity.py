@@ -1,9 +1,9 @@
 """What keeps the samples of one generator apart, and what it costs.
 
 Every way is trained alike (same objective, steps and seed) and judged alike: accuracy, PGD-50,
-how much two samples differ (classes on clean images, errors in common, transfer of attacks), and
-what ten of them reach by voting. Ways that were not taken are defined here and nowhere else. A
-killed run of this script continues where it was.
+how much two samples differ (classes on clean images, errors in common, transfer of attacks,
+weights with hidden units matched), and what ten of them reach by voting. Ways that were not taken
+are defined here and nowhere else. A killed run of this script continues where it was.
 
     HYPERGEN_DATA=... python scripts/compare_diversity.py
 """
@@ -25,7 +25,7 @@ import attacks
 from hypergen import data, objective, train
 from hypergen.baseline import BaselineConfig, train_baseline
 from hypergen.config import TrainConfig
-from hypergen.diversity import disagreement, error_overlap, transfer
+from hypergen.diversity import disagreement, error_overlap, transfer, weight_distance
 from hypergen.evaluate import Judge
 from hypergen.generator import ResidualGenerator
 from hypergen.tracking import write_text
@@ -141,6 +141,9 @@ def figures(population: Population, config: CompareConfig, dataset: data.Dataset
         "disagreement": disagreement(population, images),
         "error_overlap": error_overlap(population, images, labels),
         "transfer": transfer(population, some, truth, pgd, config.train.seed)[1],
+        "weight_distance": dict(
+            zip(("before", "matched"), weight_distance(population), strict=True)
+        ),
     }
 
 
@@ -152,11 +155,7 @@ def generated(name: str, config: CompareConfig, dataset: data.Dataset) -> Popula
         training = train.Training(settings, dataset, torch.device("cpu"))
         while training.step < settings.steps:
             training.take_step()
-    rng = torch.Generator().manual_seed(settings.seed + 1)
-    z = training.generator.latent.draw(config.samples, rng)
-    with torch.no_grad():
-        betas = torch.full((config.samples,), settings.beta_range[1])
-        return training.population(training.averaged(z, betas))
+        return training.sample(config.samples, settings.seed + 1)
 
 
 def independent(config: CompareConfig, dataset: data.Dataset) -> Population:
@@ -189,12 +188,12 @@ def main(config: CompareConfig) -> None:
             write_text(path, json.dumps(found, indent=1) + "\n")
         rows[name] = json.loads(path.read_text())
     heads = (("accuracy", 10), ("PGD-50", 8), ("disagree", 10), ("overlap", 9), ("transfer", 10))
-    print(f"\n{'':<22}" + "".join(f"{h:>{w}}" for h, w in heads) + f"{'voting':>16}")
+    print(f"\n{'':<22}" + "".join(f"{h:>{w}}" for h, w in heads) + f"{'weights':>9}{'voting':>16}")
     for name, row in rows.items():
         shown = [row[k] for k in ("accuracy", "pgd", "disagreement", "error_overlap", "transfer")]
         cells = "".join(f"{100 * v:>{w}.2f}" for v, (_, w) in zip(shown, heads, strict=True))
         voting = f"{100 * row['voting']['accuracy']:.2f} / {100 * row['voting']['pgd']:.1f}"
-        print(f"{name:<22}{cells}{voting:>16}")
+        print(f"{name:<22}{cells}{row['weight_distance']['matched']:>9.2f}{voting:>16}")
     result = {
         "dataset": dataset.name,
         "epsilon": config.train.threat.epsilon,

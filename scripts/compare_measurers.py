@@ -27,7 +27,6 @@ from hypergen.evaluate import Judge
 from hypergen.measure import MEASURERS, ROBUSTNESS, attacked_batch, mixed
 from hypergen.tracking import write_text
 from hypergen.train import Training
-from targets import Population
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -117,10 +116,7 @@ def trained(name: str, config: CompareConfig, dataset: data.Dataset) -> Training
 def figures(training: Training, config: CompareConfig, dataset: data.Dataset) -> dict[str, Any]:
     """What samples of the trained generator are worth, and what its measurer thinks of them."""
     settings = training.config
-    rng = torch.Generator().manual_seed(settings.seed + 1)
-    z = training.generator.latent.draw(config.samples, rng)
-    betas = torch.full((config.samples,), settings.beta_range[1])
-    population: Population = training.population(training.averaged(z, betas))
+    population = training.sample(config.samples, settings.seed + 1)
     judge = Judge(settings.threat, "standard", 50, 1, config.images, settings.seed)
     rows = judge.judge(population, dataset, "judging")
     own = MEASURERS[settings.measurer](settings.threat, settings.attack_steps)

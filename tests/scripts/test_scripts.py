@@ -16,6 +16,8 @@ from scripts import (
     compare_diversity,
     compare_measurers,
     compare_torchattacks,
+    compare_value_networks,
+    convergence,
     mnist_table,
 )
 
@@ -127,6 +129,7 @@ def test_compare_diversity(tmp_path, capsys):
     assert apart["nothing"] < apart["fixed map 0.5"] and apart["nothing"] < apart["eight starts"]
     for row in figures["ways"].values():
         assert 0 <= row["error_overlap"] <= 1 and row["worst_pgd"] <= row["pgd"]
+        assert 0 < row["weight_distance"]["matched"] <= row["weight_distance"]["before"]
         assert row["pgd"] <= row["best"]["pgd"] and row["accuracy"] <= row["best"]["accuracy"]
 
 
@@ -143,3 +146,64 @@ def test_compare_measurers(tmp_path, monkeypatch, capsys):
         assert row["steps"] >= 1 and 0 <= row["claimed"] <= 1
         after = list(row["after"].values())
         assert after == sorted(after, reverse=True) and after[-1] == row["sra"]
+
+
+def test_compare_value_networks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+    tiny = TrainConfig(target="mlp", steps=8, population=2, batch_size=8, epsilon=0.02)
+    config = compare_value_networks.CompareConfig(
+        train=tiny,
+        ages=2,
+        samples=3,
+        fbf=1,
+        epochs=(1, 3),
+        images=20,
+        seen=20,
+        steps=20,
+        work=tmp_path / "work",
+        out=tmp_path / "values.json",
+    )
+    compare_value_networks.main(config)
+    figures = written(config.out, capsys)
+    assert figures["networks"] == {f"run {i}": 6 for i in range(4)} | {"fbf": 4, "fbf + noise": 30}
+    assert figures["fitted"] == 10 and figures["cost"]["ratio"] > 0
+    for kind, row in figures["value_networks"].items():
+        for group in row.values():
+            for measure in ("accuracy", "robustness"):
+                assert group[measure]["r2"] <= 1 and abs(group[measure]["kendall_tau"] or 0) <= 1
+            assert ("uncertainty" in group) == ("ensemble" in kind)
+
+
+def test_convergence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+    monkeypatch.setattr(train, "VALUE_PRETRAINING_STEPS", 3)
+    config = convergence.ConvergenceConfig(
+        train=TrainConfig(target="mlp", steps=2, population=2, batch_size=8),
+        seeds=2,
+        few=1,
+        samples=2,
+        images=10,
+        work=tmp_path / "work",
+        out=tmp_path / "convergence.json",
+    )
+    convergence.main(config)
+    ways = written(config.out, capsys)["ways"]
+    assert set(ways) == {way.name for way in convergence.WAYS}
+    for name, row in ways.items():
+        assert row["runs"] == len(row["each"]) == (2 if "set" in name or "direct" in name else 1)
+        assert row["succeeded"] + len(row["failures"]) == row["runs"]
+    assert ways["direct, scratch"]["failures"] == ["at chance"] * 2  # two steps teach nothing
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"diverged": 3}, "NaN"),
+        ({"accuracy": 0.1, "sra": 0.1}, "at chance"),
+        ({"accuracy": 0.9, "sra": 0.8}, "inaccurate"),
+        ({"accuracy": 0.97, "sra": 0.4}, "not robust"),
+        ({"accuracy": 0.97, "sra": 0.6}, "succeeded"),
+    ],
+)
+def test_what_a_run_failed_by(found, said):
+    assert convergence.verdict(found, floor=0.3) == said
