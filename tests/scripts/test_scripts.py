@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -87,28 +88,40 @@ def test_mnist_table(tmp_path, monkeypatch, capsys):
     config = mnist_table.TableConfig(
         dataset="digits",
         target="mlp",
+        seeds=2,
         epochs=2,
         direct_steps=3,
         value_steps=2,
         thesis_steps=2,
         thesis_images=20,
-        samples=2,
-        value_samples=2,
+        samples=3,
+        sra_samples=2,
+        voters=3,
         images=10,
         work=tmp_path / "runs",
         out=tmp_path / "results",
     )
+    # A part first: it is kept, and nothing is written as if it were the whole.
+    mnist_table.main(replace(config, only=("standard", "direct voting")))
+    assert not config.out.exists()
     mnist_table.main(config)
-    figures = json.loads((config.out / "mnist_table.json").read_text())
-    kinds = ["standard", "fbf", "pgd", "direct", "value", "thesis"]
+    figures = json.loads((config.out / "mnist-0.1.json").read_text())
+    kinds = ["standard", "fbf", "pgd", "direct", "value", "value from scratch", "thesis"]
     assert list(figures["summary"]) == kinds
-    assert [row["kind"] for row in figures["networks"]].count("value") == 2
-    assert all(0 <= row["sra"] <= 1 for row in figures["networks"])
-    assert (config.out / "mnist_table.png").stat().st_size > 10_000
-    # A second call finds every cell and makes none anew.
+    assert [row["kind"] for row in figures["networks"]].count("value") == 3
+    assert [row["kind"] for row in figures["networks"] if "sra" in row].count("value") == 2
+    for kind, summary in figures["summary"].items():
+        after = list(summary["after"].values())
+        assert after == sorted(after, reverse=True)
+        assert after[-1] == pytest.approx(summary["sra"]["mean"])
+        assert summary["count"] == {"standard": 1, "fbf": 2, "pgd": 2}.get(kind, 3)
+    assert 0 <= figures["voting"]["sra"] <= figures["voting"]["pgd"] <= 1
+    assert (config.out / "mnist-0.1.png").stat().st_size > 10_000
+    # A second call finds every cell and makes none anew; another radius is another table.
     capsys.readouterr()
     mnist_table.main(config)
-    assert "hypergen train" not in capsys.readouterr().out
+    assert "hypergen" not in capsys.readouterr().out
+    assert "thesis" not in mnist_table.commands(replace(config, epsilon=0.2))
 
 
 def test_compare_diversity(tmp_path, capsys):
