@@ -25,23 +25,25 @@ def weights(module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("target", ["mlp", "small-lenet5"])
-def test_the_fbf_step_is_the_published_one_but_for_its_length(target, digits):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_fbf_step_is_the_published_one_but_for_its_length(seed, target, digits):
     """The gradient is taken at x + delta as drawn, which may leave [0,1], as in the paper's code;
     projecting before as well would be REFERENCE 1's cure for weak *attacks*."""
     torch.manual_seed(0)
     module = targets.build(target).eval()
     images, labels = digits.train.first(12)
     eps = 0.2
-    attack = BaselineConfig(epsilon=eps, epsilon_factor=1.0).training_attack(1.0)
+    attack = BaselineConfig(epsilon=eps, epsilon_factor=1.0).training_attack(1.0, rng(seed))
+    length = eps * (0.5 + 1.5 * float(torch.rand((), generator=rng(seed))))
     made = baseline.perturb(module, images, labels, attack, rng(4))
 
-    seed = int(torch.randint(2**31, (), generator=rng(4)))
-    delta = (2 * torch.rand(images.shape, generator=rng(seed)) - 1) * eps
+    start = int(torch.randint(2**31, (), generator=rng(4)))
+    delta = (2 * torch.rand(images.shape, generator=rng(start)) - 1) * eps
     points = (images + delta).requires_grad_()
     assert points.min() < 0  # or the case would prove nothing
     F.cross_entropy(module(points), labels, reduction="sum").backward()
     assert points.grad is not None
-    delta = (delta + eps * points.grad.sign()).clamp(-eps, eps)
+    delta = (delta + length * points.grad.sign()).clamp(-eps, eps)
     torch.testing.assert_close(made, (images + delta).clamp(0, 1), rtol=0, atol=1e-6)
 
 
@@ -52,19 +54,27 @@ def test_pgd_training_sees_worse_images_than_fbf(digits):
     images, labels = digits.train.first(12)
 
     def loss(method):
-        attack = BaselineConfig(method=method, epsilon_factor=1.0).training_attack(1.0)
+        attack = BaselineConfig(method=method, epsilon_factor=1.0).training_attack(1.0, rng())
         made = baseline.perturb(module, images, labels, attack, rng())
         assert (made - images).abs().max() <= 0.1 + 1e-6
         return float(F.cross_entropy(module(made), labels))
 
     assert float(F.cross_entropy(module(images), labels)) < loss("fbf") < loss("pgd")
-    assert BaselineConfig(method="standard").training_attack(1.0) is None
+    assert BaselineConfig(method="standard").training_attack(1.0, rng()) is None
+
+
+def test_the_length_of_the_fbf_step_is_spread_over_its_range():
+    config, one = BaselineConfig(epsilon=0.1, epsilon_factor=1.0), rng()
+    lengths = torch.tensor([config.training_attack(1.0, one).size for _ in range(400)])
+    assert 0.05 <= lengths.min() < 0.06 and 0.19 < lengths.max() <= 0.2
+    assert lengths.mean() == pytest.approx(0.125, abs=0.01)
 
 
 @pytest.mark.parametrize("method", ["fbf", "pgd"])
 def test_the_radius_trained_against_grows_until_the_learning_rate_falls(method):
     def radius(progress, **settings):
-        return BaselineConfig(method=method, **settings).training_attack(progress).threat.epsilon
+        config = BaselineConfig(method=method, **settings)
+        return config.training_attack(progress, rng()).threat.epsilon
 
     radii = [radius(p, epsilon=0.2, epsilon_factor=1.25) for p in (0.1, 0.2, 0.4, 0.7, 1)]
     assert radii == pytest.approx([0.0625, 0.125, 0.25, 0.25, 0.25])
