@@ -14,6 +14,7 @@ goes on from there.
 
 import copy
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 import attacks
 import targets
 from hypergen import data
-from hypergen.config import BASE_METHODS, require_known
+from hypergen.config import BASE_METHODS, NORMS, require_known
 from hypergen.errors import InputError, RunError
 from hypergen.measure import survivors
 from hypergen.tracking import Bar
@@ -71,9 +72,15 @@ class BaselineConfig:
         require_known("data set", self.dataset, data.names())
         require_known("target", self.target, targets.TARGETS)
         require_known("activation", self.activation, targets.ACTIVATIONS)
+        require_known("norm", self.norm, NORMS)
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"--epochs must be at least 1, got {self.epochs}")
         self.threat, self.training_attack(1.0, torch.Generator())  # noqa: B018
+
+    @property
+    def length(self) -> int:
+        """Epochs in fact."""
+        return self.epochs or (40 if self.dataset == "digits" else 10)
 
     @property
     def threat(self) -> attacks.Threat:
@@ -86,7 +93,7 @@ class BaselineConfig:
 
         `rng` decides the length of FBF's step.
         """
-        if self.method == "standard":
+        if self.method == "standard" or self.threat.epsilon * self.epsilon_factor == 0:
             return None
         grown = self.epsilon_factor * min(1.0, progress / PEAK_AT)
         threat = attacks.Threat(self.norm, self.threat.epsilon * grown)
@@ -101,20 +108,19 @@ def train_baseline(
     config: BaselineConfig, dataset: data.Dataset, device: torch.device, show: bool = True
 ) -> nn.Module:
     """A network trained by `config`, in evaluation mode on `device`; the same for the same seed."""
-    epochs = config.epochs or (40 if config.dataset == "digits" else 10)
     rng = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)  # initial weights and dropout draw from the global state
         module = fresh_target(config.target, config.activation, config.dataset).to(device)
         optimizer = torch.optim.Adam(module.parameters(), lr=PEAK_LEARNING_RATE)
         per_epoch = -(-len(dataset.train) // BATCH_SIZE)
-        total = epochs * per_epoch
+        total = config.length * per_epoch
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: triangle((step + 1) / (total + 1))
         )
         bar = Bar(f"{config.method} baseline", total) if show else None
         step, best, best_state = 0, -1.0, module.state_dict()
-        for _ in range(epochs):
+        for _ in range(config.length):
             module.train()
             for images, labels in dataset.train.batches(BATCH_SIZE, rng):
                 step += 1
@@ -190,7 +196,10 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
     metadata = describe(config.target, config.activation, config.dataset)
     metadata |= {
         "method": config.method,
+        "epochs": config.length,
+        "epsilon_factor": config.epsilon_factor,
         "seed": config.seed,
+        "version": version("hypergen"),
         "epsilon": config.threat.epsilon,
         "norm": config.norm,
         **figures,

@@ -22,7 +22,7 @@ from hypergen.config import SweepConfig, TrainConfig, preset, require_folder, re
 from hypergen.errors import InputError, RunError, nearest
 from hypergen.evaluate import EvaluateConfig, evaluate_files
 from hypergen.report import ReportConfig
-from hypergen.run import run
+from hypergen.run import report_settings, run
 from hypergen.sample import SampleConfig, draw_samples
 from targets import TargetError
 
@@ -117,8 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     except RunError as error:
         print(f"hypergen: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"hypergen: interrupted{CONTINUE.get(arguments[0], '')}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"hypergen: interrupted{interrupt}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -169,6 +169,8 @@ def parse(kind: type[Args], name: str, rest: list[str]) -> Args:
         if args.out is None:
             raise InputError("--resume needs --out, the folder of the run to continue")
         defaults["config"] = TrainConfig.load(args.out / "config.json")
+        defaults["report"], baselines = report_settings(args.out)
+        defaults["no_baseline"] = not baselines
     return parse_with(kind, name, rest, kind(**defaults)) if defaults else args
 
 
@@ -263,11 +265,6 @@ def sweep(args: SweepArgs) -> None:
         args.report,
     )
 
-
-CONTINUE = {
-    "train": "; saved, continue with --resume",
-    "sweep": "; repeat the command to continue",
-}
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (TrainArgs, train),

@@ -18,6 +18,7 @@ from hypergen.tracking import write_text
 OBJECTIVES = ("value", "direct", "hybrid")
 VALUE_NETWORKS = ("set", "mlp", "statistics", "probe")
 GENERATORS = ("auto", "dense", "chunk", "published")
+NORMS = ("linf",)
 BASE_METHODS = ("standard", "fbf", "pgd")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -92,8 +93,8 @@ class TrainConfig:
     """what attacks the images that the value network sees and is fitted to: mixed (several attacks,
     the strongest point of each image counts) or pgd"""
     surprise: float = 0.1
-    """how far the measurer may flatter, against SRA now and then on a few samples, before its steps
-    are doubled; 1 for any"""
+    """how far the measurer may flatter, against SRA now and then on a few samples, before all
+    attacks inside a training step get twice the steps; 1 for any"""
     measure_every: int | None = None
     """steps between measurements; default: 1, with objective direct 8"""
     perturbed: int = 2
@@ -129,7 +130,7 @@ class TrainConfig:
             ("dataset", data.names()),
             ("target", targets.TARGETS),
             ("activation", targets.ACTIVATIONS),
-            ("norm", ("linf",)),
+            ("norm", NORMS),
             ("objective", OBJECTIVES),
             ("value_network", VALUE_NETWORKS),
             ("generator", GENERATORS),

@@ -39,14 +39,15 @@ def transfer(
     """[P,P], share of images attacked against network i that network j gets right; and a share.
 
     The share says how much of what an attack does to the network it was made against it does to
-    the others too, mean over pairs: 1 for equal networks, 0 where nothing carries over.
+    the others too, mean over pairs: 1 for equal networks, 0 where nothing carries over or nothing
+    was done.
     """
     batch = attacked_batch(population, images, labels, attack, seed)
     right = torch.stack([_classes(population, x) == labels for x in batch.attacked])
     matrix = right.double().mean(-1)
     clean = (_classes(population, images) == labels).double().mean(-1)
     done = clean - matrix.diagonal()
-    carried = (clean[None] - matrix) / done[None].clamp_min(1e-9)
+    carried = (clean[None] - matrix) / torch.where(done > 0, done, torch.inf)[:, None]
     return matrix, _mean_off_diagonal(carried)
 
 

@@ -15,7 +15,7 @@ import attacks
 import targets
 from hypergen import data
 from hypergen.baseline import fresh_target
-from hypergen.config import require_known
+from hypergen.config import NORMS, require_known
 from hypergen.data import Dataset
 from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
@@ -25,6 +25,8 @@ from hypergen.weights_file import fill, load_network, read_foreign, read_metadat
 from targets import Ensemble, Population, WeightLayout
 
 ATTACKS = ("pgd", "standard")
+MEASURED = ("accuracy", "robustness", "pgd", "sra", "after", "attack", "epsilon", "norm")
+"""What a file says of an earlier judgement, perhaps by another attack: never passed on as ours."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require_known("attack", self.attack, ATTACKS)
+        require_known("norm", self.norm, NORMS)
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
         if self.target is not None:
@@ -201,7 +204,8 @@ def evaluate(
     for members in groups.values():
         population = Population.of(networks[i].module.to(device) for i in members)
         for i, row in zip(members, judge.judge(population, dataset, "evaluating"), strict=True):
-            rows[i] = {**networks[i].metadata, "file": str(networks[i].file), **row}
+            said = {k: v for k, v in networks[i].metadata.items() if k not in MEASURED}
+            rows[i] = {**said, "file": str(networks[i].file), **row}
     summary = summarise(rows)
     if len(groups) == 1 and len(networks) > 1:
         population = Population.of(network.module for network in networks)

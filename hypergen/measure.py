@@ -2,7 +2,7 @@
 
 A measure has a name, a value in [0,1] for every network of a population, and a differentiable
 surrogate loss for the `direct` objective. The value network has one output a measure and the
-objective one weight a measure. To add one: a subclass here and a line in `MEASURES`.
+objective one weight a measure (`latent.preference_weights`).
 """
 
 from abc import ABC, abstractmethod

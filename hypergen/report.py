@@ -20,11 +20,13 @@ from hypergen.sample import Sampler
 from hypergen.scatter import scatter
 from hypergen.tracking import write_text
 from hypergen.train import BASE
-from hypergen.weights_file import load_network
+from hypergen.weights_file import load_network, read_network, save_network
 from targets import Ensemble, Population
 
 FBF_COUNT = 3
 NOISY_COUNT = 2
+APART = 2**20
+"""Added to the run's seed for its samples, so that `hypergen sample` draws others."""
 VOTERS = 10
 """How many of the samples vote together."""
 
@@ -60,7 +62,7 @@ def report(
     disagreement, and how well the value network knew the samples.
     """
     config = sampler.config
-    population, z, betas = sampler.draw(sizes.samples, seed=config.seed + 1)
+    population, z, betas = sampler.draw(sizes.samples, seed=config.seed + APART)
     groups = {"sample": population, "start": starting_network(folder, config)}
     if baselines:
         direct = train_baselines(folder / "baselines", config, dataset)
@@ -97,7 +99,9 @@ def report(
     several = {kind: group.to(device) for kind, group in groups.items() if len(group) > 1}
     result = {
         "attack": judge.describe(dataset),
-        "sra": {"images": sizes.sra_images, "attack": "standard"} if sizes.sra_samples else None,
+        "sra": {"images": len(dataset.test.first(sizes.sra_images)[1]), "attack": "standard"}
+        if sizes.sra_samples
+        else None,
         "dataset": dataset.name,
         "seed": config.seed,
         "networks": networks,
@@ -144,7 +148,9 @@ def train_baselines(folder: Path, config: TrainConfig, dataset: Dataset) -> dict
                 epsilon=config.epsilon,
                 seed=seed,
             )
-            if not path.exists():
+            if not path.exists() and (method, seed) == (config.base, config.seed):
+                save_network(path, *read_network(folder.parent / BASE))  # trained the same way
+            elif not path.exists():
                 save_baseline(path, train_baseline(recipe, dataset, device), recipe)
             modules.append(load_network(path))
         groups[method] = Population.of(modules)

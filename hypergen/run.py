@@ -1,21 +1,21 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hypergen import data
-from hypergen.baseline import describe
 from hypergen.config import BASE_METHODS, TrainConfig, require_folder
 from hypergen.errors import InputError
 from hypergen.report import ReportConfig, report, text_table
 from hypergen.sample import load_generator
-from hypergen.train import BASE, train
-from hypergen.weights_file import load_network, read_metadata
+from hypergen.tracking import write_text
+from hypergen.train import BASE, load_base, train
 
-CONFIG, RESULTS = "config.json", "results.json"
+CONFIG, REPORT, RESULTS = "config.json", "report.json", "results.json"
 
 
 def run(
@@ -29,36 +29,49 @@ def run(
 ) -> dict[str, Any]:
     """Trains in `folder`, measures, prints the table; what results.json holds.
 
-    With `resume` whatever the folder has already is kept and what is missing is done. `InputError`
-    for a folder that holds another run, `RunError` for a training that diverges.
+    With `resume` whatever the folder has already is kept and what is missing is done; a report of
+    other sizes is made anew. `InputError` for a folder that holds another run, `RunError` for a
+    training that diverges.
     """
+    sizes = sizes or ReportConfig()
     check_folder(folder, config, resume)
     own_base = (folder / BASE).exists()  # a run keeps a copy of the network it started from
     if config.base is not None and config.base not in BASE_METHODS and not own_base:
-        check_base(Path(config.base), config)
+        load_base(Path(config.base), config)  # before anything is written
     dataset = data.load(config.dataset, data_dir, device)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder / CONFIG)
-    train(config, dataset, folder, device)
     results = folder / RESULTS
-    if results.exists():
-        result = json.loads(results.read_text())
-    else:
-        sampler = load_generator(folder, dataset)
-        result = report(folder, sampler, dataset, sizes or ReportConfig(), baselines)
+    if results.exists() and report_settings(folder) != (sizes, baselines):
+        results.unlink()
+    write_text(
+        folder / REPORT, json.dumps(asdict(sizes) | {"baselines": baselines}, indent=2) + "\n"
+    )
+    print(f"run folder: {folder}", flush=True)
+    try:
+        train(config, dataset, folder, device)
+        if results.exists():
+            result = json.loads(results.read_text())
+        else:
+            sampler = load_generator(folder, dataset)
+            result = report(folder, sampler, dataset, sizes, baselines)
+    except KeyboardInterrupt:
+        command = f"hypergen train --resume --out {folder}"
+        raise KeyboardInterrupt(f"; continue by {command}") from None
     print(text_table(result))
     print(f"written to {folder}: results.json, scatter.png, report.html, samples/")
     return result
 
 
-def check_base(path: Path, config: TrainConfig) -> None:
-    """`InputError` unless `path` is a network of this run's target; before anything is written."""
-    load_network(path)
-    wanted = describe(config.target, config.activation, config.dataset)
-    if read_metadata(path)["layout"] != wanted["layout"]:
-        raise InputError(
-            f"--base: {path} holds another network than {config.target} for {config.dataset}"
-        )
+def report_settings(folder: Path) -> tuple[ReportConfig, bool]:
+    """What the report of a run was last asked for, and whether with baselines."""
+    try:
+        sizes = json.loads((folder / REPORT).read_text())
+        return ReportConfig(**{k: v for k, v in sizes.items() if k != "baselines"}), sizes[
+            "baselines"
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ReportConfig(), True
 
 
 def check_folder(folder: Path, config: TrainConfig, resume: bool) -> None:

@@ -48,11 +48,21 @@ class SampleConfig:
 
 
 class Sampler:
-    """The averaged generator of a run, ready to draw from."""
+    """The averaged generator of a run, ready to draw from.
 
-    def __init__(self, config: TrainConfig, networks: Networks, dataset: Dataset | None = None):
+    attack_steps: of the measurer that V was last fitted to; training may have raised them.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        networks: Networks,
+        attack_steps: int,
+        dataset: Dataset | None = None,
+    ):
         self.config = config
         self.networks = networks
+        self.attack_steps = attack_steps
         self.dataset = dataset
 
     @torch.no_grad()
@@ -95,9 +105,8 @@ class Sampler:
         radius trained against, so usually below what is measured at the run's epsilon.
         """
         chosen, labels = dataset.val.first(images)
-        measurer = MEASURERS[self.config.measurer](
-            self.config.training_threat, self.config.attack_steps
-        )
+        config = self.config
+        measurer = MEASURERS[config.measurer](config.training_threat, self.attack_steps)
         batch = attacked_batch(population, chosen, labels, measurer, self.config.seed)
         value = self.networks.value
         evidence = torch.cat(
@@ -147,10 +156,11 @@ def load_generator(run: Path, dataset: Dataset | None = None) -> Sampler:
     if not saved.exists():
         raise InputError(f"{run} has no {CHECKPOINT} yet: let it train, or --resume it")
     networks = Networks.fresh(config)
-    networks.load_state_dict(checkpoint.load(saved))
+    state = checkpoint.load(saved)
+    networks.load_state_dict(state)
     if dataset is not None:
         networks.to(dataset.train.images.device)
-    return Sampler(config, networks, dataset)
+    return Sampler(config, networks, state["attack_steps"], dataset)
 
 
 def rank(estimates: Tensor, betas: Tensor) -> Tensor:

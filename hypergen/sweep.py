@@ -30,9 +30,9 @@ from hypergen import data
 from hypergen.config import BASE_METHODS, SweepConfig, TrainConfig, require_folder
 from hypergen.errors import InputError, RunError, nearest
 from hypergen.report import ReportConfig
-from hypergen.run import check_base
 from hypergen.scatter import scatter
 from hypergen.tracking import Bar, write_text
+from hypergen.train import load_base
 
 ATTEMPTS = 3
 """How often a trial's process is started before the trial counts as failed."""
@@ -116,7 +116,7 @@ class Sweep:
                 raise InputError(f"--vary: {field.replace('_', '-')} is given twice")
             self.vary[field] = suggest
         if config.base is not None and config.base not in BASE_METHODS:
-            check_base(Path(config.base), config)
+            load_base(Path(config.base), config)
         storage = None if options.storage is None else open_storage(options.storage, folder)
         self.claim(folder)
         self.lock = lock(folder)
@@ -127,6 +127,15 @@ class Sweep:
             directions=["maximize", "maximize"],
             load_if_exists=True,
         )
+        # A storage may be shared by sweeps of other folders of the same name.
+        claimed = self.study.user_attrs.get("settings")
+        if claimed not in (None, self.settings):
+            os.close(self.lock)
+            raise InputError(
+                f"the storage holds a study {folder.name!r} with other settings; choose an --out "
+                "of another name"
+            )
+        self.study.set_user_attr("settings", self.settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.set_metric_names(["accuracy", "robustness"])
@@ -134,17 +143,21 @@ class Sweep:
         seed = (config.seed + len(self.study.get_trials(deepcopy=False))) % 2**32
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
-    def claim(self, folder: Path) -> None:
-        """Makes the folder, or checks that it holds this very sweep."""
-        settings = {
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what its trials find."""
+        return {
             "config": asdict(self.config),
             "vary": list(self.options.vary or DEFAULT_VARY),
             "report": asdict(self.sizes),
         }
+
+    def claim(self, folder: Path) -> None:
+        """Makes the folder, or checks that it holds this very sweep."""
         path = folder / "sweep.json"
         require_folder(folder)
         if path.exists():
-            if json.loads(path.read_text()) != settings:
+            if json.loads(path.read_text()) != self.settings:
                 raise InputError(
                     f"{folder} holds a sweep with other settings ({path.name} lists them); "
                     "repeat its command, or choose another --out"
@@ -152,7 +165,7 @@ class Sweep:
         elif folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} exists and is not a sweep; choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(settings, indent=2) + "\n")
+        write_text(path, json.dumps(self.settings, indent=2) + "\n")
 
     def trials(self, state: TrialState) -> list[FrozenTrial]:
         """The study's trials in a state."""
@@ -317,6 +330,8 @@ def run_sweep(
     try:
         sweep.work()
         print(sweep.report())
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; repeat the command to continue") from None
     finally:
         os.close(sweep.lock)
     print(f"written to {folder}: results.json, scatter.png, one run folder a trial")

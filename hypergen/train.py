@@ -4,19 +4,20 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 import attacks
 from hypergen import checkpoint, objective
 from hypergen.baseline import (
     BaselineConfig,
+    describe,
     fresh_target,
     save_baseline,
     train_baseline,
@@ -31,7 +32,7 @@ from hypergen.replay import Replay
 from hypergen.scatter import scatter
 from hypergen.tracking import Bar, Tracker
 from hypergen.value_network import ValueNetwork, build_value_network
-from hypergen.weights_file import load_network, read_network, save_network
+from hypergen.weights_file import load_network, read_metadata, read_network, save_network
 from targets import Population, WeightLayout, concurrently
 
 CHECKPOINT, BASE = "checkpoint.safetensors", "base.safetensors"
@@ -44,7 +45,7 @@ WATCHED_SHARE = 0.2
 """How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
 RAISED = 4
-"""How many times its steps a measurer that flatters is given at most."""
+"""How many times their steps attacks are given at most when the measurer flatters."""
 SHOWN_NETWORKS = 128
 """How many of the last measured networks the scatter in TensorBoard shows."""
 
@@ -65,10 +66,10 @@ class Networks:
             torch.manual_seed(config.seed)
             module = fresh_target(config.target, config.activation, config.dataset)
             layout = WeightLayout.of(module)
-            start = module if base is None else _fitting(base, layout, config)
+            start = module if base is None else load_base(base, config)
             theta0 = layout.flatten(start.state_dict())
             generator = build_generator(config, layout, theta0, pretrain=base is not None)
-            averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+            averaged = AveragedModel(generator, multi_avg_fn=moving_average(config.ema_decay))
             shape = image_shape(config.dataset)
             value = build_value_network(
                 config.value_network, module, shape, len(MEASURES), config.value_members
@@ -87,11 +88,27 @@ class Networks:
             getattr(self, name).load_state_dict(state[name])
 
 
-def _fitting(base: Path, layout: WeightLayout, config: TrainConfig) -> nn.Module:
-    network = load_network(base)
-    if WeightLayout.of(network).fingerprint != layout.fingerprint:
-        raise InputError(f"{base} holds another network than {config.target} for {config.dataset}")
+def load_base(path: Path, config: TrainConfig) -> nn.Module:
+    """The network in `path`; `InputError` unless it is one of this run's target."""
+    network, said = load_network(path), read_metadata(path)
+    wanted = describe(config.target, config.activation, config.dataset)
+    if any(said[name] != wanted[name] for name in ("layout", "activation")):
+        raise InputError(
+            f"--base: {path} holds another network than {config.target} with {config.activation} "
+            f"for {config.dataset}"
+        )
     return network
+
+
+def moving_average(decay: float) -> Callable[..., None]:
+    """The exponential one, which forgets the untrained start of a short run faster."""
+
+    def update(averages: list[Tensor], currents: list[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(decay, float((1 + count) / (10 + count)))
+        for average, current in zip(averages, currents, strict=True):
+            average.lerp_(current, share)
+
+    return update
 
 
 class Training:
@@ -125,6 +142,22 @@ class Training:
             lr=config.value_learning_rate,
             weight_decay=config.value_weight_decay,
         )
+
+    def advance(self) -> dict[str, float]:
+        """One step of the generator, now and then with a look at whether the measurer is right.
+
+        Returns what was measured on the way; `RunError` when the training has diverged.
+        """
+        watch_every = max(1, round(self.config.steps * WATCHED_SHARE))
+        try:
+            figures = self.take_step()
+            # The end of a run is measured at length by its report.
+            if self.step % watch_every == 0 and self.step < self.config.steps:
+                figures |= self.watch()
+                self.heed(figures["watched/gap"])
+        except attacks.AttackError as error:  # the generated networks' logits are no numbers
+            raise RunError(f"training diverged at step {self.step}: {error}") from error
+        return figures
 
     def take_step(self) -> dict[str, float]:
         """One step of the generator; what it measured on the way."""
@@ -296,7 +329,7 @@ class Training:
         }
 
     def heed(self, gap: float) -> None:
-        """Doubles the measurer's steps, up to a limit, when it was found to flatter."""
+        """Doubles the attacks' steps, up to a limit, when the measurer was found to flatter."""
         doubled = 2 * self.attack_steps
         if gap > self.config.surprise and doubled <= RAISED * self.config.attack_steps:
             self.set_budget(doubled)
@@ -377,17 +410,13 @@ def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.dev
             training.fit_value_around_start()
     tracker = Tracker(folder, config, training.step)
     bar = Bar("training", config.steps, training.step)
-    watch_every = max(1, round(config.steps * WATCHED_SHARE))
     last_saved = time.monotonic()
     try:
         with deferred_interrupt() as interrupted:
             while training.step < config.steps and not interrupted.is_set():
                 step = training.step
-                figures = training.take_step()
-                # The end of a run is measured at length by its report.
-                if training.step % watch_every == 0 and training.step < config.steps:
-                    figures |= training.watch()
-                    training.heed(figures["watched/gap"])
+                figures = training.advance()
+                if "watched/gap" in figures:
                     tracker.figure(step, "accuracy and robustness", scatter(training.points()))
                 tracker.log(step, figures)
                 shown = [
@@ -400,8 +429,6 @@ def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.dev
             checkpoint.save(saved, training.state_dict())
         if interrupted.is_set():
             raise KeyboardInterrupt
-    except attacks.AttackError as error:  # the generated networks' logits are no numbers
-        raise RunError(f"training diverged at step {training.step}: {error}") from error
     finally:
         bar.close()
         tracker.close()

@@ -5,14 +5,14 @@ how much two samples differ (classes on clean images, errors in common, transfer
 weights with hidden units matched), and what ten of them reach by voting. Ways that were not taken
 are defined here and nowhere else. A killed run of this script continues where it was.
 
-    HYPERGEN_DATA=... python scripts/compare_diversity.py
+    HYPERGEN_DATA=... python -m scripts.compare_diversity
 """
 
 import contextlib
-import json
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,10 +28,9 @@ from hypergen.config import TrainConfig
 from hypergen.diversity import disagreement, error_overlap, transfer, weight_distance
 from hypergen.evaluate import Judge
 from hypergen.generator import ResidualGenerator
-from hypergen.tracking import write_text
+from scripts.cells import RESULTS, chosen, claim, kept, publish
 from targets import Ensemble, Population
 
-RESULTS = Path(__file__).parent / "results"
 STARTS = 8
 REPULSION = 0.1
 
@@ -154,7 +153,7 @@ def generated(name: str, config: CompareConfig, dataset: data.Dataset) -> Popula
     with different():
         training = train.Training(settings, dataset, torch.device("cpu"))
         while training.step < settings.steps:
-            training.take_step()
+            training.advance()
         return training.sample(config.samples, settings.seed + 1)
 
 
@@ -164,6 +163,7 @@ def independent(config: CompareConfig, dataset: data.Dataset) -> Population:
         BaselineConfig(
             dataset=config.train.dataset,
             target=config.train.target,
+            activation=config.train.activation,
             epsilon=config.train.epsilon,
             epochs=config.fbf_epochs,
             seed=seed,
@@ -176,17 +176,15 @@ def independent(config: CompareConfig, dataset: data.Dataset) -> Population:
 
 def main(config: CompareConfig) -> None:
     """Trains and judges every way, prints the table and writes it."""
+    settings = claim(config.work, config)
     dataset = data.load(config.train.dataset)
-    config.work.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Any] = {}
-    names = config.only or (*WAYS, "fbf")
-    for name in names:
-        path = config.work / f"{name.replace(' ', '-')}.json"
-        if not path.exists():
-            make = independent if name == "fbf" else lambda *args, n=name: generated(n, *args)
-            found = figures(make(config, dataset), config, dataset)
-            write_text(path, json.dumps(found, indent=1) + "\n")
-        rows[name] = json.loads(path.read_text())
+    for name in chosen(config.only, (*WAYS, "fbf")):
+        make = independent if name == "fbf" else partial(generated, name)
+        rows[name] = kept(
+            config.work / f"{name.replace(' ', '-')}.json",
+            lambda m=make: figures(m(config, dataset), config, dataset),
+        )
     heads = (("accuracy", 10), ("PGD-50", 8), ("disagree", 10), ("overlap", 9), ("transfer", 10))
     print(f"\n{'':<22}" + "".join(f"{h:>{w}}" for h, w in heads) + f"{'weights':>9}{'voting':>16}")
     for name, row in rows.items():
@@ -194,20 +192,7 @@ def main(config: CompareConfig) -> None:
         cells = "".join(f"{100 * v:>{w}.2f}" for v, (_, w) in zip(shown, heads, strict=True))
         voting = f"{100 * row['voting']['accuracy']:.2f} / {100 * row['voting']['pgd']:.1f}"
         print(f"{name:<22}{cells}{row['weight_distance']['matched']:>9.2f}{voting:>16}")
-    result = {
-        "dataset": dataset.name,
-        "epsilon": config.train.threat.epsilon,
-        "objective": config.train.objective,
-        "steps": config.train.steps,
-        "seed": config.train.seed,
-        "images": config.images,
-        "torch": torch.__version__,
-        "machine": "2 x86-64 cores",
-        "ways": rows,
-    }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(config.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    publish(config.out, settings, {"ways": rows}, whole=not config.only)
 
 
 if __name__ == "__main__":

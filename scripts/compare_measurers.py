@@ -5,10 +5,9 @@ samples are then judged by PGD-50 and by standard robust accuracy, attack by att
 says itself stands beside the truth: the closer, the less there is to hide in. Measurers that were
 not taken are defined here and nowhere else. A killed run of this script continues where it was.
 
-    HYPERGEN_DATA=... python scripts/compare_measurers.py
+    HYPERGEN_DATA=... python -m scripts.compare_measurers
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -25,10 +24,8 @@ from hypergen import data
 from hypergen.config import TrainConfig
 from hypergen.evaluate import Judge
 from hypergen.measure import MEASURERS, ROBUSTNESS, attacked_batch, mixed
-from hypergen.tracking import write_text
 from hypergen.train import Training
-
-RESULTS = Path(__file__).parent / "results"
+from scripts.cells import RESULTS, chosen, claim, kept, publish
 
 
 def margin(threat: attacks.Threat, steps: int) -> attacks.Attack:
@@ -108,7 +105,7 @@ def trained(name: str, config: CompareConfig, dataset: data.Dataset) -> Training
     steps = max(1, round(5 * config.seconds / (time.process_time() - start)))
     training = Training(replace(settings, steps=steps), dataset, torch.device("cpu"))
     while training.step < steps:
-        training.take_step()
+        training.take_step()  # without a look at SRA: all measurers get the same time
     return training
 
 
@@ -134,36 +131,22 @@ def figures(training: Training, config: CompareConfig, dataset: data.Dataset) ->
 
 def main(config: CompareConfig) -> None:
     """Trains and judges by every measurer, prints the table and writes it."""
+    settings = claim(config.work, config)
     dataset = data.load(config.train.dataset)
-    config.work.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Any] = {}
     with mock.patch.dict(MEASURERS, CANDIDATES):
-        for name in config.only or CANDIDATES:
-            path = config.work / f"{name}.json"
-            if not path.exists():
-                found = figures(trained(name, config, dataset), config, dataset)
-                write_text(path, json.dumps(found, indent=1) + "\n")
-            rows[name] = json.loads(path.read_text())
+        for name in chosen(config.only, CANDIDATES):
+            rows[name] = kept(
+                config.work / f"{name}.json",
+                lambda n=name: figures(trained(n, config, dataset), config, dataset),
+            )
     heads = ("steps", "accuracy", "claimed", "PGD-50", "SRA")
     print(f"\n{'':<18}" + "".join(f"{head:>10}" for head in heads) + "  after each attack")
     for name, row in rows.items():
         shown = "".join(f"{100 * row[k]:>10.1f}" for k in ("accuracy", "claimed", "pgd", "sra"))
         after = ", ".join(f"{attack} {100 * v:.1f}" for attack, v in row["after"].items())
         print(f"{name:<18}{row['steps']:>10}{shown}  {after}")
-    result = {
-        "dataset": dataset.name,
-        "epsilon": config.train.threat.epsilon,
-        "seconds": config.seconds,
-        "samples": config.samples,
-        "images": config.images,
-        "seed": config.train.seed,
-        "torch": torch.__version__,
-        "machine": "2 x86-64 cores",
-        "measurers": rows,
-    }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(config.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    publish(config.out, settings, {"measurers": rows}, whole=not config.only)
 
 
 if __name__ == "__main__":

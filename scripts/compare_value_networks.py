@@ -7,10 +7,9 @@ runs, and asked about the others: held-out networks of those runs, whole runs it
 of, and networks that no generator made. Beside them stands `set` as a run leaves it, fitted while
 it steered, to the run's own measurer. A killed run of this script continues where it was.
 
-    HYPERGEN_DATA=... python scripts/compare_value_networks.py
+    HYPERGEN_DATA=... python -m scripts.compare_value_networks
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -27,12 +26,11 @@ from hypergen.config import TrainConfig
 from hypergen.evaluate import Judge
 from hypergen.measure import MEASURERS, MEASURES, Batch, attacked_batch
 from hypergen.report import agreement
-from hypergen.tracking import write_text
 from hypergen.train import Networks, Training
 from hypergen.value_network import EnsembleValueNetwork, ValueNetwork, build_value_network
+from scripts.cells import RESULTS, claim, publish
 from targets import Population
 
-RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 KINDS: dict[str, tuple[str, int]] = {
     "set": ("set", 1),
@@ -105,7 +103,7 @@ def generated(config: CompareConfig, seed: int, objective: str, dataset: data.Da
     ages = {round(settings.steps * (age / config.ages) ** 2) for age in range(1, config.ages + 1)}
     drawn = []
     while training.step < settings.steps:
-        training.take_step()
+        training.advance()
         if training.step in ages:
             drawn.append(training.sample(config.samples, training.step).theta)
     checkpoint.save(config.work / f"value-{seed}.safetensors", training.value.state_dict())
@@ -120,6 +118,7 @@ def direct_networks(config: CompareConfig, dataset: data.Dataset) -> Tensor:
             BaselineConfig(
                 dataset=settings.dataset,
                 target=settings.target,
+                activation=settings.activation,
                 epsilon=settings.threat.epsilon * radius,
                 epochs=epochs,
                 seed=seed,
@@ -163,7 +162,9 @@ def gallery(config: CompareConfig, dataset: data.Dataset) -> Iterator[tuple[str,
                 theta = generated(config, seed, config.objectives[seed], dataset)
             start = time.process_time()
             rows = judge.judge(Population(module, theta), dataset, name)
-            seconds = (time.process_time() - start) / len(rows)
+            seconds = (time.process_time() - start) / len(
+                rows
+            )  # with what accuracy and PGD-50 cost
             figures = torch.tensor([[row[n] for n in ("accuracy", "pgd", "sra")] for row in rows])
             checkpoint.save(path, {"theta": theta, "figures": figures, "seconds": seconds})
         group = Group(**checkpoint.load(path))
@@ -172,15 +173,13 @@ def gallery(config: CompareConfig, dataset: data.Dataset) -> Iterator[tuple[str,
         yield name, group
 
 
-def looked_at(config: CompareConfig, theta: Tensor, dataset: data.Dataset) -> tuple[Batch, float]:
-    """The images with what the default measurer makes of them, and CPU seconds a network."""
+def looked_at(config: CompareConfig, theta: Tensor, dataset: data.Dataset) -> Batch:
+    """The images with what the default measurer makes of them."""
     settings = config.train
     module = fresh_target(settings.target, settings.activation, settings.dataset)
     measurer = MEASURERS[settings.measurer](settings.training_threat, settings.attack_steps)
-    start = time.process_time()
     images, labels = dataset.val.first(config.seen)
-    batch = attacked_batch(Population(module, theta), images, labels, measurer, settings.seed)
-    return batch, (time.process_time() - start) / len(theta)
+    return attacked_batch(Population(module, theta), images, labels, measurer, settings.seed)
 
 
 def fit(value: ValueNetwork, evidence: Tensor, truth: Tensor, steps: int) -> None:
@@ -217,16 +216,15 @@ def compare(config: CompareConfig, dataset: data.Dataset) -> dict[str, Any]:
     }
     asked["all of these"] = [group for some in asked.values() for group in some]
 
-    def seen(theta: Tensor) -> tuple[Population, Batch, float]:
-        batch, seconds = looked_at(config, theta, dataset)
-        return Population(module, theta), batch, seconds
+    def seen(theta: Tensor) -> tuple[Population, Batch]:
+        return Population(module, theta), looked_at(config, theta, dataset)
 
-    population, batch, seconds = seen(torch.cat([group.theta for group in fitted]))
+    population, batch = seen(torch.cat([group.theta for group in fitted]))
     truth = torch.cat([group.truth for group in fitted])
     tests = {}
     for name, some in asked.items():
         theta = torch.cat([group.theta for group in some])
-        tests[name] = (*seen(theta)[:2], torch.cat([group.figures for group in some]))
+        tests[name] = (*seen(theta), torch.cat([group.figures for group in some]))
 
     values: dict[str, ValueNetwork] = {}
     for name, (kind, members) in KINDS.items():
@@ -256,6 +254,10 @@ def compare(config: CompareConfig, dataset: data.Dataset) -> dict[str, Any]:
                 rows[name][group]["error"] = error.tolist()
                 rows[name][group]["uncertainty"] = unsure.mean(0).tolist()
     measuring = sum(group.seconds for group in groups.values()) / len(groups)
+    start = time.process_time()
+    with torch.no_grad():
+        values["set"](values["set"].evidence(*seen(groups["fbf"].theta)))
+    seconds = (time.process_time() - start) / len(groups["fbf"].theta)
     every = torch.cat([group.figures for group in groups.values()])
     return {
         "networks": {name: len(group.theta) for name, group in groups.items()},
@@ -268,30 +270,21 @@ def compare(config: CompareConfig, dataset: data.Dataset) -> dict[str, Any]:
 
 def main(config: CompareConfig) -> None:
     """Measures, fits, prints the table and writes it."""
-    dataset = data.load(config.train.dataset)
-    config.work.mkdir(parents=True, exist_ok=True)
-    found = compare(config, dataset)
+    settings = claim(config.work, config)
+    found = compare(config, data.load(config.train.dataset))
     groups = list(next(iter(found["value_networks"].values())))
     print(f"\nR2 / Kendall tau{'':<12}" + "".join(f"{group:>26}" for group in groups))
     for name, row in found["value_networks"].items():
         for measure in ("accuracy", "robustness"):
             cells = [
-                f"{row[group][measure]['r2']:.3f} / {row[group][measure]['kendall_tau']:.3f}"
+                " / ".join(
+                    "-" if row[group][measure][key] is None else f"{row[group][measure][key]:.3f}"
+                    for key in ("r2", "kendall_tau")
+                )
                 for group in groups
             ]
             print(f"{name + ', ' + measure:<28}" + "".join(f"{cell:>26}" for cell in cells))
-    result = {
-        "dataset": dataset.name,
-        "epsilon": config.train.threat.epsilon,
-        "images": config.images,
-        "seed": config.train.seed,
-        "torch": torch.__version__,
-        "machine": "2 x86-64 cores",
-        **found,
-    }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(config.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    publish(config.out, settings, found, whole=True)
 
 
 if __name__ == "__main__":

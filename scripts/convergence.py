@@ -4,10 +4,9 @@ Every way is run with several seeds on digits. A run has succeeded when its samp
 and, under standard robust accuracy (SRA), more robust than an ordinarily trained network; what a
 failed one ended as is said beside it. A killed run of this script continues where it was.
 
-    python scripts/convergence.py
+    python -m scripts.convergence
 """
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,17 +16,17 @@ from typing import Any
 import torch
 import tyro
 
+from attacks import AttackError
 from hypergen import data
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
 from hypergen.config import TrainConfig
 from hypergen.errors import RunError
 from hypergen.evaluate import Judge
-from hypergen.tracking import write_text
 from hypergen.train import Training
 from hypergen.weights_file import load_network
+from scripts.cells import RESULTS, chosen, claim, kept, publish
 from targets import Population
 
-RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 FIGURES = ("accuracy", "pgd", "sra")
 ACCURATE = 0.95
@@ -90,7 +89,11 @@ def ordinary(config: ConvergenceConfig, seed: int, dataset: data.Dataset) -> Pat
     if not path.exists():
         settings = config.train
         recipe = BaselineConfig(
-            method="standard", dataset=settings.dataset, target=settings.target, seed=seed
+            method="standard",
+            dataset=settings.dataset,
+            target=settings.target,
+            activation=settings.activation,
+            seed=seed,
         )
         save_baseline(path, train_baseline(recipe, dataset, CPU, show=False), recipe)
     return path
@@ -119,10 +122,10 @@ def outcome(
         if base is not None:
             training.fit_value_around_start()
         while training.step < settings.steps:
-            training.take_step()
-    except RunError:
+            training.advance()
+        rows = judged(config, training.sample(config.samples, seed + 1), dataset)
+    except (RunError, AttackError):
         return {"diverged": training.step}
-    rows = judged(config, training.sample(config.samples, seed + 1), dataset)
     return {name: statistics.fmean(row[name] for row in rows) for name in FIGURES}
 
 
@@ -156,30 +159,25 @@ def summary(runs: Sequence[dict[str, float]], floor: float) -> dict[str, Any]:
 
 def main(config: ConvergenceConfig) -> None:
     """Runs every way with every seed, prints the table and writes it."""
+    settings = claim(config.work, config)
     dataset = data.load(config.train.dataset)
-    config.work.mkdir(parents=True, exist_ok=True)
-
-    def kept(name: str, make: Any) -> Any:
-        path = config.work / f"{name.replace(', ', '-')}.json"
-        if not path.exists():
-            write_text(path, json.dumps(make(), indent=1) + "\n")
-        return json.loads(path.read_text())
 
     def ordinary_sra() -> float:
         network = load_network(ordinary(config, config.train.seed, dataset))
         return judged(config, Population.of([network]), dataset)[0]["sra"]
 
-    floor = kept("ordinary", ordinary_sra)
+    floor = kept(config.work / "ordinary.json", ordinary_sra)
+    ways = {way.name: way for way in WAYS}
     table: dict[str, Any] = {}
-    for way in WAYS:
-        if config.only and way.name not in config.only:
-            continue
-        seeds = range(config.seeds if way.value_network == "set" else config.few)
+    for name in chosen(config.only, ways):
         runs = [
-            kept(f"{way.name}-{seed}", lambda w=way, s=seed: outcome(config, w, s, dataset))
-            for seed in seeds
+            kept(
+                config.work / f"{name.replace(', ', '-')}-{seed}.json",
+                lambda w=ways[name], s=seed: outcome(config, w, s, dataset),
+            )
+            for seed in range(config.seeds if ways[name].value_network == "set" else config.few)
         ]
-        table[way.name] = {**summary(runs, floor), "each": runs}
+        table[name] = {**summary(runs, floor), "each": runs}
     print(
         f"\n{'':<26}{'succeeded':>10}{'accuracy':>10}{'least':>8}{'SRA':>8}{'least':>8}  failures"
     )
@@ -193,21 +191,8 @@ def main(config: ConvergenceConfig) -> None:
         )
         share = f"{row['succeeded']} of {row['runs']}"
         print(f"{name:<26}{share:>10}{cells}  {', '.join(row['failures'])}")
-    result = {
-        "dataset": dataset.name,
-        "epsilon": config.train.threat.epsilon,
-        "steps": config.train.steps,
-        "population": config.train.population,
-        "samples": config.samples,
-        "images": config.images,
-        "bar": {"accuracy": ACCURATE, "sra": floor + MORE_ROBUST, "ordinary_sra": floor},
-        "torch": torch.__version__,
-        "machine": "2 x86-64 cores",
-        "ways": table,
-    }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(config.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    bar = {"accuracy": ACCURATE, "sra": floor + MORE_ROBUST, "ordinary_sra": floor}
+    publish(config.out, settings, {"bar": bar, "ways": table}, whole=not config.only)
 
 
 if __name__ == "__main__":

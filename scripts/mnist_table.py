@@ -6,7 +6,7 @@ and judged by `hypergen` commands whose files are kept, so a killed run of this 
 where it was, and `--only` makes a part of the rows. On 2 cores the whole takes about three hours,
 most of it in the standard attacks.
 
-    HYPERGEN_DATA=... python scripts/mnist_table.py --epsilon 0.2
+    HYPERGEN_DATA=... python -m scripts.mnist_table --epsilon 0.2
 """
 
 import json
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 
 import attacks
@@ -24,11 +23,11 @@ from hypergen.cli import main as hypergen
 from hypergen.errors import RunError
 from hypergen.evaluate import Judge, find
 from hypergen.scatter import scatter
-from hypergen.tracking import write_text
 from hypergen.weights_file import load_network
+from scripts.cells import RESULTS, chosen, claim, kept, publish
 from targets import Ensemble, Population
 
-RESULTS = Path(__file__).parent / "results"
+VOTING = "direct voting"
 DIRECT = ("standard", "fbf", "pgd")
 """Rows whose networks are trained on their own weights."""
 
@@ -105,6 +104,8 @@ def commands(config: TableConfig) -> dict[str, list[list[str]]]:
 def networks(config: TableConfig, name: str) -> list[Path]:
     """The weight files of a row, made unless they are there."""
     folders = []
+    if name in ("value", "thesis"):
+        networks(config, "standard")  # which they start from
     for number, command in enumerate(commands(config)[name]):
         folder = config.folder / f"{name.replace(' ', '-')}-{number}"
         made = folder / ("network.safetensors" if command[0] == "baseline" else "results.json")
@@ -148,14 +149,10 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
 
 def voting(config: TableConfig) -> dict[str, Any]:
     """Some samples of `direct` as one classifier, judged like the others."""
-    path = config.folder / "direct-voting.json"
-    if not path.exists():
-        files = networks(config, "direct")[: config.voters]
-        together = Ensemble(Population.of(load_network(file) for file in files))
-        judge = Judge(attacks.Threat("linf", config.epsilon), "standard", 50, 1, config.images)
-        (found,) = judge.judge(together, data.load(config.dataset), "voting")
-        write_text(path, json.dumps(found, indent=1) + "\n")
-    return json.loads(path.read_text())
+    files = networks(config, "direct")[: config.voters]
+    together = Ensemble(Population.of(load_network(file) for file in files))
+    judge = Judge(attacks.Threat("linf", config.epsilon), "standard", 50, 1, config.images)
+    return judge.judge(together, data.load(config.dataset), "voting")[0]
 
 
 def run(command: list[str]) -> None:
@@ -167,8 +164,9 @@ def run(command: list[str]) -> None:
 
 def main(config: TableConfig) -> None:
     """Makes every row, prints the table and writes it."""
-    config.folder.mkdir(parents=True, exist_ok=True)
-    rows = {n: row(config, n) for n in commands(config) if not config.only or n in config.only}
+    settings = claim(config.folder, config)
+    names = chosen(config.only, (*commands(config), VOTING))
+    rows = {name: row(config, name) for name in names if name != VOTING}
     print(f"\n{'':<20}{'nets':>5}{'accuracy':>16}{'PGD-50':>16}{'SRA':>16}{'disagree':>10}")
     for name, found in rows.items():
         summary = found["summary"]
@@ -180,28 +178,24 @@ def main(config: TableConfig) -> None:
         shown = "".join(f"{c:>16}" for c in cells)
         print(f"{name:<20}{summary['count']:>5}{shown}{apart:>10.2f}")
     points = [point for found in rows.values() for point in found["networks"]]
-    result = {
-        "dataset": config.dataset,
-        "target": config.target,
-        "epsilon": config.epsilon,
-        "images": config.images,
-        "torch": torch.__version__,
-        "machine": "2 x86-64 cores",
+    found: dict[str, Any] = {
         "attack": next(iter(rows.values()))["attack"] if rows else None,
         "summary": {name: found["summary"] for name, found in rows.items()},
         "networks": points,
     }
-    if not config.only or "direct voting" in config.only:
-        result["voting"] = {"networks": config.voters, **voting(config)}
+    if VOTING in names:
+        path = config.folder / "direct-voting.json"
+        found["voting"] = {
+            "networks": config.voters,
+            **kept(path, lambda: voting(config)),
+        }
     if not config.only:
         config.out.mkdir(parents=True, exist_ok=True)
         # At the constant classifier, far from all others, the published protocol would hide them.
         drawn = [point for point in points if point["kind"] != "thesis"]
         scatter(drawn, "sra").savefig(config.out / f"mnist-{config.epsilon:g}.png", dpi=120)
-        write_text(
-            config.out / f"mnist-{config.epsilon:g}.json", json.dumps(result, indent=1) + "\n"
-        )
-    print(json.dumps({name: found["summary"]["sra"]["mean"] for name, found in rows.items()}))
+    out = config.out / f"mnist-{config.epsilon:g}.json"
+    publish(out, settings, found, whole=not config.only)
 
 
 if __name__ == "__main__":

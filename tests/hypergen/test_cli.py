@@ -215,14 +215,21 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"hypergen {hypergen.__version__}\n"
 
 
-def test_ctrl_c_is_status_130(monkeypatch, capsys):
-    def interrupted(args):
+def test_ctrl_c_is_status_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(COMMANDS, "train", (COMMANDS["train"][0], interrupted))
-    assert main(["train"]) == 130
-    said = capsys.readouterr().err
-    assert "interrupted" in said and "--resume" in said
+    monkeypatch.setattr("hypergen.run.train", interrupted)
+    out = tmp_path / "run"
+    assert main(["train", "--out", str(out), "--samples", "3", "--no-baseline"]) == 130
+    said = capsys.readouterr()
+    assert said.err == f"hypergen: interrupted; continue by hypergen train --resume --out {out}\n"
+    assert said.out == f"run folder: {out}\n"  # at the start, for it may be a dated one
+    # What was asked of the report is not forgotten either.
+    seen = []
+    monkeypatch.setitem(COMMANDS, "train", (COMMANDS["train"][0], seen.append))
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert seen[0].report.samples == 3 and seen[0].no_baseline
 
 
 def test_a_preset_gives_way_to_what_is_said(monkeypatch):

@@ -11,6 +11,7 @@ import torch
 import attacks
 from hypergen import train
 from hypergen.config import TrainConfig
+from hypergen.errors import InputError
 from hypergen.generator import PublishedGenerator
 from scripts import (
     bench_population,
@@ -102,8 +103,12 @@ def test_mnist_table(tmp_path, monkeypatch, capsys):
         out=tmp_path / "results",
     )
     # A part first: it is kept, and nothing is written as if it were the whole.
-    mnist_table.main(replace(config, only=("standard", "direct voting")))
+    mnist_table.main(replace(config, only=("value", "direct voting")))
     assert not config.out.exists()
+    with pytest.raises(InputError, match="unknown"):
+        mnist_table.main(replace(config, only=("valu",)))
+    with pytest.raises(InputError, match="other settings"):
+        mnist_table.main(replace(config, epochs=3))
     mnist_table.main(config)
     figures = json.loads((config.out / "mnist-0.1.json").read_text())
     kinds = ["standard", "fbf", "pgd", "direct", "value", "value from scratch", "thesis"]
