@@ -19,7 +19,7 @@ from typing import Any
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.error import unknown
-from attacks.fgsm import FGSM, RandomFGSM
+from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.pgd import PGD
 from attacks.square import Square
 from attacks.suite import Suite, standard
@@ -29,6 +29,7 @@ __all__ = [
     "APGD",
     "ATTACKS",
     "FGSM",
+    "LineSearchFGSM",
     "PGD",
     "Attack",
     "AttackError",

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from attacks.base import Draws, Model, checked, differentiate
+from attacks.base import Draws, Model, checked, differentiate, evaluate
 from attacks.losses import cross_entropy
 from attacks.pgd import PGD
 
@@ -53,10 +54,48 @@ class RandomFGSM(FGSM):
         attack that judges (`__call__`), every point visited lies inside the threat.
         """
         images, labels = checked(images, labels, seeds)
+        points, gradient = self._start(model, images, labels, seeds)
+        return self.threat.project(points + self.threat.step(gradient, self.size), images)
+
+    def _start(
+        self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The raw random points and the gradients there, both [P,B,C,H,W]."""
         points = images + self.threat.random_offset(images, Draws(seeds, images.device))
         gradient = differentiate(model, points, lambda logits: cross_entropy(logits, labels))[2]
-        return self.threat.project(points + self.threat.step(gradient, self.size), images)
+        return points, gradient
 
     @property
     def size(self) -> float:
         return 1.25 * self.threat.epsilon if self.step_size is None else self.step_size
+
+
+@dataclass(frozen=True)
+class LineSearchFGSM(RandomFGSM):
+    """FBF's training point with the length of its step searched for: what hurts most counts.
+
+    A network trained on one length learns to be right at that length and wrong before it
+    ("catastrophic overfitting"); several lengths along the same gradient cost a forward pass each
+    (Kim, Lee, Lee 2021, "Understanding catastrophic overfitting in single-step adversarial
+    training", which looks for the shortest that suffices). As an attack that judges it is
+    `RandomFGSM`.
+
+    Args:
+        lengths: of the steps tried, relative to epsilon.
+    """
+
+    lengths: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """For every image the point of highest cross-entropy, [P,B,C,H,W]."""
+        images, labels = checked(images, labels, seeds)
+        points, gradient = self._start(model, images, labels, seeds)
+        worst, highest = images, torch.full_like(labels, -torch.inf, dtype=images.dtype)
+        for length in self.lengths:
+            step = self.threat.step(gradient, length * self.threat.epsilon)
+            ends = self.threat.project(points + step, images)
+            with torch.no_grad():
+                loss = cross_entropy(evaluate(model, ends), labels)
+            worst = torch.where((loss > highest)[..., None, None, None], ends, worst)
+            highest = torch.maximum(loss, highest)
+        return worst

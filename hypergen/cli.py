@@ -169,8 +169,7 @@ def parse(kind: type[Args], name: str, rest: list[str]) -> Args:
         if args.out is None:
             raise InputError("--resume needs --out, the folder of the run to continue")
         defaults["config"] = TrainConfig.load(args.out / "config.json")
-        defaults["report"], baselines = report_settings(args.out)
-        defaults["no_baseline"] = not baselines
+        defaults["report"], _ = report_settings(args.out)
     return parse_with(kind, name, rest, kind(**defaults)) if defaults else args
 
 
@@ -215,13 +214,17 @@ def choose_device(name: str) -> torch.device:
 
 def train(args: TrainArgs) -> None:
     """`hypergen train`."""
+    folder = args.out or dated("train")
+    baselines = not args.no_baseline
+    if args.resume:
+        baselines = baselines and report_settings(folder)[1]
     run(
         args.config,
-        args.out or dated("train"),
+        folder,
         choose_device(args.where.device),
         args.where.data_dir,
         args.report,
-        baselines=not args.no_baseline,
+        baselines=baselines,
         resume=args.resume,
     )
 

@@ -3,13 +3,24 @@
 import pytest
 import torch
 
-from attacks import APGD, PGD, AttackError, RandomFGSM, Square, Suite, TargetedAPGD, Threat
-from attacks.losses import margin
+from attacks import (
+    APGD,
+    PGD,
+    AttackError,
+    LineSearchFGSM,
+    RandomFGSM,
+    Square,
+    Suite,
+    TargetedAPGD,
+    Threat,
+)
+from attacks.losses import cross_entropy, margin
 from tests.attacks.conformance import problem
 
 THREAT = Threat("linf", 0.02)
 ATTACKS = [
     RandomFGSM(THREAT),
+    LineSearchFGSM(THREAT),
     PGD(THREAT, steps=3),
     PGD(THREAT, steps=3, loss="targeted"),
     PGD(THREAT, steps=3, loss="random"),
@@ -45,6 +56,28 @@ def test_square_returns_its_best_query():
     points = Square(THREAT, queries=8).perturb(recorded, images, labels, [0, 1])
     best = torch.stack([margins(model, x, labels) for x in visited]).amax(0)
     assert len(visited) == 8 and torch.equal(margins(model, points, labels), best)
+
+
+def test_a_line_search_returns_the_worst_of_its_lengths():
+    model, images, labels = problem(2, 40)
+    threat, lengths = Threat("linf", 0.5), (0.5, 1.0, 2.0)
+    found = LineSearchFGSM(threat, lengths=lengths).perturb(model, images, labels, [0, 1])
+    ends = [RandomFGSM(threat, 0.5 * k).perturb(model, images, labels, [0, 1]) for k in lengths]
+    reached = torch.stack([cross_entropy(model(x), labels) for x in ends])
+    assert torch.allclose(cross_entropy(model(found), labels), reached.amax(0))
+    assert len(reached.argmax(0).unique()) >= 2  # or one length would do
+
+
+def test_a_line_search_costs_a_forward_pass_a_length():
+    model, images, labels = problem(1, 4)
+    calls = []
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x.requires_grad)
+        return model(x)
+
+    LineSearchFGSM(THREAT).perturb(counted, images, labels, [0])
+    assert calls == [True, False, False, False]
 
 
 def test_a_suite_returns_the_strongest_point_of_each_image():

@@ -25,26 +25,39 @@ def weights(module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("target", ["mlp", "small-lenet5"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_fbf_step_is_the_published_one_but_for_its_length(seed, target, digits):
+def test_the_fbf_step_is_the_published_one_but_for_its_length(target, digits):
     """The gradient is taken at x + delta as drawn, which may leave [0,1], as in the paper's code;
     projecting before as well would be REFERENCE 1's cure for weak *attacks*."""
     torch.manual_seed(0)
     module = targets.build(target).eval()
-    images, labels = digits.train.first(12)
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight *= 4  # far from linear, or the longest step were always the worst
+    images, labels = digits.train.first(30)
     eps = 0.2
-    attack = BaselineConfig(epsilon=eps, epsilon_factor=1.0).training_attack(1.0, rng(seed))
-    length = eps * (0.5 + 1.5 * float(torch.rand((), generator=rng(seed))))
+    attack = BaselineConfig(epsilon=eps, epsilon_factor=1.0).training_attack(1.0)
     made = baseline.perturb(module, images, labels, attack, rng(4))
 
-    start = int(torch.randint(2**31, (), generator=rng(4)))
-    delta = (2 * torch.rand(images.shape, generator=rng(start)) - 1) * eps
+    seed = int(torch.randint(2**31, (), generator=rng(4)))
+    delta = (2 * torch.rand(images.shape, generator=rng(seed)) - 1) * eps
     points = (images + delta).requires_grad_()
     assert points.min() < 0  # or the case would prove nothing
     F.cross_entropy(module(points), labels, reduction="sum").backward()
     assert points.grad is not None
-    delta = (delta + length * points.grad.sign()).clamp(-eps, eps)
-    torch.testing.assert_close(made, (images + delta).clamp(0, 1), rtol=0, atol=1e-6)
+    chosen = set()
+    for image in range(len(images)):
+        ends = [
+            (images[image] + (delta[image] + k * eps * points.grad[image].sign()).clamp(-eps, eps))
+            .clamp(0, 1)
+            .detach()
+            for k in (0.5, 1, 2)
+        ]
+        with torch.no_grad():
+            losses = [float(F.cross_entropy(module(x[None]), labels[image, None])) for x in ends]
+        worst = max(range(3), key=losses.__getitem__)
+        chosen.add(worst)
+        torch.testing.assert_close(made[image], ends[worst], rtol=0, atol=1e-6)
+    assert len(chosen) > 1 or target == "mlp"  # one length would not have done
 
 
 @torch.no_grad()
@@ -54,27 +67,20 @@ def test_pgd_training_sees_worse_images_than_fbf(digits):
     images, labels = digits.train.first(12)
 
     def loss(method):
-        attack = BaselineConfig(method=method, epsilon_factor=1.0).training_attack(1.0, rng())
+        attack = BaselineConfig(method=method, epsilon_factor=1.0).training_attack(1.0)
         made = baseline.perturb(module, images, labels, attack, rng())
         assert (made - images).abs().max() <= 0.1 + 1e-6
         return float(F.cross_entropy(module(made), labels))
 
     assert float(F.cross_entropy(module(images), labels)) < loss("fbf") < loss("pgd")
-    assert BaselineConfig(method="standard").training_attack(1.0, rng()) is None
-
-
-def test_the_length_of_the_fbf_step_is_spread_over_its_range():
-    config, one = BaselineConfig(epsilon=0.1, epsilon_factor=1.0), rng()
-    lengths = torch.tensor([config.training_attack(1.0, one).size for _ in range(400)])
-    assert 0.05 <= lengths.min() < 0.06 and 0.19 < lengths.max() <= 0.2
-    assert lengths.mean() == pytest.approx(0.125, abs=0.01)
+    assert BaselineConfig(method="standard").training_attack(1.0) is None
 
 
 @pytest.mark.parametrize("method", ["fbf", "pgd"])
 def test_the_radius_trained_against_grows_until_the_learning_rate_falls(method):
     def radius(progress, **settings):
         config = BaselineConfig(method=method, **settings)
-        return config.training_attack(progress, rng()).threat.epsilon
+        return config.training_attack(progress).threat.epsilon
 
     radii = [radius(p, epsilon=0.2, epsilon_factor=1.25) for p in (0.1, 0.2, 0.4, 0.7, 1)]
     assert radii == pytest.approx([0.0625, 0.125, 0.25, 0.25, 0.25])

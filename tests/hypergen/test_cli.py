@@ -11,6 +11,7 @@ import hypergen
 from hypergen.cli import COMMANDS, main
 from hypergen.config import PRESETS, TrainConfig, preset
 from hypergen.evaluate import read_metadata
+from hypergen.run import report_settings
 from hypergen.weights_file import load_network, save_network
 
 
@@ -226,10 +227,10 @@ def test_ctrl_c_is_status_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsy
     assert said.err == f"hypergen: interrupted; continue by hypergen train --resume --out {out}\n"
     assert said.out == f"run folder: {out}\n"  # at the start, for it may be a dated one
     # What was asked of the report is not forgotten either.
-    seen = []
-    monkeypatch.setitem(COMMANDS, "train", (COMMANDS["train"][0], seen.append))
-    assert main(["train", "--resume", "--out", str(out)]) == 0
-    assert seen[0].report.samples == 3 and seen[0].no_baseline
+    for again in ([], ["--no-baseline"]):
+        assert main(["train", "--resume", "--out", str(out), *again]) == 130
+        sizes, baselines = report_settings(out)
+        assert sizes.samples == 3 and not baselines
 
 
 def test_a_preset_gives_way_to_what_is_said(monkeypatch):
