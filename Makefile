@@ -16,7 +16,7 @@ lint: install
 	$(BIN)/lint-imports
 
 bench: install
-	$(BIN)/python scripts/bench_population.py $(ARGS)
+	$(BIN)/python -m scripts.bench_population $(ARGS)
 
 install: .venv/installed
 

@@ -98,7 +98,7 @@ class TrainConfig:
     measure_every: int | None = None
     """steps between measurements; default: 1, with objective direct 8"""
     perturbed: int = 2
-    """perturbed copies measured beside the generated networks"""
+    """perturbed copies measured beside the generated networks, at most one of each"""
     replay: int = 512
     """measurements kept for fitting the value network"""
     value_steps: int = 16

@@ -17,6 +17,9 @@ from hypergen.errors import RunError
 from hypergen.measure import Batch
 from targets import Population, WeightLayout
 
+MARGINS = (0.0, 0.05, 0.1, 0.2)
+"""By how much, relative to the spread of the logits, images should at least be right."""
+
 
 class ValueNetwork(nn.Module, ABC):
     """evidence [P,...] -> estimates [P,M] in [0,1], one a measure."""
@@ -170,12 +173,16 @@ class SetValueNetwork(ValueNetwork):
         return self.layers(evidence).sigmoid().mean(1)
 
     def utility(self, evidence: Tensor) -> Tensor:
-        """The mean over images of the log of their share in the estimate.
+        """The mean over images of the log of their share in the estimate, with margin.
 
-        At most the log of the estimate (Jensen), and unlike it steep where an image is far from
-        right: on the estimates themselves generators gave up the hardest quarter of all images.
+        Unlike the estimate its log is steep where an image is far from right: on the estimates
+        themselves generators gave up the hardest quarter of all images. And since V is fitted to
+        right and wrong, which change at a margin of 0, it is flat beyond: so it is asked also what
+        it would say were every margin smaller (`MARGINS`), or nothing would urge the generator to
+        stay clear of the edge.
         """
-        return F.logsigmoid(self.layers(evidence)).mean(1)
+        asked = [evidence - margin * evidence.new_tensor([0, 1, 0, 1]) for margin in MARGINS]
+        return torch.stack([F.logsigmoid(self.layers(e)).mean(1) for e in asked]).mean(0)
 
 
 class EnsembleValueNetwork(ValueNetwork):

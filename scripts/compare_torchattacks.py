@@ -5,7 +5,7 @@ as lost when any of them breaks it. PGD-50 stands beside it, from the same start
 column of the standard attacks shows what is left after it and those before. Prints a table and a
 line of JSON.
 
-    python scripts/compare_torchattacks.py
+    python -m scripts.compare_torchattacks
 """
 
 import json

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attacks
+from hypergen import value_network
 from hypergen.config import VALUE_NETWORKS
 from hypergen.measure import MEASURES, Batch, attacked_batch
 from hypergen.value_network import EnsembleValueNetwork, ValueNetwork, build_value_network
@@ -99,8 +100,9 @@ def test_set_looks_at_log_probability_and_relative_margin(sixteen, batch):
             torch.testing.assert_close(evidence[7, image, first : first + 2], by_hand)
 
 
-def test_utility_never_says_more_than_the_estimate(sixteen, batch):
+def test_utility_without_margin_never_says_more_than_the_estimate(sixteen, batch, monkeypatch):
     """By Jensen's inequality; with equal images there is nothing between the two."""
+    monkeypatch.setattr(value_network, "MARGINS", (0.0,))
     value = build("set")
     evidence = value.evidence(sixteen, batch)
     assert (value.utility(evidence) < value(evidence).log()).all()
@@ -108,6 +110,26 @@ def test_utility_never_says_more_than_the_estimate(sixteen, batch):
     torch.testing.assert_close(value.utility(same), value(same).log())
     flat = build("mlp")
     assert flat.utility(sixteen.theta).equal(flat(sixteen.theta))
+
+
+def test_utility_asks_for_margin_where_the_estimate_is_content(sixteen, batch):
+    """A V that sees right and wrong alone: flat where an image is right, in its estimate."""
+    value = build("set")
+    sharp = nn.Linear(4, 2)
+    with torch.no_grad():
+        sharp.weight.zero_()
+        sharp.weight[0, 1] = sharp.weight[1, 3] = 1000.0
+        sharp.bias.zero_()
+    value.layers = nn.Sequential(sharp)
+    evidence = torch.zeros(1, 3, 4)
+    evidence[0, :, 1] = evidence[0, :, 3] = torch.tensor([-0.1, 0.15, 0.5])
+    evidence.requires_grad_()
+    (content,) = torch.autograd.grad(value(evidence).sum(), evidence)
+    assert content[0, 1].eq(0).all()
+    (urged,) = torch.autograd.grad(value.utility(evidence).sum(), evidence)
+    # The wrong image lies below all four margins, the next one below one of them.
+    torch.testing.assert_close(urged[0, :, 1], 1000 / 3 * torch.tensor([1, 0.25, 0]))
+    assert urged[..., 0].eq(0).all() and urged[..., 3].equal(urged[..., 1])
 
 
 def test_members_of_an_ensemble_learn_each_for_itself(sixteen, batch):
