@@ -79,9 +79,9 @@ class TrainConfig:
     """radius of the threat, pixels in [0,1]; default: the data set's usual one"""
     base: str | None = None
     """start from this network: a weight file, or standard, fbf or pgd to train one on the spot"""
-    steps: int = 600
+    steps: int = 1000
     """generator steps"""
-    population: int = 8
+    population: int = 4
     """networks generated a step"""
     batch_size: int = 64
     """training images a step, the same for each network"""
@@ -97,7 +97,7 @@ class TrainConfig:
     attacks inside a training step get twice the steps; 1 for any"""
     measure_every: int | None = None
     """steps between measurements; default: 1, with objective direct 8"""
-    perturbed: int = 2
+    perturbed: int = 1
     """perturbed copies measured beside the generated networks, at most one of each"""
     replay: int = 512
     """measurements kept for fitting the value network"""

@@ -14,7 +14,7 @@ from hypergen.errors import InputError
 from hypergen.tracking import write_text
 
 RESULTS = Path(__file__).parent / "results"
-PLACES = ("only", "work", "out")
+PLACES = ("only", "rows", "work", "out")
 """Fields of a comparison's configuration that change nothing of what a cell holds."""
 
 

@@ -102,11 +102,12 @@ def test_mnist_table(tmp_path, monkeypatch, capsys):
         work=tmp_path / "runs",
         out=tmp_path / "results",
     )
-    # A part first: it is kept, and nothing is written as if it were the whole.
-    mnist_table.main(replace(config, only=("value", "direct voting")))
-    assert not config.out.exists()
+    # A part first: its cells are kept.
+    mnist_table.main(replace(config, rows=("value", "direct voting")))
+    part = json.loads((config.out / "mnist-0.1.json").read_text())
+    assert list(part["summary"]) == ["value"] and "voting" in part
     with pytest.raises(InputError, match="unknown"):
-        mnist_table.main(replace(config, only=("valu",)))
+        mnist_table.main(replace(config, rows=("valu",)))
     with pytest.raises(InputError, match="other settings"):
         mnist_table.main(replace(config, epochs=3))
     mnist_table.main(config)
