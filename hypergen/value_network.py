@@ -17,7 +17,7 @@ from hypergen.errors import RunError
 from hypergen.measure import Batch
 from targets import Population, WeightLayout
 
-MARGINS = (0.0, 0.05, 0.1, 0.2)
+MARGINS = (0.0, 0.1, 0.2, 0.4)
 """By how much, relative to the spread of the logits, images should at least be right."""
 
 
