@@ -54,10 +54,10 @@ class RandomFGSM(FGSM):
         attack that judges (`__call__`), every point visited lies inside the threat.
         """
         images, labels = checked(images, labels, seeds)
-        points, gradient = self._start(model, images, labels, seeds)
+        points, gradient = self._raw_start(model, images, labels, seeds)
         return self.threat.project(points + self.threat.step(gradient, self.size), images)
 
-    def _start(
+    def _raw_start(
         self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """The raw random points and the gradients there, both [P,B,C,H,W]."""
@@ -89,7 +89,7 @@ class LineSearchFGSM(RandomFGSM):
     def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """For every image the point of highest cross-entropy, [P,B,C,H,W]."""
         images, labels = checked(images, labels, seeds)
-        points, gradient = self._start(model, images, labels, seeds)
+        points, gradient = self._raw_start(model, images, labels, seeds)
         worst, highest = images, torch.full_like(labels, -torch.inf, dtype=images.dtype)
         for length in self.lengths:
             step = self.threat.step(gradient, length * self.threat.epsilon)
