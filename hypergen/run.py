@@ -1,6 +1,7 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def run(
     results = folder / RESULTS
     if results.exists() and report_settings(folder) != (sizes, baselines):
         results.unlink()
+        shutil.rmtree(folder / "samples", ignore_errors=True)  # or files of the old one would stay
     write_text(
         folder / REPORT, json.dumps(asdict(sizes) | {"baselines": baselines}, indent=2) + "\n"
     )

@@ -97,16 +97,17 @@ class Sampler:
 
     @torch.no_grad()
     def estimate(
-        self, population: Population, dataset: Dataset, images: int = 128
+        self, population: Population, dataset: Dataset, images: int = 256
     ) -> tuple[Tensor, Tensor]:
         """[P,2], accuracy and robustness as the value network estimates them; their uncertainty.
 
-        On validation images, which the generator has never been trained on; robustness at the
-        radius trained against, so usually below what is measured at the run's epsilon.
+        On validation images, which the generator has never been trained on. A `set` looks at them
+        attacked at the run's epsilon; the other kinds see weights alone and so stand for the radius
+        trained against, where robustness is lower.
         """
         chosen, labels = dataset.val.first(images)
         config = self.config
-        measurer = MEASURERS[config.measurer](config.training_threat, self.attack_steps)
+        measurer = MEASURERS[config.measurer](config.threat, self.attack_steps)
         batch = attacked_batch(population, chosen, labels, measurer, self.config.seed)
         value = self.networks.value
         evidence = torch.cat(

@@ -177,7 +177,7 @@ def looked_at(config: CompareConfig, theta: Tensor, dataset: data.Dataset) -> Ba
     """The images with what the default measurer makes of them."""
     settings = config.train
     module = fresh_target(settings.target, settings.activation, settings.dataset)
-    measurer = MEASURERS[settings.measurer](settings.training_threat, settings.attack_steps)
+    measurer = MEASURERS[settings.measurer](settings.threat, settings.attack_steps)
     images, labels = dataset.val.first(config.seen)
     return attacked_batch(Population(module, theta), images, labels, measurer, settings.seed)
 

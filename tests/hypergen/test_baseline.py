@@ -178,3 +178,15 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises((InputError, AttackError)):
         BaselineConfig(**wrong)
+
+
+@pytest.mark.parametrize("method", ["fbf", "pgd"])
+def test_without_a_threat_adversarial_training_is_the_ordinary_one(method, few, cpu):
+    plain = weights(train_baseline(replace(SHORT, method="standard"), few, cpu, show=False))
+    other = replace(SHORT, method=method, epsilon=0.0)
+    assert weights(train_baseline(other, few, cpu, show=False)).equal(plain)
+
+
+def test_a_norm_without_a_recipe_is_refused():
+    with pytest.raises(InputError, match='unknown norm "l2"'):
+        BaselineConfig(norm="l2")

@@ -137,6 +137,8 @@ BAD = [
     (f"{TRAIN} --out new --base shape.safetensors", "has shape [3], expected [32]"),
     (f"{TRAIN} --out new --base malice.safetensors", "not a safetensors file"),
     ("train --out new --base base.safetensors", "--base: base.safetensors holds another network"),
+    (f"{TRAIN} --out new --activation elu --base base.safetensors", "than mlp with elu"),
+    ("evaluate base.safetensors --norm l2", 'unknown norm "l2"'),
     # folders
     (f"{TRAIN} --out file", "file is not a folder"),
     (f"{TRAIN} --out file/run", "file is not a folder"),

@@ -117,3 +117,30 @@ def test_only_chains_can_be_matched():
     normed = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     with pytest.raises(TargetError, match="belongs to no layer"):
         weight_distance(Population.of([normed, normed]))
+
+
+def test_transfer_is_relative_to_the_network_attacked(digits):
+    """Against the strong network the attack does something, to the weak one as much again."""
+    images, labels = digits.test.first(40)
+
+    class Dark(nn.Module):
+        """Right where an image is not too dark, whatever its class."""
+
+        def __init__(self, threshold: float):
+            super().__init__()
+            self.threshold = nn.Parameter(torch.tensor(threshold))
+
+        def forward(self, x):
+            score = 100 * (x.flatten(1).mean(1) - self.threshold)
+            return torch.stack([score, -score], dim=1)
+
+    bright = images.flatten(1).mean(1) > images.mean()
+    labels = torch.zeros_like(labels)
+    population = Population.of([Dark(0.0), Dark(float(images[bright].mean()))])
+    attack = attacks.PGD(attacks.Threat("linf", 0.05), steps=3)
+    matrix, share = transfer(population, images, labels, attack, 0)
+    clean = torch.stack([(c == 0).double().mean() for c in classes(population, images)])
+    done = clean - matrix.diagonal()
+    assert done[0] == 0 and done[1] > 0.05  # nothing can be done to the first
+    carried = (clean[0] - matrix[1, 0]) / done[1]
+    assert share == pytest.approx(float(carried) / 2)

@@ -170,3 +170,14 @@ def test_nothing_is_written_when_the_attack_cannot_run(base, tmp_path, capsys):
     assert status == 2 and not figures.exists()
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "NaN or infinite logits" in said
+
+
+def test_what_an_earlier_judge_said_is_not_passed_on(judged, tmp_path):
+    path = tmp_path / "boasting.safetensors"
+    said = {"sra": 0.9, "after": {"square": 0.9}, "attack": "none", "robustness": 1.0}
+    module = fresh_target("mlp", "relu", "digits")
+    save_baseline(path, module, BaselineConfig(target="mlp", epsilon=0.1), **said)
+    result = judged(path, options=replace(QUICK, epsilon=0.3))
+    (row,) = result["networks"]
+    assert not {"sra", "after", "attack", "epsilon"} & row.keys() and row["method"] == "fbf"
+    assert row["robustness"] == row["pgd"] < 0.5 and "sra" not in result["summary"]

@@ -1,11 +1,13 @@
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
 import torch
 
 import hypergen
-from hypergen import data
+from hypergen import checkpoint, data
 from hypergen.cli import main
 from hypergen.errors import InputError
 from hypergen.sample import Sampler, load_generator, rank
@@ -181,3 +183,23 @@ def test_a_run_without_a_checkpoint_cannot_be_sampled(run, tmp_path, capsys):
     assert main(["sample", str(young), "--count", "1"]) == 2
     assert "no checkpoint.safetensors yet" in capsys.readouterr().err
     assert [path.name for path in young.iterdir()] == ["config.json"]
+
+
+def test_estimates_stand_for_the_radius_judged(sampler):
+    digits, population = data.load("digits"), sampler.sample(2)
+    wide = replace(sampler.config, epsilon_factor=3.0)
+    other = Sampler(wide, sampler.networks, sampler.attack_steps)
+    mine, its = (s.estimate(population, digits)[0] for s in (sampler, other))
+    assert mine.equal(its)
+    far = Sampler(replace(wide, epsilon=0.3), sampler.networks, sampler.attack_steps)
+    assert not far.estimate(population, digits)[0].allclose(mine)
+
+
+def test_estimates_use_the_measurer_that_training_ended_with(run, tmp_path):
+    """It may have been given more steps than the configuration says."""
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    state = checkpoint.load(again / "checkpoint.safetensors")
+    checkpoint.save(again / "checkpoint.safetensors", state | {"attack_steps": 12})
+    assert load_generator(run).attack_steps == load_generator(run).config.attack_steps == 3
+    assert load_generator(again).attack_steps == 12

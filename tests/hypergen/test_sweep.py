@@ -13,6 +13,7 @@ from optuna.trial import FixedTrial, TrialState
 
 from hypergen.cli import main
 from hypergen.config import TrainConfig
+from hypergen.errors import InputError
 from hypergen.report import ReportConfig
 from hypergen.sweep import Sweep, SweepConfig, parse_vary
 
@@ -169,10 +170,9 @@ def test_a_sweep_survives_the_death_of_its_processes(tmp_path, monkeypatch, caps
     assert (folder / "optuna.journal").read_bytes().startswith(journal)
 
 
-def opened(folder: Path, config: TrainConfig | None = None) -> Sweep:
-    return Sweep(
-        config or TrainConfig(target="mlp"), folder, SweepConfig(), "cpu", None, ReportConfig()
-    )
+def opened(folder: Path, config: TrainConfig | None = None, storage: str | None = None) -> Sweep:
+    options = SweepConfig(storage=storage)
+    return Sweep(config or TrainConfig(target="mlp"), folder, options, "cpu", None, ReportConfig())
 
 
 def test_a_continued_sweep_does_not_draw_the_same_again(tmp_path):
@@ -185,6 +185,16 @@ def test_a_continued_sweep_does_not_draw_the_same_again(tmp_path):
     drawn += [again.ask().params["beta"] for _ in range(2)]
     assert len(set(drawn)) == 4
     os.close(again.lock)
+
+
+def test_a_storage_does_not_mix_sweeps_of_the_same_name(tmp_path):
+    shared = f"sqlite:///{tmp_path}/shared.db"
+    os.close(opened(tmp_path / "one" / "sweep", storage=shared).lock)
+    os.close(opened(tmp_path / "one" / "sweep", storage=shared).lock)
+    other = TrainConfig(target="mlp", epsilon=0.2)
+    with pytest.raises(InputError, match="holds a study 'sweep' with other settings"):
+        opened(tmp_path / "two" / "sweep", other, shared)
+    os.close(opened(tmp_path / "two" / "another", other, shared).lock)
 
 
 def test_unfinished_trials_of_a_dead_sweep_are_taken_up(tmp_path):

@@ -454,3 +454,33 @@ def test_absurd_learning_rates_end_with_status_1(options, tmp_path, monkeypatch,
     if saved.exists():
         for name in ("generator", "value"):
             assert all(t.isfinite().all() for t in state(folder)[name].values())
+
+
+def test_a_report_of_other_sizes_is_made_anew(tiny, small_report, cpu, tmp_path):
+    folder = tmp_path / "run"
+    first = run(tiny, folder, cpu, sizes=small_report, baselines=False)
+    same_again = run(tiny, folder, cpu, sizes=small_report, baselines=False, resume=True)
+    assert same_again == first
+    for count in (3, 1):
+        sizes = replace(small_report, samples=count)
+        result = run(tiny, folder, cpu, sizes=sizes, baselines=False, resume=True)
+        assert result["summary"]["sample"]["count"] == count
+        assert len(list((folder / "samples").iterdir())) == count
+
+
+def test_the_base_is_not_trained_again_as_a_baseline(
+    tiny, small_report, cpu, few, tmp_path, monkeypatch
+):
+    asked, whole = [], report.train_baseline
+
+    def short(recipe, dataset, device):
+        asked.append((recipe.method, recipe.seed))
+        return whole(replace(recipe, epochs=1), few, device, show=False)
+
+    monkeypatch.setattr(train, "train_baseline", short)
+    monkeypatch.setattr(report, "train_baseline", short)
+    folder = tmp_path / "run"
+    run(replace(tiny, base="fbf"), folder, cpu, sizes=small_report)
+    assert asked == [("fbf", 0), ("standard", 0), ("fbf", 1), ("fbf", 2), ("pgd", 0)]
+    base, again = folder / "base.safetensors", folder / "baselines" / "fbf-0.safetensors"
+    assert again.read_bytes() == base.read_bytes()
