@@ -51,7 +51,7 @@ class TableConfig:
     """of direct training"""
     direct_steps: int = 3000
     """generator steps of the direct objective"""
-    value_steps: int = 2000
+    value_steps: int = 1500
     """generator steps of the value objective"""
     thesis_steps: int = 1000
     """generator steps of the published protocol"""
