@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -66,6 +66,9 @@ class Attack(ABC):
     """
 
     threat: Threat
+    roams: ClassVar[bool] = False
+    """Whether the search also visits points of [0, 1] outside the ball, as attacks do that look for
+    the nearest adversarial example; only points inside go to `survivors.drop` as broken."""
 
     @property
     @abstractmethod

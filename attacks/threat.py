@@ -84,6 +84,10 @@ class Threat:
         delta = adv - images
         return delta.abs().amax((-3, -2, -1)) if self.norm == "linf" else _length(delta)
 
+    def contains(self, adv: Tensor, images: Tensor) -> Tensor:
+        """Which of `adv`, all within [0, 1], lie in the ball around their image; bool [P,B]."""
+        return self.distance(adv, images) <= self.epsilon
+
 
 def _length(delta: Tensor) -> Tensor:
     """Euclidean length over C, H, W: [P,B,C,H,W] -> [P,B]."""
