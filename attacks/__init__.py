@@ -20,6 +20,7 @@ from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
+from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.square import Square
 from attacks.suite import Suite, standard
@@ -36,6 +37,7 @@ __all__ = [
     "AttackResult",
     "Draws",
     "Model",
+    "Noise",
     "RandomFGSM",
     "Square",
     "Suite",
@@ -54,6 +56,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-dlr": partial(APGD, loss="dlr"),
     "apgd-t": TargetedAPGD,
     "square": Square,
+    "noise": Noise,
     "standard": standard,
 }
 
