@@ -15,11 +15,13 @@ import attacks
 import targets
 from hypergen import data
 from hypergen.baseline import fresh_target
+from hypergen.checks import Case, check
 from hypergen.config import NORMS, require_known
 from hypergen.data import Dataset
 from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
 from hypergen.measure import survivors
+from hypergen.moving_target import moving_target
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
 from targets import Ensemble, Population, WeightLayout
@@ -49,6 +51,10 @@ class EvaluateConfig:
     """test images attacked; accuracy is over all"""
     seed: int = 0
     """of the attacks' random starts"""
+    together: bool = False
+    """judge the networks also as one: voting, and drawing another network for every query"""
+    checks: bool = False
+    """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
     dataset: str | None = None
     """default: what the networks were made for"""
     target: str | None = None
@@ -193,30 +199,58 @@ class Judge:
 
 
 def evaluate(
-    networks: Sequence[Network], dataset: Dataset, judge: Judge, device: torch.device
+    networks: Sequence[Network],
+    dataset: Dataset,
+    judge: Judge,
+    device: torch.device,
+    together: bool = False,
+    checks: bool = False,
 ) -> dict[str, Any]:
-    """What `hypergen evaluate --json` writes: attack, dataset, networks and summary."""
+    """What `hypergen evaluate --json` writes: attack, dataset, networks and summary.
+
+    With `together` also how they do as one, by voting and drawn anew for every query; with `checks`
+    every network's row has besides what `checks.check` reports.
+    """
     groups: dict[str, list[int]] = {}
     for index, network in enumerate(networks):
         key = WeightLayout.of(network.module).fingerprint + repr(network.module)
         groups.setdefault(key, []).append(index)
     rows: list[dict[str, Any]] = [{} for _ in networks]
+    if together and len(groups) > 1:
+        raise InputError("--together needs networks of one architecture")
     for members in groups.values():
         population = Population.of(networks[i].module.to(device) for i in members)
         for i, row in zip(members, judge.judge(population, dataset, "evaluating"), strict=True):
             said = {k: v for k, v in networks[i].metadata.items() if k not in MEASURED}
             rows[i] = {**said, "file": str(networks[i].file), **row}
+        if checks:
+            case = Case(population, *dataset.test.first(judge.images), judge.threat, judge.seed)
+            for i, report in zip(members, check(case), strict=True):
+                rows[i] |= report
     summary = summarise(rows)
     if len(groups) == 1 and len(networks) > 1:
         population = Population.of(network.module for network in networks)
         images, labels = dataset.test.first(10_000)
         summary["disagreement"] = disagreement(population, images)
         summary["error_overlap"] = error_overlap(population, images, labels)
-    return {
+    result = {
         "attack": judge.describe(dataset),
         "dataset": dataset.name,
         "networks": rows,
         "summary": summary,
+    }
+    if together:
+        result["together"] = as_one([network.module for network in networks], dataset, judge)
+    return result
+
+
+def as_one(modules: Sequence[nn.Module], dataset: Dataset, judge: Judge) -> dict[str, Any]:
+    """Figures of several networks that answer as one: "voting", and "redrawn" for every query."""
+    population = Population.of(modules)
+    images, labels = dataset.test.first(judge.images)
+    return {
+        "voting": judge.judge(Ensemble(population), dataset, "voting")[0],
+        "redrawn": moving_target(population, images, labels, judge.threat, judge.steps, judge.seed),
     }
 
 
@@ -253,11 +287,20 @@ def text_table(result: dict[str, Any]) -> str:
     names = ["accuracy", "pgd", *(("sra",) if standard else ())]
     lines = [f"{'network':<40}" + "".join(f"{name:>10}" for name in names)]
     for row in result["networks"]:
-        label = row["file"] if len(row["file"]) <= 40 else "..." + row["file"][-37:]
-        lines.append(f"{label:<40}" + "".join(f"{100 * row[n]:>10.2f}" for n in names))
+        lines.append(
+            f"{_short(row['file']):<40}" + "".join(f"{100 * row[n]:>10.2f}" for n in names)
+        )
     if len(result["networks"]) > 1:
         means = [result["summary"][name]["mean"] for name in names]
         lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>10.2f}" for mean in means))
+    for way, row in result.get("together", {}).items():
+        figures = {**row, "pgd": row.get("pgd", row["robustness"])}
+        cells = (f"{100 * figures[n]:>10.2f}" if n in figures else f"{'-':>10}" for n in names)
+        lines.append(f"{way:<40}" + "".join(cells))
+    for row in result["networks"]:
+        if "verdict" in row:
+            reasons = "; ".join(row["reasons"]) or f"all {len(row['checks'])} checks"
+            lines.append(f"{_short(row['file'])}: {row['verdict']} ({reasons})")
     attack, threat = result["attack"], result["attack"]["threat"]
     lines.append(
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
@@ -266,6 +309,11 @@ def text_table(result: dict[str, Any]) -> str:
     if not standard:
         lines.append("PGD alone flatters: --attack standard gives standard robust accuracy")
     return "\n".join(lines)
+
+
+def _short(file: str) -> str:
+    """The end of a path, 40 characters at most."""
+    return file if len(file) <= 40 else "..." + file[-37:]
 
 
 def check_json(file: Path) -> None:
@@ -287,6 +335,8 @@ def evaluate_files(
     files = find(paths)
     if json_file is not None:
         check_json(json_file)
+    if options.together and len(files) < 2:
+        raise InputError("--together needs several networks, got one")
     networks = open_networks(files, options.target, options.activation, options.dataset)
     name = options.dataset or agreed(networks, "dataset", "--dataset")
     if name is None:
@@ -312,7 +362,8 @@ def evaluate_files(
         options.seed,
         options.step_size,
     )
-    result = evaluate(networks, data.load(name, data_dir, device), judge, device)
+    dataset = data.load(name, data_dir, device)
+    result = evaluate(networks, dataset, judge, device, options.together, options.checks)
     print(text_table(result))
     if json_file is not None:
         write_text(json_file, json.dumps(result, indent=1) + "\n")
