@@ -42,7 +42,7 @@ class Batch:
 
 
 def attacked_batch(
-    population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack, seed: int
+    population: Population | Ensemble, images: Tensor, labels: Tensor, attack: attacks.Attack, seed: int
 ) -> Batch:
     """The images [B,C,H,W] with, for each network, their adversarial versions."""
     jobs = list(_jobs(population, images, BATCH_IMAGES))
