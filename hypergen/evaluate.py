@@ -22,6 +22,7 @@ from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
 from hypergen.measure import survivors
 from hypergen.moving_target import moving_target
+from hypergen.record import Bits
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
 from targets import Ensemble, Population, WeightLayout
@@ -135,6 +136,7 @@ class Judge:
         steps, restarts, step_size: of PGD.
         images: how many of the first test images are attacked; accuracy is over all of them.
         seed: of the attacks' random starts.
+        bits: where what was found is kept, and read when it is there already.
     """
 
     threat: attacks.Threat
@@ -144,6 +146,7 @@ class Judge:
     images: int = 1000
     seed: int = 0
     step_size: float | None = None
+    bits: Bits | None = None
 
     @property
     def pgd(self) -> attacks.PGD:
@@ -166,7 +169,13 @@ class Judge:
         def share(name: str, attack: attacks.Attack | None, x: Tensor, y: Tensor) -> dict[str, Any]:
             # A bar each, for an image costs a thousand times more here than there.
             bar = Bar(f"{label}, {name}", len(population) * len(y))
-            table = survivors(population, x, y, attack, self.seed, progress=bar.advance)
+            record = None
+            if self.bits is not None:
+                what = attack and attack.describe()
+                record = self.bits.about(dataset=dataset.name, attack=what, seed=self.seed)
+            table = survivors(
+                population, x, y, attack, self.seed, progress=bar.advance, record=record
+            )
             bar.close()
             return {n: table[n].float().mean(1).tolist() for n in table} | {
                 name: list(table.values())[-1].float().mean(1).tolist()
@@ -361,6 +370,7 @@ def evaluate_files(
         options.images,
         options.seed,
         options.step_size,
+        None if json_file is None else Bits(json_file.with_suffix(".survivors.jsonl")),
     )
     dataset = data.load(name, data_dir, device)
     result = evaluate(networks, dataset, judge, device, options.together, options.checks)
