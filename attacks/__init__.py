@@ -20,6 +20,7 @@ from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
+from attacks.foreign import PREFIX, Torchattacks
 from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.square import Square
@@ -62,11 +63,13 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
 
 
 def build(name: str, threat: Threat, **options: Any) -> Attack:
-    """The attack of that name in `ATTACKS`, with its options.
+    """The attack of that name in `ATTACKS`, with its options; or `torchattacks:NAME`.
 
     Raises:
         AttackError: an unknown name or option (the nearest known one is named), or a bad value.
     """
+    if name.startswith(PREFIX):
+        return Torchattacks(threat, name.removeprefix(PREFIX))
     if name not in ATTACKS:
         raise unknown("attack", name, ATTACKS)
     known = [option for option in inspect.signature(ATTACKS[name]).parameters if option != "threat"]

@@ -29,9 +29,6 @@ __all__ = [
 Model = Callable[[Tensor], Tensor]
 """Images [P,B,C,H,W] in [0, 1] to logits [P,B,K], of P networks independent of one another."""
 
-# Floats cannot hit a ball's surface exactly.
-TOLERANCE = 1e-6
-
 
 @dataclass(frozen=True)
 class AttackResult:
@@ -136,9 +133,8 @@ class Attack(ABC):
         self._run(model, survivors, Draws(seeds, images.device))
         adv = self.threat.project(survivors.adversarial, images)
         adv = torch.where(active[..., None, None, None], adv, images)
-        allowed = self.threat.epsilon + TOLERANCE * max(1.0, self.threat.epsilon)
         # Written so that NaN fails.
-        if not ((self.threat.distance(adv, images) <= allowed).all() and _in_unit_range(adv)):
+        if not (self.threat.contains(adv, images).all() and _in_unit_range(adv)):
             raise AttackError(f"{self.name} returned images outside its threat, or NaN")
         correct = active & ~misclassified(evaluate(model, adv), labels)
         return AttackResult(adv, correct, {self.name: correct})

@@ -10,6 +10,8 @@ from attacks.draws import Draws
 from attacks.error import AttackError, unknown
 
 NORMS = ("linf", "l2")
+# Floats cannot hit a ball's surface exactly.
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ class Threat:
         return delta.abs().amax((-3, -2, -1)) if self.norm == "linf" else _length(delta)
 
     def contains(self, adv: Tensor, images: Tensor) -> Tensor:
-        """Which of `adv`, all within [0, 1], lie in the ball around their image; bool [P,B]."""
-        return self.distance(adv, images) <= self.epsilon
+        """Which of `adv` lie in the ball around their image, to rounding; bool [P,B]."""
+        allowed = self.epsilon + TOLERANCE * max(1.0, self.epsilon)
+        return self.distance(adv, images) <= allowed
 
 
 def _length(delta: Tensor) -> Tensor:
