@@ -24,7 +24,7 @@ from attacks.foreign import PREFIX, Torchattacks
 from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.square import Square
-from attacks.suite import Suite, standard
+from attacks.suite import Suite, quick, standard
 from attacks.threat import Threat
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "TargetedAPGD",
     "Threat",
     "build",
+    "quick",
     "standard",
 ]
 
@@ -58,6 +59,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-t": TargetedAPGD,
     "square": Square,
     "noise": Noise,
+    "quick": quick,
     "standard": standard,
 }
 

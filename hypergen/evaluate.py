@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from tyro.conf import arg
 
 import attacks
 import targets
@@ -27,7 +28,6 @@ from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
 from targets import Ensemble, Population, WeightLayout
 
-ATTACKS = ("pgd", "standard")
 MEASURED = ("accuracy", "robustness", "pgd", "sra", "after", "attack", "epsilon", "norm")
 """What a file says of an earlier judgement, perhaps by another attack: never passed on as ours."""
 
@@ -36,8 +36,9 @@ MEASURED = ("accuracy", "robustness", "pgd", "sra", "after", "attack", "epsilon"
 class EvaluateConfig:
     """How networks are judged."""
 
-    attack: str = "pgd"
-    """pgd, or standard: worst case of APGD-CE, APGD-T and Square, with PGD beside it"""
+    attack: Annotated[str, arg(aliases=["--suite"])] = "pgd"
+    """pgd, standard (worst case of APGD-CE, APGD-T and Square), quick (the same, briefly), any
+    other attack, or torchattacks:NAME; PGD stands beside it"""
     steps: int = 50
     """of PGD"""
     restarts: int = 10
@@ -64,7 +65,7 @@ class EvaluateConfig:
     """of a foreign state_dict"""
 
     def __post_init__(self) -> None:
-        require_known("attack", self.attack, ATTACKS)
+        attacks.build(self.attack, attacks.Threat(self.norm, 0.1))  # refuses unknown names
         require_known("norm", self.norm, NORMS)
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
@@ -132,7 +133,7 @@ class Judge:
 
     Args:
         threat: what the attacker may do.
-        attack: "pgd", or "standard" for standard robust accuracy with PGD beside it.
+        attack: as `attacks.build` knows it; "standard" for standard robust accuracy.
         steps, restarts, step_size: of PGD.
         images: how many of the first test images are attacked; accuracy is over all of them.
         seed: of the attacks' random starts.
@@ -156,7 +157,7 @@ class Judge:
     @property
     def judging(self) -> attacks.Attack:
         """The attack whose figure is called robustness."""
-        return attacks.standard(self.threat) if self.attack == "standard" else self.pgd
+        return self.pgd if self.attack == "pgd" else attacks.build(self.attack, self.threat)
 
     def judge(
         self, population: Population | Ensemble, dataset: Dataset, label: str
@@ -164,7 +165,6 @@ class Judge:
         """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left."""
         clean_images, clean_labels = dataset.test.first(len(dataset.test))
         images, labels = dataset.test.first(self.images)
-        standard = self.attack == "standard"
 
         def share(name: str, attack: attacks.Attack | None, x: Tensor, y: Tensor) -> dict[str, Any]:
             # A bar each, for an image costs a thousand times more here than there.
@@ -184,12 +184,13 @@ class Judge:
         accuracy = share("accuracy", None, clean_images, clean_labels)["accuracy"]
         pgd = share("pgd", self.pgd, images, labels)
         columns = {"pgd": pgd["pgd"]}
-        after: dict[str, list[float]] = {}
-        if standard:
-            after = share("sra", self.judging, images, labels)
-            columns["sra"] = after.pop("sra")
+        robustness, after = columns["pgd"], {}
+        if self.attack != "pgd":
+            after = share("robustness", self.judging, images, labels)
+            robustness = after.pop("robustness")
             after.pop("clean")
-        robustness = columns["sra" if standard else "pgd"]
+        if self.attack == "standard":
+            columns["sra"] = robustness
         return [
             {
                 "accuracy": accuracy[i],
@@ -203,7 +204,7 @@ class Judge:
     def describe(self, dataset: Dataset) -> dict[str, Any]:
         """The attack, its every setting and how many images there really were, for the JSON."""
         images = min(self.images, len(dataset.test))
-        beside = {"pgd": self.pgd.describe()} if self.attack == "standard" else {}
+        beside = {"pgd": self.pgd.describe()} if self.attack != "pgd" else {}
         return {**self.judging.describe(), **beside, "images": images, "seed": self.seed}
 
 
@@ -292,30 +293,32 @@ def agreed(networks: Sequence[Network], field: str, option: str) -> Any:
 
 def text_table(result: dict[str, Any]) -> str:
     """The result as a table: a line a network, then the mean."""
-    standard = result["attack"]["name"] == "standard"
-    names = ["accuracy", "pgd", *(("sra",) if standard else ())]
-    lines = [f"{'network':<40}" + "".join(f"{name:>10}" for name in names)]
+    attack = result["attack"]
+    # PGD that is judged by stands alone: beside another attack there is its description.
+    figure = {"standard": "sra"}.get(attack["name"], "robustness" if "pgd" in attack else None)
+    names = ["accuracy", "pgd", *([] if figure is None else [figure])]
+    lines = [f"{'network':<40}" + "".join(f"{name:>12}" for name in names)]
     for row in result["networks"]:
         lines.append(
-            f"{_short(row['file']):<40}" + "".join(f"{100 * row[n]:>10.2f}" for n in names)
+            f"{_short(row['file']):<40}" + "".join(f"{100 * row[n]:>12.2f}" for n in names)
         )
     if len(result["networks"]) > 1:
         means = [result["summary"][name]["mean"] for name in names]
-        lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>10.2f}" for mean in means))
+        lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>12.2f}" for mean in means))
     for way, row in result.get("together", {}).items():
         figures = {**row, "pgd": row.get("pgd", row["robustness"])}
-        cells = (f"{100 * figures[n]:>10.2f}" if n in figures else f"{'-':>10}" for n in names)
+        cells = (f"{100 * figures[n]:>12.2f}" if n in figures else f"{'-':>12}" for n in names)
         lines.append(f"{way:<40}" + "".join(cells))
     for row in result["networks"]:
         if "verdict" in row:
             reasons = "; ".join(row["reasons"]) or f"all {len(row['checks'])} checks"
             lines.append(f"{_short(row['file'])}: {row['verdict']} ({reasons})")
-    attack, threat = result["attack"], result["attack"]["threat"]
+    threat = attack["threat"]
     lines.append(
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
         f"{attack['images']}; {threat['norm']}, epsilon {threat['epsilon']:.4g}, {attack['name']}"
     )
-    if not standard:
+    if figure is None:
         lines.append("PGD alone flatters: --attack standard gives standard robust accuracy")
     return "\n".join(lines)
 

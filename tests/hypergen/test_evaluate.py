@@ -208,3 +208,23 @@ def test_checks_stand_beside_the_figures(judged, base, monkeypatch, capsys):
     (row,) = judged(base, options=replace(QUICK, checks=True))["networks"]
     assert row["verdict"] in VERDICTS and row["checks"].keys() == CHECKS.keys()
     assert f"base.safetensors: {row['verdict']} (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [("fgsm", ["fgsm"]), ("torchattacks:BIM", ["torchattacks:BIM"])]
+)
+def test_any_attack_by_name(judged, base, capsys, name, after):
+    result = judged(base, options=replace(QUICK, attack=name))
+    (row,) = result["networks"]
+    assert result["attack"]["name"] == name and "sra" not in row
+    assert list(row["after"]) == after and row["after"][name] == row["robustness"]
+    head, line, told = capsys.readouterr().out.splitlines()[:3]
+    assert head.split() == ["network", "accuracy", "pgd", "robustness"]
+    assert float(line.split()[-1]) == pytest.approx(100 * row["robustness"], abs=0.01)
+    assert name in told
+
+
+def test_a_suite_by_its_name(base, capsys):
+    options = ["--suite", "quick", "--images", "5", "--restarts", "1"]
+    assert main(["evaluate", str(base), *options]) == 0
+    assert "quick" in capsys.readouterr().out
