@@ -20,9 +20,11 @@ from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
+from attacks.foreign import PREFIX, Torchattacks
+from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.square import Square
-from attacks.suite import Suite, standard
+from attacks.suite import Suite, quick, standard
 from attacks.threat import Threat
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "AttackResult",
     "Draws",
     "Model",
+    "Noise",
     "RandomFGSM",
     "Square",
     "Suite",
@@ -43,6 +46,7 @@ __all__ = [
     "TargetedAPGD",
     "Threat",
     "build",
+    "quick",
     "standard",
 ]
 
@@ -54,16 +58,20 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-dlr": partial(APGD, loss="dlr"),
     "apgd-t": TargetedAPGD,
     "square": Square,
+    "noise": Noise,
+    "quick": quick,
     "standard": standard,
 }
 
 
 def build(name: str, threat: Threat, **options: Any) -> Attack:
-    """The attack of that name in `ATTACKS`, with its options.
+    """The attack of that name in `ATTACKS`, with its options; or `torchattacks:NAME`.
 
     Raises:
         AttackError: an unknown name or option (the nearest known one is named), or a bad value.
     """
+    if name.startswith(PREFIX):
+        return Torchattacks(threat, name.removeprefix(PREFIX))
     if name not in ATTACKS:
         raise unknown("attack", name, ATTACKS)
     known = [option for option in inspect.signature(ATTACKS[name]).parameters if option != "threat"]

@@ -10,6 +10,8 @@ from attacks.draws import Draws
 from attacks.error import AttackError, unknown
 
 NORMS = ("linf", "l2")
+# Floats cannot hit a ball's surface exactly.
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Threat:
         """How far `adv` is from `images` in the threat's norm, [P,B]."""
         delta = adv - images
         return delta.abs().amax((-3, -2, -1)) if self.norm == "linf" else _length(delta)
+
+    def contains(self, adv: Tensor, images: Tensor) -> Tensor:
+        """Which of `adv` lie in the ball around their image, to rounding; bool [P,B]."""
+        allowed = self.epsilon + TOLERANCE * max(1.0, self.epsilon)
+        return self.distance(adv, images) <= allowed
 
 
 def _length(delta: Tensor) -> Tensor:

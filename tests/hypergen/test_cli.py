@@ -81,7 +81,7 @@ BAD = [
     ("train --device gpu", 'unknown device "gpu"'),
     ("baseline --method fbff", 'unknown method "fbff" (did you mean "fbf"?)'),
     ("baseline --target mpl", 'unknown target "mpl" (did you mean "mlp"?)'),
-    ("evaluate base.safetensors --attack standrd", '(did you mean "standard"?)'),
+    ("evaluate base.safetensors --attack standrd", "did you mean 'standard'?"),
     ("evaluate base.safetensors --dataset mnst", '(did you mean "mnist"?)'),
     ("evaluate plain.pt --dataset digits --target mpl", '(did you mean "mlp"?)'),
     # numbers
