@@ -20,6 +20,7 @@ from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
+from attacks.momentum import MomentumFGSM
 from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.square import Square
@@ -37,6 +38,7 @@ __all__ = [
     "AttackResult",
     "Draws",
     "Model",
+    "MomentumFGSM",
     "Noise",
     "RandomFGSM",
     "Square",
@@ -57,6 +59,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-t": TargetedAPGD,
     "square": Square,
     "noise": Noise,
+    "mi-fgsm": MomentumFGSM,
     "standard": standard,
 }
 

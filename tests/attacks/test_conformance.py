@@ -50,6 +50,7 @@ def test_built_under_its_name(name):
         (partial(build, "apgd-ce", loss="cee"), "did you mean 'ce'"),
         (partial(build, "apgd-t", targets=0), "expected targets to be a whole number"),
         (partial(build, "square", p_init=1.5), r"expected p_init in \(0, 1\], got 1.5"),
+        (partial(build, "mi-fgsm", decay=-0.1), "expected a finite decay >= 0, got -0.1"),
         (partial(build, "noise", kind="normal"), "unknown kind of noise 'normal'"),
         (partial(build, "noise", draws=0), "expected draws to be a whole number of at least 1"),
     ],

@@ -8,6 +8,7 @@ from attacks import (
     PGD,
     AttackError,
     LineSearchFGSM,
+    MomentumFGSM,
     RandomFGSM,
     Square,
     Suite,
@@ -24,6 +25,7 @@ ATTACKS = [
     PGD(THREAT, steps=3),
     PGD(THREAT, steps=3, loss="targeted"),
     PGD(THREAT, steps=3, loss="random"),
+    MomentumFGSM(THREAT),
     Square(THREAT, queries=8),
     Suite(PGD(THREAT, steps=2, loss="margin"), Square(THREAT, queries=4)),
 ]
