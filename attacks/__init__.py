@@ -18,6 +18,7 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.eot import EOTPGD
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.momentum import MomentumFGSM
@@ -30,6 +31,7 @@ from attacks.threat import Threat
 __all__ = [
     "APGD",
     "ATTACKS",
+    "EOTPGD",
     "FGSM",
     "LineSearchFGSM",
     "PGD",
@@ -60,6 +62,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "square": Square,
     "noise": Noise,
     "mi-fgsm": MomentumFGSM,
+    "eot-pgd": EOTPGD,
     "standard": standard,
 }
 

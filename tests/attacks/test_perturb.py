@@ -5,6 +5,7 @@ import torch
 
 from attacks import (
     APGD,
+    EOTPGD,
     PGD,
     AttackError,
     LineSearchFGSM,
@@ -25,6 +26,7 @@ ATTACKS = [
     PGD(THREAT, steps=3),
     PGD(THREAT, steps=3, loss="targeted"),
     PGD(THREAT, steps=3, loss="random"),
+    EOTPGD(THREAT, steps=3, samples=2),
     MomentumFGSM(THREAT),
     Square(THREAT, queries=8),
     Suite(PGD(THREAT, steps=2, loss="margin"), Square(THREAT, queries=4)),
