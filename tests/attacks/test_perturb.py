@@ -8,6 +8,7 @@ from attacks import (
     EOTPGD,
     PGD,
     AttackError,
+    Draws,
     LineSearchFGSM,
     MomentumFGSM,
     RandomFGSM,
@@ -98,10 +99,11 @@ def test_random_targets_are_wrong_classes_drawn_anew():
     model, images, labels = problem(1, 400)
     attack = PGD(THREAT, steps=1, loss="random")
 
-    class Half:
+    class Half(Draws):
         """Draws that are all the same number in [0, 1)."""
 
         def __init__(self, number):
+            super().__init__([])
             self.number = number
 
         def uniform(self, *shape):
