@@ -18,9 +18,11 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.eot import EOTPGD
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.foreign import PREFIX, Torchattacks
+from attacks.momentum import MomentumFGSM
 from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.square import Square
@@ -30,6 +32,7 @@ from attacks.threat import Threat
 __all__ = [
     "APGD",
     "ATTACKS",
+    "EOTPGD",
     "FGSM",
     "LineSearchFGSM",
     "PGD",
@@ -38,6 +41,7 @@ __all__ = [
     "AttackResult",
     "Draws",
     "Model",
+    "MomentumFGSM",
     "Noise",
     "RandomFGSM",
     "Square",
@@ -60,6 +64,8 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "square": Square,
     "noise": Noise,
     "quick": quick,
+    "mi-fgsm": MomentumFGSM,
+    "eot-pgd": EOTPGD,
     "standard": standard,
 }
 

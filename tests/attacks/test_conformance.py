@@ -18,6 +18,7 @@ SMALL = {
     "apgd-dlr": [{"steps": 12}],
     "apgd-t": [{"steps": 8}],
     "square": [{"queries": 60}],
+    "eot-pgd": [{"steps": 5, "restarts": 2, "samples": 2}],
     "noise": [{"draws": 30}, {"kind": "gaussian", "draws": 30}],
     "standard": [{"steps": 6, "queries": 60}],
 }
@@ -50,6 +51,8 @@ def test_built_under_its_name(name):
         (partial(build, "apgd-ce", loss="cee"), "did you mean 'ce'"),
         (partial(build, "apgd-t", targets=0), "expected targets to be a whole number"),
         (partial(build, "square", p_init=1.5), r"expected p_init in \(0, 1\], got 1.5"),
+        (partial(build, "mi-fgsm", decay=-0.1), "expected a finite decay >= 0, got -0.1"),
+        (partial(build, "eot-pgd", samples=0), "expected samples to be a whole number"),
         (partial(build, "noise", kind="normal"), "unknown kind of noise 'normal'"),
         (partial(build, "noise", draws=0), "expected draws to be a whole number of at least 1"),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import APGD, PGD, Threat, build
+from attacks import APGD, EOTPGD, PGD, MomentumFGSM, Threat, build
 from tests.attacks.conformance import Loop
 
 FEATURES = 25
@@ -41,7 +41,10 @@ def test_pgd_reaches_the_optimum(norm):
 
 
 @BOTH
-@pytest.mark.parametrize("make", [partial(PGD, step_size=0.3), APGD])
+@pytest.mark.parametrize(
+    "make",
+    [partial(PGD, step_size=0.3), partial(EOTPGD, step_size=0.3, samples=2), APGD, MomentumFGSM],
+)
 def test_breaks_exactly_what_can_be_broken(make, norm):
     # Network i's bias leaves its only image just short of, or just within, the threat's reach.
     generator = torch.Generator().manual_seed(1)
@@ -83,6 +86,9 @@ def test_many_classes(norm):
         "fgsm": {},
         "random-fgsm": {},
         "pgd": {"steps": 20},
+        "mi-fgsm": {},
+        "eot-pgd": {"steps": 20, "samples": 2},
+        "noise": {},
         "apgd-ce": {"steps": 20},
         "apgd-dlr": {"steps": 20},
         "apgd-t": {"steps": 20},

@@ -5,9 +5,12 @@ import torch
 
 from attacks import (
     APGD,
+    EOTPGD,
     PGD,
     AttackError,
+    Draws,
     LineSearchFGSM,
+    MomentumFGSM,
     RandomFGSM,
     Square,
     Suite,
@@ -24,6 +27,8 @@ ATTACKS = [
     PGD(THREAT, steps=3),
     PGD(THREAT, steps=3, loss="targeted"),
     PGD(THREAT, steps=3, loss="random"),
+    EOTPGD(THREAT, steps=3, samples=2),
+    MomentumFGSM(THREAT),
     Square(THREAT, queries=8),
     Suite(PGD(THREAT, steps=2, loss="margin"), Square(THREAT, queries=4)),
 ]
@@ -94,10 +99,11 @@ def test_random_targets_are_wrong_classes_drawn_anew():
     model, images, labels = problem(1, 400)
     attack = PGD(THREAT, steps=1, loss="random")
 
-    class Half:
+    class Half(Draws):
         """Draws that are all the same number in [0, 1)."""
 
         def __init__(self, number):
+            super().__init__([])
             self.number = number
 
         def uniform(self, *shape):
