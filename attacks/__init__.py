@@ -63,9 +63,9 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-t": TargetedAPGD,
     "square": Square,
     "noise": Noise,
-    "quick": quick,
     "mi-fgsm": MomentumFGSM,
     "eot-pgd": EOTPGD,
+    "quick": quick,
     "standard": standard,
 }
 
