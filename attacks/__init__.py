@@ -18,6 +18,7 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.deepfool import DeepFool
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.pgd import PGD
@@ -34,6 +35,7 @@ __all__ = [
     "Attack",
     "AttackError",
     "AttackResult",
+    "DeepFool",
     "Draws",
     "Model",
     "RandomFGSM",
@@ -54,6 +56,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-dlr": partial(APGD, loss="dlr"),
     "apgd-t": TargetedAPGD,
     "square": Square,
+    "deepfool": DeepFool,
     "standard": standard,
 }
 
