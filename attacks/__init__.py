@@ -18,6 +18,7 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.deepfool import DeepFool
 from attacks.eot import EOTPGD
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
@@ -39,6 +40,7 @@ __all__ = [
     "Attack",
     "AttackError",
     "AttackResult",
+    "DeepFool",
     "Draws",
     "Model",
     "MomentumFGSM",
@@ -65,6 +67,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "noise": Noise,
     "mi-fgsm": MomentumFGSM,
     "eot-pgd": EOTPGD,
+    "deepfool": DeepFool,
     "quick": quick,
     "standard": standard,
 }

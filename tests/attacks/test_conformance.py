@@ -20,6 +20,7 @@ SMALL = {
     "square": [{"queries": 60}],
     "eot-pgd": [{"steps": 5, "restarts": 2, "samples": 2}],
     "noise": [{"draws": 30}, {"kind": "gaussian", "draws": 30}],
+    "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
