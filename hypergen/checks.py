@@ -27,8 +27,6 @@ RADII = 0.25, 0.5, 1.0, 2.0, 4.0
 """Of the threats whose success is followed, relative to the one in question."""
 RESTARTS = 5
 QUERIES = 1000
-BOUNDLESS = {"linf": 1.0}
-"""A radius, by norm, within which every image can be reached from every other."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,8 @@ def radius(case: Case) -> list[Finding]:
 
 def boundless(case: Case) -> list[Finding]:
     """Without a bound nothing must survive."""
-    size = BOUNDLESS[case.threat.norm] / case.threat.epsilon
+    black = torch.zeros_like(case.images[None, :1])
+    size = float(case.threat.distance(black + 1, black)) / case.threat.epsilon
     said = "{} survive an attack that may change everything"
     return graded(share(case.white_box(size)), (0.01, 0.1), said)
 

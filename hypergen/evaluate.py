@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 from tyro.conf import arg
@@ -28,8 +29,19 @@ from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
 from targets import Ensemble, Population, WeightLayout
 
-MEASURED = ("accuracy", "robustness", "pgd", "sra", "after", "attack", "epsilon", "norm")
+MEASURED = (
+    "accuracy",
+    "robustness",
+    "interval",
+    "pgd",
+    "sra",
+    "after",
+    "attack",
+    "epsilon",
+    "norm",
+)
 """What a file says of an earlier judgement, perhaps by another attack: never passed on as ours."""
+QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,10 @@ class Judge:
     def judge(
         self, population: Population | Ensemble, dataset: Dataset, label: str
     ) -> list[dict[str, Any]]:
-        """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left."""
+        """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left.
+
+        Beside robustness stands the interval that so few images leave open (see `interval`).
+        """
         clean_images, clean_labels = dataset.test.first(len(dataset.test))
         images, labels = dataset.test.first(self.images)
 
@@ -195,6 +210,7 @@ class Judge:
             {
                 "accuracy": accuracy[i],
                 "robustness": robustness[i],
+                "interval": interval(robustness[i], len(labels)),
                 **{name: values[i] for name, values in columns.items()},
                 **({"after": {name: values[i] for name, values in after.items()}} if after else {}),
             }
@@ -264,8 +280,16 @@ def as_one(modules: Sequence[nn.Module], dataset: Dataset, judge: Judge) -> dict
     }
 
 
+def interval(share: float, images: int) -> list[float]:
+    """Wilson's 95 % confidence interval of a share in [0,1] found on so many images."""
+    from scipy.stats import binomtest  # here, for it is slow to load
+
+    found = binomtest(round(share * images), images).proportion_ci(method="wilson")
+    return [float(found.low), float(found.high)]
+
+
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Count, and mean, standard deviation, least and greatest of each figure over networks."""
+    """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure."""
     summary: dict[str, Any] = {"count": len(rows)}
     for name in ("accuracy", "robustness", "pgd", "sra"):
         values = [row[name] for row in rows if name in row]
@@ -276,6 +300,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 "std": statistics.pstdev(values),
                 "min": min(values),
                 "max": max(values),
+                "quantiles": numpy.quantile(values, QUANTILES).tolist(),
             }
     return summary
 
@@ -365,6 +390,8 @@ def evaluate_files(
     threat = attacks.Threat(
         options.norm, data.default_epsilon(name) if epsilon is None else epsilon
     )
+    if options.checks and threat.epsilon == 0:
+        raise InputError("--checks needs an --epsilon above 0: without one there is no figure")
     judge = Judge(
         threat,
         options.attack,

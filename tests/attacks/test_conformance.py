@@ -21,6 +21,7 @@ SMALL = {
     "eot-pgd": [{"steps": 5, "restarts": 2, "samples": 2}],
     "noise": [{"draws": 30}, {"kind": "gaussian", "draws": 30}],
     "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
+    "quick": [{"steps": 4, "queries": 30}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]

@@ -1,4 +1,5 @@
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,8 @@ def test_checks_stand_beside_the_figures(judged, base, monkeypatch, capsys):
     (row,) = judged(base, options=replace(QUICK, checks=True))["networks"]
     assert row["verdict"] in VERDICTS and row["checks"].keys() == CHECKS.keys()
     assert f"base.safetensors: {row['verdict']} (" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--checks needs an --epsilon above 0"):
+        judged(base, options=replace(QUICK, checks=True, epsilon=0.0))
 
 
 @pytest.mark.parametrize(
@@ -228,3 +231,21 @@ def test_a_suite_by_its_name(base, capsys):
     options = ["--suite", "quick", "--images", "5", "--restarts", "1"]
     assert main(["evaluate", str(base), *options]) == 0
     assert "quick" in capsys.readouterr().out
+
+
+def test_the_interval_is_wilsons(judged, base):
+    """By the formula (Wilson 1927), z = 1.96."""
+    (row,) = judged(base)["networks"]
+    share, count, z = row["pgd"], 20, 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5 / (1 + z**2 / count)
+    assert row["interval"] == pytest.approx([middle - half, middle + half], abs=1e-6)
+
+
+def test_quantiles_of_a_population(judged, base, tmp_path):
+    files = [saved(tmp_path / f"{seed}.safetensors", seed=seed) for seed in range(2)]
+    summary = judged(*files, base)["summary"]["accuracy"]
+    assert summary["min"] <= summary["quantiles"][0] <= summary["quantiles"][2]
+    assert summary["quantiles"][2] == statistics.median(
+        row["accuracy"] for row in judged(*files, base)["networks"]
+    )

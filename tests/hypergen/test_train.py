@@ -232,7 +232,7 @@ def test_the_gap_is_what_the_measurer_claims_beyond_sra(tiny, few, monkeypatch, 
     def blind(threat, steps):
         return attacks.PGD(attacks.Threat("linf", 0.0), steps=steps)
 
-    monkeypatch.setitem(train.MEASURERS, "margin", blind)
+    monkeypatch.setitem(train.MEASURERS, "pgd", blind)
     training = train.Training(replace(tiny, epsilon=0.5), few, cpu)
     figures = training.watch()
     assert figures["watched/sra"] == 0
