@@ -20,6 +20,7 @@ from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.deepfool import DeepFool
 from attacks.error import unknown
+from attacks.fab import TargetedFAB
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.pgd import PGD
 from attacks.square import Square
@@ -43,6 +44,7 @@ __all__ = [
     "Suite",
     "Survivors",
     "TargetedAPGD",
+    "TargetedFAB",
     "Threat",
     "build",
     "standard",
@@ -57,6 +59,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-t": TargetedAPGD,
     "square": Square,
     "deepfool": DeepFool,
+    "fab-t": TargetedFAB,
     "standard": standard,
 }
 

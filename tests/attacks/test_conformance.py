@@ -19,6 +19,7 @@ SMALL = {
     "apgd-t": [{"steps": 8}],
     "square": [{"queries": 60}],
     "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
+    "fab-t": [{"steps": 6}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
