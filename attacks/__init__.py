@@ -21,6 +21,7 @@ from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Surviv
 from attacks.deepfool import DeepFool
 from attacks.eot import EOTPGD
 from attacks.error import unknown
+from attacks.fab import TargetedFAB
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.foreign import PREFIX, Torchattacks
 from attacks.momentum import MomentumFGSM
@@ -50,6 +51,7 @@ __all__ = [
     "Suite",
     "Survivors",
     "TargetedAPGD",
+    "TargetedFAB",
     "Threat",
     "build",
     "quick",
@@ -68,6 +70,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "mi-fgsm": MomentumFGSM,
     "eot-pgd": EOTPGD,
     "deepfool": DeepFool,
+    "fab-t": TargetedFAB,
     "quick": quick,
     "standard": standard,
 }

@@ -22,6 +22,7 @@ SMALL = {
     "noise": [{"draws": 30}, {"kind": "gaussian", "draws": 30}],
     "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
     "quick": [{"steps": 4, "queries": 30}],
+    "fab-t": [{"steps": 6}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]

@@ -1,16 +1,23 @@
 """Attacks that look for the nearest adversarial example, where that one is known."""
 
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 import torchattacks
+from scipy.optimize import brentq, linprog, minimize
 from torch import Tensor
 
-from attacks import Attack, AttackError, DeepFool, Model, Threat, build
+from attacks import Attack, AttackError, DeepFool, Model, TargetedFAB, Threat, build
+from attacks.fab import to_hyperplane
 from tests.attacks.conformance import Loop, problem
 from tests.attacks.test_linear import DUAL, grey_images, linear
 
 CLASSES = 6
 FEATURES = 25
+ORDER = {"linf": np.inf, "l2": 2}
 BOTH = pytest.mark.parametrize("norm", ["linf", "l2"])
 BOX = {"linf": Threat("linf", 1.0), "l2": Threat("l2", 100.0)}
 """Threats that hold every image there is: what an attack finds, it may keep."""
@@ -33,6 +40,55 @@ def closed_form(weight: Tensor, bias: Tensor, images: Tensor, labels: Tensor, no
     gaps = logits.gather(-1, labels[..., None]) - logits
     distances = gaps / (weight[:, None] - weight).norm(p=DUAL[norm], dim=-1)[labels]
     return distances.scatter(-1, labels[..., None], torch.inf).amin(-1)
+
+
+def way_within_the_box(norm: str, point: Tensor, normal: Tensor, gap: float) -> np.ndarray | None:
+    """The shortest way from the point to where gap + normal * way = 0 in [0, 1], by scipy."""
+    x, w = (values.double().flatten().numpy() for values in (point, normal))
+    size, one = len(x), np.ones((len(x), 1))
+    # The way, then its length in l-inf: way <= length and -way <= length for every pixel.
+    linear = linprog(
+        c=np.append(np.zeros(size), 1),
+        A_ub=np.block([[np.eye(size), -one], [-np.eye(size), -one]]),
+        b_ub=np.zeros(2 * size),
+        A_eq=np.append(w, 0)[None],
+        b_eq=[-gap],
+        bounds=[*zip(-x, 1 - x, strict=True), (0, None)],
+    )
+    if linear.status == 2:  # nowhere in the box
+        return None
+    if norm == "linf":
+        return linear.x[:-1]
+    return minimize(
+        lambda way: way @ way,
+        linear.x[:-1],
+        jac=lambda way: 2 * way,
+        bounds=[*zip(-x, 1 - x, strict=True)],
+        constraints={"type": "eq", "fun": lambda way: w @ way + gap, "jac": lambda way: w},
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 500},
+    ).x
+
+
+def boxed(batch: int, generator: torch.Generator) -> Tensor:
+    """Images of which a third of the pixels are 0 or 1, [1,B,1,5,5]."""
+    return (1.5 * torch.rand(1, batch, 1, 5, 5, generator=generator) - 0.25).clamp(0, 1)
+
+
+def exact_within_the_box(
+    weight: Tensor, bias: Tensor, images: Tensor, labels: Tensor, norm: str
+) -> Tensor:
+    """How far each image is from the nearest other class, [1,B], by scipy."""
+    nearest = []
+    for image, label in zip(images[0], labels[0], strict=True):
+        logits = weight @ image.flatten() + bias
+        ways = [
+            way_within_the_box(norm, image, weight[k] - weight[label], float(z - logits[label]))
+            for k, z in enumerate(logits)
+            if k != label
+        ]
+        nearest.append(min(np.linalg.norm(way, ORDER[norm]) for way in ways if way is not None))
+    return torch.tensor(np.array(nearest), dtype=torch.float32)[None]
 
 
 def found_at(attack: Attack, norm: str, model: Model, images: Tensor, labels: Tensor) -> Tensor:
@@ -106,11 +162,148 @@ def test_deepfool_looks_past_classes_whose_lead_is_flat(norm):
     assert result.correct.all() and torch.equal(result.images, images)
 
 
+def nearest_visited(
+    make: Callable[[Threat], Attack], norm: str, model: Model, images: Tensor, labels: Tensor
+) -> Tensor:
+    """How far the nearest example is that the attack comes upon, where it never stops, [P,B]."""
+    nearest = torch.full(labels.shape, torch.inf)
+
+    def watched(x: Tensor) -> Tensor:
+        logits = model(x)
+        distance = Threat(norm, 0.0).distance(x.detach(), images)
+        nearest[:] = nearest.where(logits.argmax(-1) == labels, nearest.minimum(distance))
+        return logits
+
+    make(Threat(norm, 0.0))(watched, images, labels, [0])
+    return nearest
+
+
+@BOTH
+def test_fab_follows_the_boundary_to_the_nearest_point(norm):
+    images = grey_images(1, 50, torch.Generator().manual_seed(1))
+    model, weight, bias, labels = affine(images)
+    exact = closed_form(weight, bias, images, labels, norm)
+    nearest = nearest_visited(partial(TargetedFAB, steps=5), norm, model, images, labels)
+    # It goes 5 % too far, then back, then too far by 5 % of a tenth.
+    assert (nearest > exact * 0.999).all() and (nearest < exact * 1.007).all()
+    # Class after class: the likeliest alone will not do.
+    likeliest = partial(TargetedFAB, steps=5, targets=1)
+    nearest = nearest_visited(likeliest, norm, model, images, labels)
+    assert (nearest > 1.05 * exact).float().mean() > 0.1
+
+
+@BOTH
+def test_fab_follows_the_boundary_within_the_box(norm):
+    images = boxed(15, torch.Generator().manual_seed(1))
+    model, weight, bias, labels = affine(images)
+    exact = exact_within_the_box(weight, bias, images, labels, norm)
+    free = closed_form(weight, bias, images, labels, norm)
+    assert (exact > 1.01 * free).float().mean() > 0.5, "the box hardly binds"
+    nearest = nearest_visited(partial(TargetedFAB, steps=20), norm, model, images, labels)
+    assert (nearest > exact * 0.999).all() and (nearest < exact * 1.01).all()
+
+
+@BOTH
+def test_fab_stops_at_an_example_within_epsilon(norm):
+    images = grey_images(1, 100, torch.Generator().manual_seed(1))
+    model, weight, bias, labels = affine(images)
+    exact = closed_form(weight, bias, images, labels, norm)
+    epsilon = float(exact.median())
+    sizes = []
+
+    def counted(x: Tensor) -> Tensor:
+        sizes.append(x.shape[1])
+        return model(x)
+
+    found = TargetedFAB(Threat(norm, epsilon), steps=5)(counted, images, labels, [0])
+    assert (found.correct | (exact <= epsilon)).all()
+    assert (~found.correct | (exact > epsilon / 1.007)).all()
+    # Half of the images go, and are not in the work of the last target.
+    assert sizes[1] == 100 and sizes[-2] == found.correct.sum() < 60
+
+
+@BOTH
+def test_fab_comes_as_near_as_that_of_torchattacks(digits, norm):
+    net, images, labels = digits
+    images, labels = images[:50], net(images[:50]).argmax(-1)
+    theirs = torchattacks.FAB(net, norm.capitalize(), steps=10, multi_targeted=True)
+    theirs.target_class = 2  # the second likeliest class
+    examples = theirs.attack_single_run_targeted(images, labels)
+    expected = Threat(norm, 0.0).distance(examples[None], images[None])
+    nearest = nearest_visited(
+        partial(TargetedFAB, steps=10, targets=1),
+        norm,
+        lambda x: net(x[0])[None],
+        images[None],
+        labels[None],
+    )
+    assert torch.allclose(nearest, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_fab_follows_a_boundary_that_curves():
+    images = grey_images(1, 50, torch.Generator().manual_seed(1))
+    squeeze, level = torch.linspace(1, 4, FEATURES), 0.5
+
+    def ellipsoid(x: Tensor) -> Tensor:
+        inside = level - (squeeze * (x.flatten(2) - 0.5).square()).sum(-1)
+        return torch.stack([inside, 0 * inside], -1)
+
+    def distance(image: Tensor) -> float:
+        # By Lagrange, the way is longer by 1 / (1 - m squeeze), with the least m that suffices.
+        a, way = squeeze.double().numpy(), (image - 0.5).double().flatten().numpy()
+        excess = lambda m: (a * (way / (1 - m * a)) ** 2).sum() - level  # noqa: E731
+        m = brentq(excess, 0, (1 - 1e-9) / a.max())
+        return float(np.linalg.norm(way / (1 - m * a) - way))
+
+    exact = torch.tensor([[distance(image) for image in images[0]]])
+    labels = torch.zeros(1, 50, dtype=torch.int64)
+    nearest = nearest_visited(partial(TargetedFAB, steps=20), "l2", ellipsoid, images, labels)
+    assert (nearest > exact * 0.999).all() and (nearest < exact * 1.015).all()
+
+
+@BOTH
+def test_ways_to_a_hyperplane_are_the_shortest_there_are(norm):
+    generator = torch.Generator().manual_seed(0)
+    points = boxed(40, generator)
+    normals = torch.randn(points.shape, generator=generator)
+    normals[torch.rand(points.shape, generator=generator) < 0.1] = 0
+    gaps = 4 * torch.randn(1, 40, generator=generator)
+    ways = to_hyperplane(norm, points, normals, gaps)
+    assert (points + ways).min() >= 0 and (points + ways).max() <= 1
+    nowhere = 0
+    for point, normal, gap, way in zip(points[0], normals[0], gaps[0], ways[0], strict=True):
+        exact = way_within_the_box(norm, point, normal, float(gap))
+        if exact is None:
+            nowhere += 1
+            corner = (normal * gap < 0).float()
+            assert torch.allclose((point + way)[normal != 0], corner[normal != 0], atol=1e-6)
+            continue
+        assert abs(gap + (normal * way).sum()) < 1e-4
+        length = Threat(norm, 0.0).distance(way[None, None], torch.zeros(1, 1, 1, 5, 5))
+        assert float(length) == pytest.approx(np.linalg.norm(exact, ORDER[norm]), rel=1e-3)
+    assert 0 < nowhere < 20
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e30])
+@BOTH
+def test_ways_to_a_hyperplane_know_no_scale(norm, scale):
+    generator = torch.Generator().manual_seed(0)
+    points = boxed(10, generator)
+    normals = torch.randn(points.shape, generator=generator)
+    gaps = 2 * torch.randn(1, 10, generator=generator)
+    ways = to_hyperplane(norm, points, normals, gaps)
+    scaled = to_hyperplane(norm, points, normals * scale, gaps * scale)
+    assert torch.allclose(scaled, ways, rtol=0, atol=1e-3)
+    for nothing in (to_hyperplane(norm, points, 0 * normals, g) for g in (gaps, 0 * gaps)):
+        assert not nothing.any()
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("deepfool", {"candidates": 1}, "expected candidates to be a whole number of at least 2"),
         ("deepfool", {"overshoot": 0.0}, "expected overshoot to be a finite number above 0"),
+        ("fab-t", {"targets": 0}, "expected targets to be a whole number of at least 1"),
     ],
 )
 def test_bad_options(name, options, message):
