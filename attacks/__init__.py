@@ -24,6 +24,7 @@ from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.momentum import MomentumFGSM
 from attacks.noise import Noise
 from attacks.pgd import PGD
+from attacks.sampling import SamplingGradient
 from attacks.square import Square
 from attacks.suite import Suite, standard
 from attacks.threat import Threat
@@ -43,6 +44,7 @@ __all__ = [
     "MomentumFGSM",
     "Noise",
     "RandomFGSM",
+    "SamplingGradient",
     "Square",
     "Suite",
     "Survivors",
@@ -63,6 +65,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "noise": Noise,
     "mi-fgsm": MomentumFGSM,
     "eot-pgd": EOTPGD,
+    "sampling-gradient": SamplingGradient,
     "standard": standard,
 }
 
