@@ -18,6 +18,7 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.boundary import Boundary
 from attacks.eot import EOTPGD
 from attacks.error import unknown
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
@@ -39,6 +40,7 @@ __all__ = [
     "Attack",
     "AttackError",
     "AttackResult",
+    "Boundary",
     "Draws",
     "Model",
     "MomentumFGSM",
@@ -66,6 +68,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "mi-fgsm": MomentumFGSM,
     "eot-pgd": EOTPGD,
     "sampling-gradient": SamplingGradient,
+    "boundary": Boundary,
     "standard": standard,
 }
 

@@ -21,6 +21,7 @@ SMALL = {
     "eot-pgd": [{"steps": 5, "restarts": 2, "samples": 2}],
     "noise": [{"draws": 30}, {"kind": "gaussian", "draws": 30}],
     "sampling-gradient": [{"schedule": ((2, 20), (2, 130))}],
+    "boundary": [{"queries": 120}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
@@ -58,6 +59,7 @@ def test_built_under_its_name(name):
         (partial(build, "sampling-gradient", schedule=((2, 5),)), "an even number, got 5"),
         (partial(build, "sampling-gradient", schedule=((0, 4),)), "expected steps to be a whole"),
         (partial(build, "sampling-gradient", sigma=0.0), "expected sigma to be a finite number"),
+        (partial(build, "boundary", queries=0), "expected queries to be a whole number"),
         (partial(build, "noise", kind="normal"), "unknown kind of noise 'normal'"),
         (partial(build, "noise", draws=0), "expected draws to be a whole number of at least 1"),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import APGD, EOTPGD, PGD, MomentumFGSM, SamplingGradient, Threat, build
+from attacks import APGD, EOTPGD, PGD, Boundary, MomentumFGSM, SamplingGradient, Threat, build
 from tests.attacks.conformance import Loop
 
 FEATURES = 25
@@ -62,11 +62,13 @@ def test_breaks_exactly_what_can_be_broken(make, norm):
     assert torch.equal(~result.correct.flatten(), breakable)
 
 
-@BOTH
 @pytest.mark.parametrize(
-    ("make", "near"),
-    [(partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95)],
-    ids=["sampling-gradient"],
+    ("make", "near", "norm"),
+    [
+        (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "linf"),
+        (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "l2"),
+        (partial(Boundary, queries=400), 0.998, "linf"),
+    ],
 )
 def test_without_a_gradient_comes_near_the_optimum(make, near, norm):
     # As above: the bias takes a share of the reach just short of 1, or just above.
@@ -118,8 +120,9 @@ def test_many_classes(norm):
         "apgd-dlr": {"steps": 20},
         "apgd-t": {"steps": 20},
         "square": {"queries": 500},
+        "boundary": {"queries": 300},
     }.items():
-        if name == "square" and norm == "l2":
+        if name in ("square", "boundary") and norm == "l2":
             continue
         found = correct(name, **options)
         assert (found >= robust).all(), f"{name} broke what cannot be broken"
