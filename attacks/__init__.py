@@ -18,6 +18,7 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.boundary import Boundary
 from attacks.deepfool import DeepFool
 from attacks.eot import EOTPGD
 from attacks.error import unknown
@@ -27,6 +28,7 @@ from attacks.foreign import PREFIX, Torchattacks
 from attacks.momentum import MomentumFGSM
 from attacks.noise import Noise
 from attacks.pgd import PGD
+from attacks.sampling import SamplingGradient
 from attacks.square import Square
 from attacks.suite import Suite, quick, standard
 from attacks.threat import Threat
@@ -42,11 +44,13 @@ __all__ = [
     "AttackError",
     "AttackResult",
     "DeepFool",
+    "Boundary",
     "Draws",
     "Model",
     "MomentumFGSM",
     "Noise",
     "RandomFGSM",
+    "SamplingGradient",
     "Square",
     "Suite",
     "Survivors",
@@ -71,6 +75,8 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "eot-pgd": EOTPGD,
     "deepfool": DeepFool,
     "fab-t": TargetedFAB,
+    "sampling-gradient": SamplingGradient,
+    "boundary": Boundary,
     "quick": quick,
     "standard": standard,
 }

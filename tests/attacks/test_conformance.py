@@ -23,6 +23,8 @@ SMALL = {
     "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
     "quick": [{"steps": 4, "queries": 30}],
     "fab-t": [{"steps": 6}],
+    "sampling-gradient": [{"schedule": ((2, 20), (2, 130))}],
+    "boundary": [{"queries": 120}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
@@ -56,6 +58,11 @@ def test_built_under_its_name(name):
         (partial(build, "square", p_init=1.5), r"expected p_init in \(0, 1\], got 1.5"),
         (partial(build, "mi-fgsm", decay=-0.1), "expected a finite decay >= 0, got -0.1"),
         (partial(build, "eot-pgd", samples=0), "expected samples to be a whole number"),
+        (partial(build, "sampling-gradient", schedule=()), "expected a schedule of at least one"),
+        (partial(build, "sampling-gradient", schedule=((2, 5),)), "an even number, got 5"),
+        (partial(build, "sampling-gradient", schedule=((0, 4),)), "expected steps to be a whole"),
+        (partial(build, "sampling-gradient", sigma=0.0), "expected sigma to be a finite number"),
+        (partial(build, "boundary", queries=0), "expected queries to be a whole number"),
         (partial(build, "noise", kind="normal"), "unknown kind of noise 'normal'"),
         (partial(build, "noise", draws=0), "expected draws to be a whole number of at least 1"),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import APGD, EOTPGD, PGD, MomentumFGSM, Threat, build
+from attacks import APGD, EOTPGD, PGD, Boundary, MomentumFGSM, SamplingGradient, Threat, build
 from tests.attacks.conformance import Loop
 
 FEATURES = 25
@@ -62,6 +62,32 @@ def test_breaks_exactly_what_can_be_broken(make, norm):
     assert torch.equal(~result.correct.flatten(), breakable)
 
 
+@pytest.mark.parametrize(
+    ("make", "near", "norm"),
+    [
+        (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "linf"),
+        (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "l2"),
+        (partial(Boundary, queries=400), 0.998, "linf"),
+    ],
+)
+def test_without_a_gradient_comes_near_the_optimum(make, near, norm):
+    # As above: the bias takes a share of the reach just short of 1, or just above.
+    generator = torch.Generator().manual_seed(3)
+    networks, threat = 16, Threat(norm, EPSILON[norm])
+    images = grey_images(networks, 1, generator)
+    breakable = torch.arange(networks) % 2 == 0
+    nets = []
+    for image, reached in zip(images, breakable, strict=True):
+        weight = torch.randn(2, FEATURES, generator=generator)
+        normal = weight[1] - weight[0]
+        share = near if reached else 1.001
+        lead = normal @ image.flatten() + share * threat.epsilon * normal.norm(p=DUAL[norm])
+        nets.append(linear(weight, torch.stack([lead, lead * 0])))
+    labels = torch.zeros(networks, 1, dtype=torch.int64)
+    result = make(threat)(Loop(nets), images, labels, range(networks))
+    assert torch.equal(~result.correct.flatten(), breakable)
+
+
 @BOTH
 def test_many_classes(norm):
     generator = torch.Generator().manual_seed(2)
@@ -89,12 +115,14 @@ def test_many_classes(norm):
         "mi-fgsm": {},
         "eot-pgd": {"steps": 20, "samples": 2},
         "noise": {},
+        "sampling-gradient": {"schedule": ((10, 50),)},
         "apgd-ce": {"steps": 20},
         "apgd-dlr": {"steps": 20},
         "apgd-t": {"steps": 20},
         "square": {"queries": 500},
+        "boundary": {"queries": 300},
     }.items():
-        if name == "square" and norm == "l2":
+        if name in ("square", "boundary") and norm == "l2":
             continue
         found = correct(name, **options)
         assert (found >= robust).all(), f"{name} broke what cannot be broken"
