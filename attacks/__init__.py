@@ -18,6 +18,7 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
 from attacks.error import unknown
 from attacks.fab import TargetedFAB
@@ -36,6 +37,7 @@ __all__ = [
     "Attack",
     "AttackError",
     "AttackResult",
+    "CarliniWagner",
     "DeepFool",
     "Draws",
     "Model",
@@ -60,6 +62,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "square": Square,
     "deepfool": DeepFool,
     "fab-t": TargetedFAB,
+    "cw": CarliniWagner,
     "standard": standard,
 }
 

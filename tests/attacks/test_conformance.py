@@ -20,6 +20,10 @@ SMALL = {
     "square": [{"queries": 60}],
     "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
     "fab-t": [{"steps": 6}],
+    "cw": [
+        {"steps": 20, "searches": 3},
+        {"steps": 20, "searches": 3, "first_weight": 0.1, "kappa": 0.1},
+    ],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]

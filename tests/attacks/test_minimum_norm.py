@@ -1,6 +1,7 @@
 """Attacks that look for the nearest adversarial example, where that one is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,10 +9,20 @@ import pytest
 import torch
 import torchattacks
 from scipy.optimize import brentq, linprog, minimize
-from torch import Tensor
+from torch import Tensor, nn
 
-from attacks import Attack, AttackError, DeepFool, Model, TargetedFAB, Threat, build
+from attacks import (
+    Attack,
+    AttackError,
+    CarliniWagner,
+    DeepFool,
+    Model,
+    TargetedFAB,
+    Threat,
+    build,
+)
 from attacks.fab import to_hyperplane
+from attacks.losses import margin
 from tests.attacks.conformance import Loop, problem
 from tests.attacks.test_linear import DUAL, grey_images, linear
 
@@ -298,11 +309,90 @@ def test_ways_to_a_hyperplane_know_no_scale(norm, scale):
         assert not nothing.any()
 
 
+def two_classes(images: Tensor, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
+    """A classifier that says 0 of nearly all images, about .8 from the boundary in l2."""
+    weight = torch.randn(2, FEATURES, generator=torch.Generator().manual_seed(seed))
+    lead = weight[0] - weight[1]
+    bias = torch.stack([0.8 * lead.norm() - lead.sum() / 2, torch.tensor(0.0)])
+    net = linear(weight, bias)
+    return net, weight, bias, net(images[0])[None].argmax(-1)
+
+
+L2_ONLY = pytest.mark.parametrize(
+    "attack",
+    [
+        # The examples are nearest in l2 whatever the threat.
+        CarliniWagner(BOX["linf"], steps=150, searches=6, learning_rate=0.03),
+    ],
+    ids=lambda attack: attack.name,
+)
+
+
+@L2_ONLY
+def test_nearest_in_l2_within_the_box(attack):
+    images = boxed(10, torch.Generator().manual_seed(1))
+    net, weight, bias, labels = two_classes(images)
+    exact = exact_within_the_box(weight, bias, images, labels, "l2")
+    assert (exact > 1.01 * closed_form(weight, bias, images, labels, "l2")).any()
+    # The other network's logits are a hundred times as large: every image has its own weight.
+    model = Loop([net, linear(100 * weight, 100 * bias)])
+    result = attack(model, images.expand(2, -1, -1, -1, -1), labels[0], [0, 1])
+    assert not result.correct.any()
+    ratio = Threat("l2", 0.0).distance(result.images, images) / exact
+    assert (ratio > 0.9999).all() and (ratio < 1.03).all()
+
+
+@L2_ONLY
+def test_never_nearer_than_the_nearest_of_many_classes(attack):
+    images = boxed(10, torch.Generator().manual_seed(1))
+    model, weight, bias, labels = affine(images)
+    exact = exact_within_the_box(weight, bias, images, labels, "l2")
+    ratio = found_at(attack, "l2", model, images, labels) / exact
+    assert (ratio > 0.9999).all() and ratio.median() < 1.03
+
+
+@L2_ONLY
+def test_an_example_counts_within_epsilon_only(attack):
+    images = boxed(10, torch.Generator().manual_seed(1))
+    net, weight, bias, labels = two_classes(images)
+    distance = found_at(attack, "l2", Loop([net]), images, labels)
+    epsilon = float(distance.median()) + 1e-4
+    result = replace(attack, threat=Threat("l2", epsilon))(Loop([net]), images, labels, [0])
+    assert torch.equal(~result.correct, distance <= epsilon)
+    assert torch.equal(result.images[result.correct], images[result.correct])
+
+
+def test_cw_moves_pixels_of_0_and_1():
+    # Half of the pixels are 0, half are 1, and the nearest example has all of them go inwards.
+    images = (torch.arange(FEATURES).view(1, 1, 1, 5, 5) % 2).float()
+    inward = 1 - 2 * images.flatten()
+    model = Loop([linear(torch.stack([-inward, inward]), torch.tensor([-19.0, 0.0]))])
+    labels = torch.zeros(1, 1, dtype=torch.int64)
+    exact = 5 / 2 / FEATURES**0.5  # the lead is 5, and every pixel takes 2 away at full length
+    attack = CarliniWagner(BOX["l2"], steps=200, searches=5)
+    found = attack(model, images, labels, [0]).images
+    moved = (found - images).flatten() * inward
+    assert moved.min() > 0.05 and exact < float(moved.norm()) < 1.02 * exact
+
+
+def test_cw_with_a_margin():
+    images = boxed(10, torch.Generator().manual_seed(1))
+    net, weight, bias, labels = two_classes(images)
+    further = exact_within_the_box(weight, bias + torch.tensor([1.5, 0]), images, labels, "l2")
+    attack = CarliniWagner(BOX["l2"], steps=150, searches=6, learning_rate=0.03, kappa=1.5)
+    result = attack(Loop([net]), images, labels, [0])
+    assert margin(net(result.images[0])[None], labels).min() >= 1.5 - 1e-4
+    ratio = Threat("l2", 0.0).distance(result.images, images) / further
+    assert (ratio > 0.9999).all() and (ratio < 1.03).all()
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("deepfool", {"candidates": 1}, "expected candidates to be a whole number of at least 2"),
         ("deepfool", {"overshoot": 0.0}, "expected overshoot to be a finite number above 0"),
+        ("cw", {"kappa": -0.1}, "expected a finite kappa of at least 0, got -0.1"),
+        ("cw", {"learning_rate": 0}, "expected learning_rate to be a finite number above 0"),
         ("fab-t", {"targets": 0}, "expected targets to be a whole number of at least 1"),
     ],
 )
