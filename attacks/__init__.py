@@ -23,6 +23,7 @@ from attacks.deepfool import DeepFool
 from attacks.error import unknown
 from attacks.fab import TargetedFAB
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
+from attacks.lbfgs import LBFGS
 from attacks.pgd import PGD
 from attacks.square import Square
 from attacks.suite import Suite, standard
@@ -32,6 +33,7 @@ __all__ = [
     "APGD",
     "ATTACKS",
     "FGSM",
+    "LBFGS",
     "LineSearchFGSM",
     "PGD",
     "Attack",
@@ -63,6 +65,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "deepfool": DeepFool,
     "fab-t": TargetedFAB,
     "cw": CarliniWagner,
+    "lbfgs": LBFGS,
     "standard": standard,
 }
 

@@ -21,9 +21,10 @@ SMALL = {
     "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
     "fab-t": [{"steps": 6}],
     "cw": [
-        {"steps": 20, "searches": 3},
-        {"steps": 20, "searches": 3, "first_weight": 0.1, "kappa": 0.1},
+        {"steps": 10, "searches": 3},
+        {"steps": 10, "searches": 2, "first_weight": 0.1, "kappa": 0.1},
     ],
+    "lbfgs": [{"steps": 6, "searches": 4, "targets": 2}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from scipy.optimize import brentq, linprog, minimize
+from scipy.optimize import linprog, minimize, root_scalar
 from torch import Tensor, nn
 
 from attacks import (
+    LBFGS,
     Attack,
     AttackError,
     CarliniWagner,
@@ -22,6 +23,7 @@ from attacks import (
     build,
 )
 from attacks.fab import to_hyperplane
+from attacks.lbfgs import minimise as projected_lbfgs
 from attacks.losses import margin
 from tests.attacks.conformance import Loop, problem
 from tests.attacks.test_linear import DUAL, grey_images, linear
@@ -263,7 +265,7 @@ def test_fab_follows_a_boundary_that_curves():
         # By Lagrange, the way is longer by 1 / (1 - m squeeze), with the least m that suffices.
         a, way = squeeze.double().numpy(), (image - 0.5).double().flatten().numpy()
         excess = lambda m: (a * (way / (1 - m * a)) ** 2).sum() - level  # noqa: E731
-        m = brentq(excess, 0, (1 - 1e-9) / a.max())
+        m = root_scalar(excess, bracket=(0, (1 - 1e-9) / a.max())).root
         return float(np.linalg.norm(way / (1 - m * a) - way))
 
     exact = torch.tensor([[distance(image) for image in images[0]]])
@@ -323,6 +325,7 @@ L2_ONLY = pytest.mark.parametrize(
     [
         # The examples are nearest in l2 whatever the threat.
         CarliniWagner(BOX["linf"], steps=150, searches=6, learning_rate=0.03),
+        LBFGS(BOX["l2"], steps=20, searches=10),
     ],
     ids=lambda attack: attack.name,
 )
@@ -386,6 +389,49 @@ def test_cw_with_a_margin():
     assert (ratio > 0.9999).all() and (ratio < 1.03).all()
 
 
+def test_lbfgs_takes_the_nearest_of_its_targets():
+    images = boxed(20, torch.Generator().manual_seed(1))
+    model, _, _, labels = affine(images)
+    few, many = (
+        found_at(LBFGS(BOX["l2"], 10, 8, targets), "l2", model, images, labels)
+        for targets in (1, CLASSES)
+    )
+    assert (many <= few).all() and (few > 1.1 * many).float().mean() > 0.1
+
+
+def test_lbfgs_minimises_as_scipy_does():
+    # Nearly a sum of absolute values: convex, but far from quadratic.
+    generator = torch.Generator().manual_seed(0)
+    slopes = 6 * torch.randn(10, FEATURES, FEATURES, generator=generator).double()
+    shifts = 30 * torch.rand(10, FEATURES, generator=generator).double()
+
+    def objective(points: Tensor) -> tuple[Tensor, Tensor]:
+        y = (slopes @ points.flatten(2)[..., None]).squeeze(-1) - shifts
+        values = (1 + y.square()).sqrt()
+        return values.sum(-1), ((y / values)[..., None, :] @ slopes).view_as(points)
+
+    def alone(x: np.ndarray, row: int) -> tuple[np.ndarray, np.ndarray]:
+        points = start.clone()
+        points[0, row] = torch.from_numpy(x).view(1, 5, 5)
+        values, gradients = objective(points)
+        return values[0, row].numpy(), gradients[0, row].flatten().numpy()
+
+    start = torch.full((1, 10, 1, 5, 5), 0.5, dtype=torch.float64)
+    reached = objective(projected_lbfgs(objective, start, 60))[0][0]
+    for row in range(10):
+        best = minimize(
+            alone,
+            np.full(FEATURES, 0.5),
+            args=(row,),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0, 1)] * FEATURES,
+            options={"ftol": 1e-15, "gtol": 1e-12},
+        )
+        assert 3 < ((best.x == 0) | (best.x == 1)).sum() < FEATURES
+        assert float(reached[row]) == pytest.approx(best.fun, rel=1e-7)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -393,6 +439,7 @@ def test_cw_with_a_margin():
         ("deepfool", {"overshoot": 0.0}, "expected overshoot to be a finite number above 0"),
         ("cw", {"kappa": -0.1}, "expected a finite kappa of at least 0, got -0.1"),
         ("cw", {"learning_rate": 0}, "expected learning_rate to be a finite number above 0"),
+        ("lbfgs", {"searches": 0}, "expected searches to be a whole number of at least 1"),
         ("fab-t", {"targets": 0}, "expected targets to be a whole number of at least 1"),
     ],
 )
