@@ -19,12 +19,14 @@ from typing import Any
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.boundary import Boundary
+from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
 from attacks.eot import EOTPGD
 from attacks.error import unknown
 from attacks.fab import TargetedFAB
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.foreign import PREFIX, Torchattacks
+from attacks.lbfgs import LBFGS
 from attacks.momentum import MomentumFGSM
 from attacks.noise import Noise
 from attacks.pgd import PGD
@@ -38,11 +40,13 @@ __all__ = [
     "ATTACKS",
     "EOTPGD",
     "FGSM",
+    "LBFGS",
     "LineSearchFGSM",
     "PGD",
     "Attack",
     "AttackError",
     "AttackResult",
+    "CarliniWagner",
     "DeepFool",
     "Boundary",
     "Draws",
@@ -77,6 +81,8 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "fab-t": TargetedFAB,
     "sampling-gradient": SamplingGradient,
     "boundary": Boundary,
+    "cw": CarliniWagner,
+    "lbfgs": LBFGS,
     "quick": quick,
     "standard": standard,
 }

@@ -25,6 +25,11 @@ SMALL = {
     "fab-t": [{"steps": 6}],
     "sampling-gradient": [{"schedule": ((2, 20), (2, 130))}],
     "boundary": [{"queries": 120}],
+    "cw": [
+        {"steps": 10, "searches": 3},
+        {"steps": 10, "searches": 2, "first_weight": 0.1, "kappa": 0.1},
+    ],
+    "lbfgs": [{"steps": 6, "searches": 4, "targets": 2}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]

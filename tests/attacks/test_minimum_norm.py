@@ -1,17 +1,30 @@
 """Attacks that look for the nearest adversarial example, where that one is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torchattacks
-from scipy.optimize import brentq, linprog, minimize
-from torch import Tensor
+from scipy.optimize import linprog, minimize, root_scalar
+from torch import Tensor, nn
 
-from attacks import Attack, AttackError, DeepFool, Model, TargetedFAB, Threat, build
+from attacks import (
+    LBFGS,
+    Attack,
+    AttackError,
+    CarliniWagner,
+    DeepFool,
+    Model,
+    TargetedFAB,
+    Threat,
+    build,
+)
 from attacks.fab import to_hyperplane
+from attacks.lbfgs import minimise as projected_lbfgs
+from attacks.losses import margin
 from tests.attacks.conformance import Loop, problem
 from tests.attacks.test_linear import DUAL, grey_images, linear
 
@@ -252,7 +265,7 @@ def test_fab_follows_a_boundary_that_curves():
         # By Lagrange, the way is longer by 1 / (1 - m squeeze), with the least m that suffices.
         a, way = squeeze.double().numpy(), (image - 0.5).double().flatten().numpy()
         excess = lambda m: (a * (way / (1 - m * a)) ** 2).sum() - level  # noqa: E731
-        m = brentq(excess, 0, (1 - 1e-9) / a.max())
+        m = root_scalar(excess, bracket=(0, (1 - 1e-9) / a.max())).root
         return float(np.linalg.norm(way / (1 - m * a) - way))
 
     exact = torch.tensor([[distance(image) for image in images[0]]])
@@ -298,11 +311,135 @@ def test_ways_to_a_hyperplane_know_no_scale(norm, scale):
         assert not nothing.any()
 
 
+def two_classes(images: Tensor, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
+    """A classifier that says 0 of nearly all images, about .8 from the boundary in l2."""
+    weight = torch.randn(2, FEATURES, generator=torch.Generator().manual_seed(seed))
+    lead = weight[0] - weight[1]
+    bias = torch.stack([0.8 * lead.norm() - lead.sum() / 2, torch.tensor(0.0)])
+    net = linear(weight, bias)
+    return net, weight, bias, net(images[0])[None].argmax(-1)
+
+
+L2_ONLY = pytest.mark.parametrize(
+    "attack",
+    [
+        # The examples are nearest in l2 whatever the threat.
+        CarliniWagner(BOX["linf"], steps=150, searches=6, learning_rate=0.03),
+        LBFGS(BOX["l2"], steps=20, searches=10),
+    ],
+    ids=lambda attack: attack.name,
+)
+
+
+@L2_ONLY
+def test_nearest_in_l2_within_the_box(attack):
+    images = boxed(10, torch.Generator().manual_seed(1))
+    net, weight, bias, labels = two_classes(images)
+    exact = exact_within_the_box(weight, bias, images, labels, "l2")
+    assert (exact > 1.01 * closed_form(weight, bias, images, labels, "l2")).any()
+    # The other network's logits are a hundred times as large: every image has its own weight.
+    model = Loop([net, linear(100 * weight, 100 * bias)])
+    result = attack(model, images.expand(2, -1, -1, -1, -1), labels[0], [0, 1])
+    assert not result.correct.any()
+    ratio = Threat("l2", 0.0).distance(result.images, images) / exact
+    assert (ratio > 0.9999).all() and (ratio < 1.03).all()
+
+
+@L2_ONLY
+def test_never_nearer_than_the_nearest_of_many_classes(attack):
+    images = boxed(10, torch.Generator().manual_seed(1))
+    model, weight, bias, labels = affine(images)
+    exact = exact_within_the_box(weight, bias, images, labels, "l2")
+    ratio = found_at(attack, "l2", model, images, labels) / exact
+    assert (ratio > 0.9999).all() and ratio.median() < 1.03
+
+
+@L2_ONLY
+def test_an_example_counts_within_epsilon_only(attack):
+    images = boxed(10, torch.Generator().manual_seed(1))
+    net, weight, bias, labels = two_classes(images)
+    distance = found_at(attack, "l2", Loop([net]), images, labels)
+    epsilon = float(distance.median()) + 1e-4
+    result = replace(attack, threat=Threat("l2", epsilon))(Loop([net]), images, labels, [0])
+    assert torch.equal(~result.correct, distance <= epsilon)
+    assert torch.equal(result.images[result.correct], images[result.correct])
+
+
+def test_cw_moves_pixels_of_0_and_1():
+    # Half of the pixels are 0, half are 1, and the nearest example has all of them go inwards.
+    images = (torch.arange(FEATURES).view(1, 1, 1, 5, 5) % 2).float()
+    inward = 1 - 2 * images.flatten()
+    model = Loop([linear(torch.stack([-inward, inward]), torch.tensor([-19.0, 0.0]))])
+    labels = torch.zeros(1, 1, dtype=torch.int64)
+    exact = 5 / 2 / FEATURES**0.5  # the lead is 5, and every pixel takes 2 away at full length
+    attack = CarliniWagner(BOX["l2"], steps=200, searches=5)
+    found = attack(model, images, labels, [0]).images
+    moved = (found - images).flatten() * inward
+    assert moved.min() > 0.05 and exact < float(moved.norm()) < 1.02 * exact
+
+
+def test_cw_with_a_margin():
+    images = boxed(10, torch.Generator().manual_seed(1))
+    net, weight, bias, labels = two_classes(images)
+    further = exact_within_the_box(weight, bias + torch.tensor([1.5, 0]), images, labels, "l2")
+    attack = CarliniWagner(BOX["l2"], steps=150, searches=6, learning_rate=0.03, kappa=1.5)
+    result = attack(Loop([net]), images, labels, [0])
+    assert margin(net(result.images[0])[None], labels).min() >= 1.5 - 1e-4
+    ratio = Threat("l2", 0.0).distance(result.images, images) / further
+    assert (ratio > 0.9999).all() and (ratio < 1.03).all()
+
+
+def test_lbfgs_takes_the_nearest_of_its_targets():
+    images = boxed(20, torch.Generator().manual_seed(1))
+    model, _, _, labels = affine(images)
+    few, many = (
+        found_at(LBFGS(BOX["l2"], 10, 8, targets), "l2", model, images, labels)
+        for targets in (1, CLASSES)
+    )
+    assert (many <= few).all() and (few > 1.1 * many).float().mean() > 0.1
+
+
+def test_lbfgs_minimises_as_scipy_does():
+    # Nearly a sum of absolute values: convex, but far from quadratic.
+    generator = torch.Generator().manual_seed(0)
+    slopes = 6 * torch.randn(10, FEATURES, FEATURES, generator=generator).double()
+    shifts = 30 * torch.rand(10, FEATURES, generator=generator).double()
+
+    def objective(points: Tensor) -> tuple[Tensor, Tensor]:
+        y = (slopes @ points.flatten(2)[..., None]).squeeze(-1) - shifts
+        values = (1 + y.square()).sqrt()
+        return values.sum(-1), ((y / values)[..., None, :] @ slopes).view_as(points)
+
+    def alone(x: np.ndarray, row: int) -> tuple[np.ndarray, np.ndarray]:
+        points = start.clone()
+        points[0, row] = torch.from_numpy(x).view(1, 5, 5)
+        values, gradients = objective(points)
+        return values[0, row].numpy(), gradients[0, row].flatten().numpy()
+
+    start = torch.full((1, 10, 1, 5, 5), 0.5, dtype=torch.float64)
+    reached = objective(projected_lbfgs(objective, start, 60))[0][0]
+    for row in range(10):
+        best = minimize(
+            alone,
+            np.full(FEATURES, 0.5),
+            args=(row,),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0, 1)] * FEATURES,
+            options={"ftol": 1e-15, "gtol": 1e-12},
+        )
+        assert 3 < ((best.x == 0) | (best.x == 1)).sum() < FEATURES
+        assert float(reached[row]) == pytest.approx(best.fun, rel=1e-7)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("deepfool", {"candidates": 1}, "expected candidates to be a whole number of at least 2"),
         ("deepfool", {"overshoot": 0.0}, "expected overshoot to be a finite number above 0"),
+        ("cw", {"kappa": -0.1}, "expected a finite kappa of at least 0, got -0.1"),
+        ("cw", {"learning_rate": 0}, "expected learning_rate to be a finite number above 0"),
+        ("lbfgs", {"searches": 0}, "expected searches to be a whole number of at least 1"),
         ("fab-t", {"targets": 0}, "expected targets to be a whole number of at least 1"),
     ],
 )
