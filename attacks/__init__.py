@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from attacks.adaptive import adaptive
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
 from attacks.boundary import Boundary
@@ -61,6 +62,7 @@ __all__ = [
     "TargetedAPGD",
     "TargetedFAB",
     "Threat",
+    "adaptive",
     "build",
     "quick",
     "standard",
@@ -85,6 +87,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "lbfgs": LBFGS,
     "quick": quick,
     "standard": standard,
+    "adaptive": adaptive,
 }
 
 

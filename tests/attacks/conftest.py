@@ -1,15 +1,28 @@
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torch import nn
+from torch import Tensor, nn
+
+from targets.activations import KWTA
+
+
+def trained(net: nn.Module, epochs: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """The net, trained on most of scikit-learn's digits, with 300 other images and labels."""
+    pixels, classes = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) / 16
+    labels = torch.tensor(classes)
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(epochs):
+        for batch in torch.randperm(1400).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    return net.eval(), images[1400:1700], labels[1400:1700]
 
 
 @pytest.fixture(scope="session")
 def digits():
-    """A small net trained on scikit-learn's digits, with 300 images it never saw and labels."""
-    pixels, classes = load_digits(return_X_y=True)
-    images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) / 16
-    labels = torch.tensor(classes)
+    """A small ordinary net."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
@@ -20,10 +33,14 @@ def digits():
             nn.ReLU(),
             nn.Linear(32, 10),
         )
-        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-        for _ in range(15):
-            for batch in torch.randperm(1400).split(64):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(net(images[batch]), labels[batch]).backward()
-                optimizer.step()
-    return net.eval(), images[1400:1700], labels[1400:1700]
+        return trained(net, 15)
+
+
+@pytest.fixture(scope="session")
+def kwta():
+    """One whose gradient misleads."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = [nn.Linear(64, 512), KWTA(0.05), nn.Linear(512, 512), KWTA(0.05)]
+        net, images, labels = trained(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, 10)), 6)
+    return net, images[:60], labels[:60]

@@ -31,6 +31,7 @@ SMALL = {
     ],
     "lbfgs": [{"steps": 6, "searches": 4, "targets": 2}],
     "standard": [{"steps": 6, "queries": 60}],
+    "adaptive": [{"steps": 6, "queries": 60, "samples": 2}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
 
