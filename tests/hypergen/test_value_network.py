@@ -121,15 +121,25 @@ def test_utility_asks_for_margin_where_the_estimate_is_content(sixteen, batch):
         sharp.weight[0, 1] = sharp.weight[1, 3] = 1000.0
         sharp.bias.zero_()
     value.layers = nn.Sequential(sharp)
-    evidence = torch.zeros(1, 3, 4)
-    evidence[0, :, 1] = evidence[0, :, 3] = torch.tensor([-0.1, 0.15, 0.5])
+    evidence = torch.zeros(1, 4, 4)
+    evidence[0, :, 1] = evidence[0, :, 3] = torch.tensor([-0.1, 0.15, 0.5, 9])
     evidence.requires_grad_()
     (content,) = torch.autograd.grad(value(evidence).sum(), evidence)
     assert content[0, 1].eq(0).all()
     (urged,) = torch.autograd.grad(value.utility(evidence).sum(), evidence)
-    # The wrong image lies below all four margins, the next one below two of them.
-    torch.testing.assert_close(urged[0, :, 1], 1000 / 3 * torch.tensor([1, 0.5, 0]))
+    # The wrong image lies below all six margins, the next ones below four, two and none of them.
+    torch.testing.assert_close(urged[0, :, 1], 1000 / 4 * torch.tensor([1, 2 / 3, 1 / 3, 0]))
     assert urged[..., 0].eq(0).all() and urged[..., 3].equal(urged[..., 1])
+
+
+def test_utility_moves_only_the_images_that_a_measure_is_taken_on(sixteen, batch):
+    value = build("set")
+    evidence = value.evidence(sixteen, batch).detach().requires_grad_()
+    accuracy, robustness = value.utility(evidence).sum(0)
+    (of_accuracy,) = torch.autograd.grad(accuracy, evidence, retain_graph=True)
+    (of_robustness,) = torch.autograd.grad(robustness, evidence)
+    assert of_accuracy[..., 2:].eq(0).all() and of_accuracy[..., :2].ne(0).any()
+    assert of_robustness[..., :2].eq(0).all() and of_robustness[..., 2:].ne(0).any()
 
 
 def test_members_of_an_ensemble_learn_each_for_itself(sixteen, batch):
