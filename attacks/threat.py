@@ -88,8 +88,8 @@ class Threat:
 
         Args:
             size: a number or broadcasts to [P,B,C,H,W].
-            share: of the entries that an l1 step changes, in [0, 1], but one entry at least and all
-                that tie with the last; a number or [P,B].
+            share: of an image's entries, those that an l1 step changes, in [0, 1]; rounded, but one
+                entry at least, and all that tie with the last; a number or [P,B].
         """
         if self.norm == "linf":
             return gradient.sign() * size
@@ -128,7 +128,7 @@ def _greatest(gradient: Tensor, share: Tensor | float) -> Tensor:
     size = gradient.abs()
     ranked = size.flatten(2).sort(-1, descending=True).values
     share = torch.as_tensor(share, device=gradient.device).expand(ranked.shape[:2])
-    last = (share * ranked.shape[-1]).ceil().long().clamp_min(1) - 1
+    last = (share * ranked.shape[-1]).round().long().clamp_min(1) - 1
     return gradient.where(size >= _per_image(ranked.gather(-1, last[..., None])[..., 0]), 0)
 
 

@@ -64,7 +64,7 @@ def problem(networks: int, batch: int, seed: int = 0) -> tuple[Loop, Tensor, Ten
 def threats(make: MakeAttack) -> list[Threat]:
     """The threats at which the attack breaks some images and not others, of norms it knows."""
     known = []
-    for threat in (Threat("linf", 0.02), Threat("l2", 0.08)):
+    for threat in (Threat("linf", 0.02), Threat("l2", 0.08), Threat("l1", 0.25)):
         try:
             make(threat)
         except AttackError:

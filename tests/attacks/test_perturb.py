@@ -7,6 +7,7 @@ from attacks import (
     APGD,
     PGD,
     AttackError,
+    Draws,
     LineSearchFGSM,
     RandomFGSM,
     Square,
@@ -94,7 +95,7 @@ def test_random_targets_are_wrong_classes_drawn_anew():
     model, images, labels = problem(1, 400)
     attack = PGD(THREAT, steps=1, loss="random")
 
-    class Half:
+    class Half(Draws):
         """Draws that are all the same number in [0, 1)."""
 
         def __init__(self, number):

@@ -58,4 +58,6 @@ def test_the_stronger_the_attack_the_lower_the_figure(digits):
     # With no bound on the attacker nothing is left, and at .5 grey is the same for all images.
     assert figure(build("pgd", Threat("linf", 1.0), steps=20)) == 0
     assert figure(build("pgd", Threat("l2", 30.0), steps=20)) == 0
+    assert figure(build("pgd", Threat("l1", 64.0), steps=20)) == 0
+    assert figure(build("apgd-ce", Threat("l1", 64.0), steps=20)) == 0
     assert figure(build("pgd", Threat("linf", 0.5), steps=20)) <= 0.1
