@@ -46,6 +46,10 @@ class Suite(Attack):
     def name(self) -> str:
         return self.title
 
+    @property
+    def roams(self) -> bool:
+        return any(attack.roams for attack in self.attacks)
+
     def describe(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -91,17 +95,20 @@ def standard(threat: Threat, steps: int = 100, queries: int = 5000) -> Suite:
 
     AutoAttack (Croce, Hein 2020) has FAB-T besides, which rarely breaks what these three do not.
 
+    In l1 the budgets are those of its l1 version: 5 restarts of APGD-CE, 5 targets of APGD-T.
+
     Args:
-        threat: l-inf only, as yet: Square knows no other norm.
+        threat: of any norm.
         steps: steps of APGD-CE, and of APGD-T for each of 9 targets.
         queries: forward passes of Square, whose schedule is not rescaled to them, as in AutoAttack.
 
     Raises:
-        AttackError: another norm, a budget below 1, or (when called) fewer than 4 classes.
+        AttackError: a budget below 1, or (when called) fewer than 4 classes.
     """
+    restarts, targets = (5, 5) if threat.norm == "l1" else (1, 9)
     return Suite(
-        APGD(threat, steps=steps),
-        TargetedAPGD(threat, steps=steps),
+        APGD(threat, steps=steps, restarts=restarts),
+        TargetedAPGD(threat, steps=steps, targets=targets),
         Square(threat, queries=queries, rescale=False),
         name="standard",
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import APGD, PGD, Threat, build
+from attacks import APGD, PGD, Square, Threat, build
 from tests.attacks.conformance import Loop
 
 FEATURES = 25
@@ -57,6 +57,20 @@ def test_breaks_exactly_what_can_be_broken(make, norm):
     labels = torch.zeros(networks, 1, dtype=torch.int64)
     result = make(threat, steps=30)(Loop(nets), images, labels, range(networks))
     assert torch.equal(~result.correct.flatten(), breakable)
+
+
+def test_square_comes_near_the_optimum_and_never_beyond_it():
+    generator = torch.Generator().manual_seed(4)
+    images = grey_images(1, 20, generator)
+    weight = torch.randn(2, FEATURES, generator=generator)
+    model = Loop([linear(weight, torch.zeros(2))])
+    labels = torch.zeros(1, 20, dtype=torch.int64)
+    for norm, share in (("linf", 0.99), ("l2", 0.65), ("l1", 0.6)):
+        threat = Threat(norm, EPSILON[norm])
+        adv = Square(threat, queries=1000).perturb(model, images, labels, [0])
+        gain = (model(adv) - model(images)) @ torch.tensor([-1.0, 1.0])
+        best = threat.epsilon * (weight[1] - weight[0]).norm(p=DUAL[norm])
+        assert (gain <= best * (1 + 1e-4)).all() and gain.mean() > share * best
 
 
 def best_in_l1(image: torch.Tensor, normal: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -116,8 +130,6 @@ def test_many_classes(norm):
         "apgd-t": {"steps": 20},
         "square": {"queries": 500},
     }.items():
-        if name == "square" and norm != "linf":
-            continue
         found = correct(name, **options)
         assert (found >= robust).all(), f"{name} broke what cannot be broken"
         if name == "apgd-t":  # the others run after the likeliest wrong class alone
