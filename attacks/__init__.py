@@ -18,31 +18,51 @@ from typing import Any
 
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
+from attacks.boundary import Boundary
+from attacks.carlini_wagner import CarliniWagner
+from attacks.deepfool import DeepFool
+from attacks.eot import EOTPGD
 from attacks.error import unknown
+from attacks.fab import TargetedFAB
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
+from attacks.foreign import PREFIX, Torchattacks
+from attacks.lbfgs import LBFGS
+from attacks.momentum import MomentumFGSM
+from attacks.noise import Noise
 from attacks.pgd import PGD
+from attacks.sampling import SamplingGradient
 from attacks.square import Square
-from attacks.suite import Suite, standard
+from attacks.suite import Suite, quick, standard
 from attacks.threat import Threat
 
 __all__ = [
     "APGD",
     "ATTACKS",
+    "EOTPGD",
     "FGSM",
+    "LBFGS",
     "LineSearchFGSM",
     "PGD",
     "Attack",
     "AttackError",
     "AttackResult",
+    "CarliniWagner",
+    "DeepFool",
+    "Boundary",
     "Draws",
     "Model",
+    "MomentumFGSM",
+    "Noise",
     "RandomFGSM",
+    "SamplingGradient",
     "Square",
     "Suite",
     "Survivors",
     "TargetedAPGD",
+    "TargetedFAB",
     "Threat",
     "build",
+    "quick",
     "standard",
 ]
 
@@ -54,16 +74,28 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-dlr": partial(APGD, loss="dlr"),
     "apgd-t": TargetedAPGD,
     "square": Square,
+    "noise": Noise,
+    "mi-fgsm": MomentumFGSM,
+    "eot-pgd": EOTPGD,
+    "deepfool": DeepFool,
+    "fab-t": TargetedFAB,
+    "sampling-gradient": SamplingGradient,
+    "boundary": Boundary,
+    "cw": CarliniWagner,
+    "lbfgs": LBFGS,
+    "quick": quick,
     "standard": standard,
 }
 
 
 def build(name: str, threat: Threat, **options: Any) -> Attack:
-    """The attack of that name in `ATTACKS`, with its options.
+    """The attack of that name in `ATTACKS`, with its options; or `torchattacks:NAME`.
 
     Raises:
         AttackError: an unknown name or option (the nearest known one is named), or a bad value.
     """
+    if name.startswith(PREFIX):
+        return Torchattacks(threat, name.removeprefix(PREFIX))
     if name not in ATTACKS:
         raise unknown("attack", name, ATTACKS)
     known = [option for option in inspect.signature(ATTACKS[name]).parameters if option != "threat"]

@@ -47,6 +47,7 @@ class APGD(Attack):
         AttackError: an option out of range.
     """
 
+    roams = ("l1",)
     steps: int = 100
     restarts: int = 1
     loss: str = "ce"
@@ -59,10 +60,6 @@ class APGD(Attack):
     @property
     def name(self) -> str:
         return f"apgd-{self.loss}"
-
-    @property
-    def roams(self) -> bool:
-        return self.threat.norm == "l1"
 
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
         for _ in range(self.restarts):
@@ -87,6 +84,7 @@ class TargetedAPGD(Attack):
         AttackError: an option out of range, or (when called) fewer than 4 classes.
     """
 
+    roams = ("l1",)
     steps: int = 100
     targets: int = 9
     restarts: int = 1
@@ -97,10 +95,6 @@ class TargetedAPGD(Attack):
     @property
     def name(self) -> str:
         return "apgd-t"
-
-    @property
-    def roams(self) -> bool:
-        return self.threat.norm == "l1"
 
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
         wrong = losses.wrong_classes(survivors.all_logits, survivors.all_labels)

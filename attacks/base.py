@@ -1,7 +1,7 @@
 """What every attack is, and the check that none of them escapes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -28,9 +28,6 @@ __all__ = [
 
 Model = Callable[[Tensor], Tensor]
 """Images [P,B,C,H,W] in [0, 1] to logits [P,B,K], of P networks independent of one another."""
-
-# Floats cannot hit a ball's surface exactly.
-TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,9 +63,10 @@ class Attack(ABC):
     """
 
     threat: Threat
-    roams: ClassVar[bool] = False
-    """Whether the search also visits points of [0, 1] outside the ball, as attacks do that look for
-    the nearest adversarial example; only points inside go to `survivors.drop` as broken."""
+    roams: ClassVar[Collection[str]] = ()
+    """Norms in which the search may visit points of [0, 1] outside the ball too, as attacks do that
+    look for the nearest adversarial example; only points inside go to `survivors.drop` as broken.
+    """
 
     @property
     @abstractmethod
@@ -136,9 +134,8 @@ class Attack(ABC):
         self._run(model, survivors, Draws(seeds, images.device))
         adv = self.threat.project(survivors.adversarial, images)
         adv = torch.where(active[..., None, None, None], adv, images)
-        allowed = self.threat.epsilon + TOLERANCE * max(1.0, self.threat.epsilon)
         # Written so that NaN fails.
-        if not ((self.threat.distance(adv, images) <= allowed).all() and _in_unit_range(adv)):
+        if not (self.threat.contains(adv, images).all() and _in_unit_range(adv)):
             raise AttackError(f"{self.name} returned images outside its threat, or NaN")
         correct = active & ~misclassified(evaluate(model, adv), labels)
         return AttackResult(adv, correct, {self.name: correct})

@@ -19,8 +19,8 @@ class Draws:
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
-        self._generators = [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
+        self.device, self.seeds = torch.device(device), [int(seed) for seed in seeds]
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in self.seeds]
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), [P, *shape]."""

@@ -1,6 +1,6 @@
 """Projected gradient descent, the first attack to try."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,9 +90,9 @@ class PGD(Attack):
             targets = self._targets(evaluate(model, images), labels, 0, draws)
         points = self._start(images, draws)
         for _ in range(self.steps):
-            gradient = differentiate(
+            gradient = self._differentiate(
                 model, points, lambda logits: self._loss(logits, labels, targets)
-            )[2]
+            )[1]
             points = self._step(points, gradient, images)
         return points
 
@@ -115,12 +115,25 @@ class PGD(Attack):
         for _ in range(self.steps):
             if not survivors:
                 return
-            logits, _, gradient = differentiate(model, points, loss)
-            broken = misclassified(logits, survivors.labels)
+            logits, gradient = self._differentiate(model, points, loss)
+            broken = self._breaks(model, points, survivors.labels, logits)
             points, gradient = survivors.drop(points, broken, points, gradient)
             points = self._step(points, gradient, survivors.images)
         if survivors:
-            survivors.drop(points, misclassified(evaluate(model, points), survivors.labels))
+            survivors.drop(points, self._breaks(model, points, survivors.labels))
+
+    def _differentiate(
+        self, model: Model, points: Tensor, loss: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The logits [P,N,K] at the points and the loss's gradient [P,N,C,H,W]."""
+        logits, _, gradient = differentiate(model, points, loss)
+        return logits, gradient
+
+    def _breaks(
+        self, model: Model, points: Tensor, labels: Tensor, logits: Tensor | None = None
+    ) -> Tensor:
+        """Where the points break the model, bool [P,N]; `logits` there, where known."""
+        return misclassified(evaluate(model, points) if logits is None else logits, labels)
 
     def _targets(self, logits: Tensor, labels: Tensor, restart: int, draws: Draws) -> Tensor:
         """The wrong class each image is pushed towards, [P,B]; `logits` of the clean images."""

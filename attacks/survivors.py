@@ -53,7 +53,19 @@ class Survivors:
         if not broken.any():
             return state
         self.adversarial.flatten(0, 1)[self._rows[broken]] = points[broken]
-        self._alive = self._alive & ~broken
+        return self.release(broken, *state)
+
+    def release(self, done: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Lets go of images that are done with: those not broken have survived the attack.
+
+        Args:
+            done: bool [P,N].
+            state: as for `drop`.
+
+        Returns:
+            As `drop`.
+        """
+        self._alive = self._alive & ~done
         return self._pack(*state)
 
     def _pack(self, *state: Tensor) -> tuple[Tensor, ...]:

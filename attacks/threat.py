@@ -10,6 +10,8 @@ from attacks.draws import Draws
 from attacks.error import AttackError, unknown
 
 NORMS = ("linf", "l2", "l1")
+# Floats cannot hit a ball's surface exactly.
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,9 @@ class Threat:
         return _length(delta) if self.norm == "l2" else _sum(delta.abs())
 
     def contains(self, adv: Tensor, images: Tensor) -> Tensor:
-        """Which of `adv`, all within [0, 1], lie in the ball around their image; bool [P,B]."""
-        return self.distance(adv, images) <= self.epsilon
+        """Which of `adv` lie in the ball around their image, to rounding; bool [P,B]."""
+        allowed = self.epsilon + TOLERANCE * max(1.0, self.epsilon)
+        return self.distance(adv, images) <= allowed
 
 
 def _length(delta: Tensor) -> Tensor:
@@ -156,7 +159,10 @@ def _nearest_in_l1(adv: Tensor, images: Tensor, epsilon: float) -> Tensor:
     # What rounding has left over.
     tiny = torch.finfo(moves.dtype).tiny
     moves *= (epsilon / moves.sum(-1, keepdim=True).clamp_min_(tiny)).clamp_max_(1)
-    return (start + delta.sign() * moves).view_as(adv).to(adv.dtype)
+    moved = (start + delta.sign() * moves).to(adv.dtype)
+    # Rounded towards the image: away from it, hundreds of roundings would add up.
+    beyond = (moved - start).abs() > moves
+    return torch.where(beyond, moved.nextafter(images.flatten(2)), moved).view_as(adv)
 
 
 def _per_image(values: Tensor) -> Tensor:

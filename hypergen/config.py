@@ -89,9 +89,9 @@ class TrainConfig:
     """radius trained against and measured at, relative to epsilon"""
     attack_steps: int = 3
     """steps of every gradient attack inside a training step"""
-    measurer: str = "mixed"
-    """what attacks the images that the value network sees and is fitted to: mixed (several attacks,
-    the strongest point of each image counts) or pgd"""
+    measurer: str = "pgd"
+    """what attacks the images that the value network sees and is fitted to: PGD on cross-entropy
+    (pgd) or on the margin, which flatters less and teaches less"""
     surprise: float = 0.1
     """how far the measurer may flatter, against SRA now and then on a few samples, before all
     attacks inside a training step get twice the steps; 1 for any"""

@@ -6,35 +6,51 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy
 import torch
 from torch import Tensor, nn
+from tyro.conf import arg
 
 import attacks
 import targets
 from hypergen import data
 from hypergen.baseline import fresh_target
+from hypergen.checks import Case, check
 from hypergen.config import NORMS, require_known
 from hypergen.data import Dataset
 from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
 from hypergen.measure import survivors
+from hypergen.moving_target import moving_target
+from hypergen.record import Bits
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
 from targets import Ensemble, Population, WeightLayout
 
-ATTACKS = ("pgd", "standard")
-MEASURED = ("accuracy", "robustness", "pgd", "sra", "after", "attack", "epsilon", "norm")
+MEASURED = (
+    "accuracy",
+    "robustness",
+    "interval",
+    "pgd",
+    "sra",
+    "after",
+    "attack",
+    "epsilon",
+    "norm",
+)
 """What a file says of an earlier judgement, perhaps by another attack: never passed on as ours."""
+QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     """How networks are judged."""
 
-    attack: str = "pgd"
-    """pgd, or standard: worst case of APGD-CE, APGD-T and Square, with PGD beside it"""
+    attack: Annotated[str, arg(aliases=["--suite"])] = "pgd"
+    """pgd, standard (worst case of APGD-CE, APGD-T and Square), quick (the same, briefly), any
+    other attack, or torchattacks:NAME; PGD stands beside it"""
     steps: int = 50
     """of PGD"""
     restarts: int = 10
@@ -49,6 +65,10 @@ class EvaluateConfig:
     """test images attacked; accuracy is over all"""
     seed: int = 0
     """of the attacks' random starts"""
+    together: bool = False
+    """judge the networks also as one: voting, and drawing another network for every query"""
+    checks: bool = False
+    """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
     dataset: str | None = None
     """default: what the networks were made for"""
     target: str | None = None
@@ -57,7 +77,7 @@ class EvaluateConfig:
     """of a foreign state_dict"""
 
     def __post_init__(self) -> None:
-        require_known("attack", self.attack, ATTACKS)
+        attacks.build(self.attack, attacks.Threat(self.norm, 0.1))  # refuses unknown names
         require_known("norm", self.norm, NORMS)
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
@@ -125,10 +145,11 @@ class Judge:
 
     Args:
         threat: what the attacker may do.
-        attack: "pgd", or "standard" for standard robust accuracy with PGD beside it.
+        attack: as `attacks.build` knows it; "standard" for standard robust accuracy.
         steps, restarts, step_size: of PGD.
         images: how many of the first test images are attacked; accuracy is over all of them.
         seed: of the attacks' random starts.
+        bits: where what was found is kept, and read when it is there already.
     """
 
     threat: attacks.Threat
@@ -138,6 +159,7 @@ class Judge:
     images: int = 1000
     seed: int = 0
     step_size: float | None = None
+    bits: Bits | None = None
 
     @property
     def pgd(self) -> attacks.PGD:
@@ -147,20 +169,28 @@ class Judge:
     @property
     def judging(self) -> attacks.Attack:
         """The attack whose figure is called robustness."""
-        return attacks.standard(self.threat) if self.attack == "standard" else self.pgd
+        return self.pgd if self.attack == "pgd" else attacks.build(self.attack, self.threat)
 
     def judge(
         self, population: Population | Ensemble, dataset: Dataset, label: str
     ) -> list[dict[str, Any]]:
-        """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left."""
+        """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left.
+
+        Beside robustness stands the interval that so few images leave open (see `interval`).
+        """
         clean_images, clean_labels = dataset.test.first(len(dataset.test))
         images, labels = dataset.test.first(self.images)
-        standard = self.attack == "standard"
 
         def share(name: str, attack: attacks.Attack | None, x: Tensor, y: Tensor) -> dict[str, Any]:
             # A bar each, for an image costs a thousand times more here than there.
             bar = Bar(f"{label}, {name}", len(population) * len(y))
-            table = survivors(population, x, y, attack, self.seed, progress=bar.advance)
+            record = None
+            if self.bits is not None:
+                what = attack and attack.describe()
+                record = self.bits.about(dataset=dataset.name, attack=what, seed=self.seed)
+            table = survivors(
+                population, x, y, attack, self.seed, progress=bar.advance, record=record
+            )
             bar.close()
             return {n: table[n].float().mean(1).tolist() for n in table} | {
                 name: list(table.values())[-1].float().mean(1).tolist()
@@ -169,16 +199,18 @@ class Judge:
         accuracy = share("accuracy", None, clean_images, clean_labels)["accuracy"]
         pgd = share("pgd", self.pgd, images, labels)
         columns = {"pgd": pgd["pgd"]}
-        after: dict[str, list[float]] = {}
-        if standard:
-            after = share("sra", self.judging, images, labels)
-            columns["sra"] = after.pop("sra")
+        robustness, after = columns["pgd"], {}
+        if self.attack != "pgd":
+            after = share("robustness", self.judging, images, labels)
+            robustness = after.pop("robustness")
             after.pop("clean")
-        robustness = columns["sra" if standard else "pgd"]
+        if self.attack == "standard":
+            columns["sra"] = robustness
         return [
             {
                 "accuracy": accuracy[i],
                 "robustness": robustness[i],
+                "interval": interval(robustness[i], len(labels)),
                 **{name: values[i] for name, values in columns.items()},
                 **({"after": {name: values[i] for name, values in after.items()}} if after else {}),
             }
@@ -188,40 +220,76 @@ class Judge:
     def describe(self, dataset: Dataset) -> dict[str, Any]:
         """The attack, its every setting and how many images there really were, for the JSON."""
         images = min(self.images, len(dataset.test))
-        beside = {"pgd": self.pgd.describe()} if self.attack == "standard" else {}
+        beside = {"pgd": self.pgd.describe()} if self.attack != "pgd" else {}
         return {**self.judging.describe(), **beside, "images": images, "seed": self.seed}
 
 
 def evaluate(
-    networks: Sequence[Network], dataset: Dataset, judge: Judge, device: torch.device
+    networks: Sequence[Network],
+    dataset: Dataset,
+    judge: Judge,
+    device: torch.device,
+    together: bool = False,
+    checks: bool = False,
 ) -> dict[str, Any]:
-    """What `hypergen evaluate --json` writes: attack, dataset, networks and summary."""
+    """What `hypergen evaluate --json` writes: attack, dataset, networks and summary.
+
+    With `together` also how they do as one, by voting and drawn anew for every query; with `checks`
+    every network's row has besides what `checks.check` reports.
+    """
     groups: dict[str, list[int]] = {}
     for index, network in enumerate(networks):
         key = WeightLayout.of(network.module).fingerprint + repr(network.module)
         groups.setdefault(key, []).append(index)
     rows: list[dict[str, Any]] = [{} for _ in networks]
+    if together and len(groups) > 1:
+        raise InputError("--together needs networks of one architecture")
     for members in groups.values():
         population = Population.of(networks[i].module.to(device) for i in members)
         for i, row in zip(members, judge.judge(population, dataset, "evaluating"), strict=True):
             said = {k: v for k, v in networks[i].metadata.items() if k not in MEASURED}
             rows[i] = {**said, "file": str(networks[i].file), **row}
+        if checks:
+            case = Case(population, *dataset.test.first(judge.images), judge.threat, judge.seed)
+            for i, report in zip(members, check(case), strict=True):
+                rows[i] |= report
     summary = summarise(rows)
     if len(groups) == 1 and len(networks) > 1:
         population = Population.of(network.module for network in networks)
         images, labels = dataset.test.first(10_000)
         summary["disagreement"] = disagreement(population, images)
         summary["error_overlap"] = error_overlap(population, images, labels)
-    return {
+    result = {
         "attack": judge.describe(dataset),
         "dataset": dataset.name,
         "networks": rows,
         "summary": summary,
     }
+    if together:
+        result["together"] = as_one([network.module for network in networks], dataset, judge)
+    return result
+
+
+def as_one(modules: Sequence[nn.Module], dataset: Dataset, judge: Judge) -> dict[str, Any]:
+    """Figures of several networks that answer as one: "voting", and "redrawn" for every query."""
+    population = Population.of(modules)
+    images, labels = dataset.test.first(judge.images)
+    return {
+        "voting": judge.judge(Ensemble(population), dataset, "voting")[0],
+        "redrawn": moving_target(population, images, labels, judge.threat, judge.steps, judge.seed),
+    }
+
+
+def interval(share: float, images: int) -> list[float]:
+    """Wilson's 95 % confidence interval of a share in [0,1] found on so many images."""
+    from scipy.stats import binomtest  # here, for it is slow to load
+
+    found = binomtest(round(share * images), images).proportion_ci(method="wilson")
+    return [float(found.low), float(found.high)]
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Count, and mean, standard deviation, least and greatest of each figure over networks."""
+    """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure."""
     summary: dict[str, Any] = {"count": len(rows)}
     for name in ("accuracy", "robustness", "pgd", "sra"):
         values = [row[name] for row in rows if name in row]
@@ -232,6 +300,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 "std": statistics.pstdev(values),
                 "min": min(values),
                 "max": max(values),
+                "quantiles": numpy.quantile(values, QUANTILES).tolist(),
             }
     return summary
 
@@ -249,23 +318,39 @@ def agreed(networks: Sequence[Network], field: str, option: str) -> Any:
 
 def text_table(result: dict[str, Any]) -> str:
     """The result as a table: a line a network, then the mean."""
-    standard = result["attack"]["name"] == "standard"
-    names = ["accuracy", "pgd", *(("sra",) if standard else ())]
-    lines = [f"{'network':<40}" + "".join(f"{name:>10}" for name in names)]
+    attack = result["attack"]
+    # PGD that is judged by stands alone: beside another attack there is its description.
+    figure = {"standard": "sra"}.get(attack["name"], "robustness" if "pgd" in attack else None)
+    names = ["accuracy", "pgd", *([] if figure is None else [figure])]
+    lines = [f"{'network':<40}" + "".join(f"{name:>12}" for name in names)]
     for row in result["networks"]:
-        label = row["file"] if len(row["file"]) <= 40 else "..." + row["file"][-37:]
-        lines.append(f"{label:<40}" + "".join(f"{100 * row[n]:>10.2f}" for n in names))
+        lines.append(
+            f"{_short(row['file']):<40}" + "".join(f"{100 * row[n]:>12.2f}" for n in names)
+        )
     if len(result["networks"]) > 1:
         means = [result["summary"][name]["mean"] for name in names]
-        lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>10.2f}" for mean in means))
-    attack, threat = result["attack"], result["attack"]["threat"]
+        lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>12.2f}" for mean in means))
+    for way, row in result.get("together", {}).items():
+        figures = {**row, "pgd": row.get("pgd", row["robustness"])}
+        cells = (f"{100 * figures[n]:>12.2f}" if n in figures else f"{'-':>12}" for n in names)
+        lines.append(f"{way:<40}" + "".join(cells))
+    for row in result["networks"]:
+        if "verdict" in row:
+            reasons = "; ".join(row["reasons"]) or f"all {len(row['checks'])} checks"
+            lines.append(f"{_short(row['file'])}: {row['verdict']} ({reasons})")
+    threat = attack["threat"]
     lines.append(
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
         f"{attack['images']}; {threat['norm']}, epsilon {threat['epsilon']:.4g}, {attack['name']}"
     )
-    if not standard:
+    if figure is None:
         lines.append("PGD alone flatters: --attack standard gives standard robust accuracy")
     return "\n".join(lines)
+
+
+def _short(file: str) -> str:
+    """The end of a path, 40 characters at most."""
+    return file if len(file) <= 40 else "..." + file[-37:]
 
 
 def check_json(file: Path) -> None:
@@ -287,6 +372,8 @@ def evaluate_files(
     files = find(paths)
     if json_file is not None:
         check_json(json_file)
+    if options.together and len(files) < 2:
+        raise InputError("--together needs several networks, got one")
     networks = open_networks(files, options.target, options.activation, options.dataset)
     name = options.dataset or agreed(networks, "dataset", "--dataset")
     if name is None:
@@ -303,6 +390,8 @@ def evaluate_files(
     threat = attacks.Threat(
         options.norm, data.default_epsilon(name) if epsilon is None else epsilon
     )
+    if options.checks and threat.epsilon == 0:
+        raise InputError("--checks needs an --epsilon above 0: without one there is no figure")
     judge = Judge(
         threat,
         options.attack,
@@ -311,8 +400,10 @@ def evaluate_files(
         options.images,
         options.seed,
         options.step_size,
+        None if json_file is None else Bits(json_file.with_suffix(".survivors.jsonl")),
     )
-    result = evaluate(networks, data.load(name, data_dir, device), judge, device)
+    dataset = data.load(name, data_dir, device)
+    result = evaluate(networks, dataset, judge, device, options.together, options.checks)
     print(text_table(result))
     if json_file is not None:
         write_text(json_file, json.dumps(result, indent=1) + "\n")

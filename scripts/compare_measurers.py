@@ -10,7 +10,7 @@ not taken are defined here and nowhere else. A killed run of this script continu
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,36 @@ from unittest import mock
 
 import torch
 import tyro
+from torch import Tensor
 
 import attacks
 from hypergen import data
 from hypergen.config import TrainConfig
 from hypergen.evaluate import Judge
-from hypergen.measure import MEASURERS, ROBUSTNESS, attacked_batch, mixed
+from hypergen.measure import MEASURERS, ROBUSTNESS, attacked_batch, margin
 from hypergen.train import Training
 from scripts.cells import RESULTS, chosen, claim, kept, publish
 
 
-def margin(threat: attacks.Threat, steps: int) -> attacks.Attack:
-    """The untargeted margin alone."""
-    return attacks.PGD(threat, steps=steps, loss="margin")
+@dataclass(frozen=True)
+class Halves(attacks.Attack):
+    """Every second image by the untargeted margin, the others towards a class drawn for each."""
+
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return "halves"
+
+    def perturb(
+        self, model: attacks.Model, images: Tensor, labels: Tensor, seeds: Sequence[int]
+    ) -> Tensor:
+        points = torch.empty_like(images)
+        for start, make in enumerate((margin, random_targets)):
+            some = slice(start, None, 2)
+            attack = make(self.threat, self.steps)
+            points[:, some] = attack.perturb(model, images[:, some], labels[some], seeds)
+        return points
 
 
 def random_targets(threat: attacks.Threat, steps: int) -> attacks.Attack:
@@ -38,36 +55,26 @@ def random_targets(threat: attacks.Threat, steps: int) -> attacks.Attack:
     return attacks.PGD(threat, steps=steps, loss="random")
 
 
-def likeliest_target(threat: attacks.Threat, steps: int) -> attacks.Attack:
-    """The untargeted margin and the likeliest wrong class of the clean image."""
-    targeted = attacks.PGD(threat, steps=steps, loss="targeted")
-    return attacks.Suite(margin(threat, steps), targeted)
-
-
 def gradient_free(threat: attacks.Threat, steps: int) -> attacks.Attack:
-    """Stripes and squares alone, as many queries as `mixed` has passes."""
-    return attacks.Square(threat, queries=8 * steps)
+    """Stripes and squares alone, as many queries as `margin` has passes."""
+    return attacks.Square(threat, queries=3 * steps)
 
 
-def twice(threat: attacks.Threat, steps: int) -> attacks.Attack:
-    """`mixed` with twice the steps."""
-    return mixed(threat, 2 * steps)
-
-
-def wider(threat: attacks.Threat, steps: int) -> attacks.Attack:
-    """`mixed` at 1.3 times the radius."""
-    return mixed(replace(threat, epsilon=1.3 * threat.epsilon), steps)
+def strongest(threat: attacks.Threat, steps: int) -> attacks.Attack:
+    """The strongest point of the margin's, a random target's and Square's."""
+    parts = margin(threat, steps), random_targets(threat, steps), attacks.Square(threat, queries=5)
+    return attacks.Suite(*parts)
 
 
 CANDIDATES: dict[str, Callable[[attacks.Threat, int], attacks.Attack]] = {
     **MEASURERS,
-    "margin": margin,
     "random-targets": random_targets,
-    "likeliest-target": likeliest_target,
+    "halves": Halves,
     "gradient-free": gradient_free,
-    "mixed-twice": twice,
-    "mixed-wider": wider,
+    "strongest-of-three": strongest,
 }
+ROUNDS = 8
+"""Steps of every candidate, one after the other in turn, that its cost is told by."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,8 @@ class CompareConfig:
         )
     )
     """settings shared by all"""
-    seconds: float = 600
-    """CPU time of each training"""
+    seconds: float = 300
+    """CPU time of each training, by what a step of it costs at the start"""
     samples: int = 2
     """networks drawn of each"""
     images: int = 200
@@ -94,16 +101,26 @@ class CompareConfig:
     """the table as JSON"""
 
 
-def trained(name: str, config: CompareConfig, dataset: data.Dataset) -> Training:
-    """A training of as many steps as the time allows, by a short trial."""
-    settings = replace(config.train, measurer=name)
-    trial = Training(settings, dataset, torch.device("cpu"))
-    trial.take_step()
-    start = time.process_time()
-    for _ in range(5):
-        trial.take_step()
-    steps = max(1, round(5 * config.seconds / (time.process_time() - start)))
-    training = Training(replace(settings, steps=steps), dataset, torch.device("cpu"))
+def seconds_a_step(config: CompareConfig, dataset: data.Dataset) -> dict[str, float]:
+    """CPU time of a step with each candidate; in turn, so that a busy machine slows all alike."""
+    trials = {
+        name: Training(replace(config.train, measurer=name), dataset, torch.device("cpu"))
+        for name in CANDIDATES
+    }
+    spent = dict.fromkeys(trials, 0.0)
+    for turn in range(1 + ROUNDS):
+        for name, trial in trials.items():
+            start = time.process_time()
+            trial.take_step()
+            if turn > 0:  # the first one sets up
+                spent[name] += (time.process_time() - start) / ROUNDS
+    return spent
+
+
+def trained(name: str, config: CompareConfig, steps: int, dataset: data.Dataset) -> Training:
+    """A training by this measurer."""
+    settings = replace(config.train, measurer=name, steps=steps)
+    training = Training(settings, dataset, torch.device("cpu"))
     while training.step < steps:
         training.take_step()  # without a look at SRA: all measurers get the same time
     return training
@@ -135,17 +152,20 @@ def main(config: CompareConfig) -> None:
     dataset = data.load(config.train.dataset)
     rows: dict[str, Any] = {}
     with mock.patch.dict(MEASURERS, CANDIDATES):
+        costs = kept(config.work / "costs.json", lambda: seconds_a_step(config, dataset))
         for name in chosen(config.only, CANDIDATES):
+            steps = max(1, round(config.seconds / costs[name]))
             rows[name] = kept(
                 config.work / f"{name}.json",
-                lambda n=name: figures(trained(n, config, dataset), config, dataset),
+                lambda n=name, s=steps: figures(trained(n, config, s, dataset), config, dataset),
             )
-    heads = ("steps", "accuracy", "claimed", "PGD-50", "SRA")
+            rows[name]["seconds_a_step"] = costs[name]
+    heads = ("s a step", "steps", "accuracy", "claimed", "PGD-50", "SRA")
     print(f"\n{'':<18}" + "".join(f"{head:>10}" for head in heads) + "  after each attack")
     for name, row in rows.items():
         shown = "".join(f"{100 * row[k]:>10.1f}" for k in ("accuracy", "claimed", "pgd", "sra"))
         after = ", ".join(f"{attack} {100 * v:.1f}" for attack, v in row["after"].items())
-        print(f"{name:<18}{row['steps']:>10}{shown}  {after}")
+        print(f"{name:<18}{row['seconds_a_step']:>10.2f}{row['steps']:>10}{shown}  {after}")
     publish(config.out, settings, {"measurers": rows}, whole=not config.only)
 
 

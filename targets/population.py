@@ -66,6 +66,11 @@ class Population:
         buffers = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         return cls(modules[0], theta, buffers)
 
+    @property
+    def architecture(self) -> str:
+        """The target in words: its modules, as PyTorch prints them."""
+        return repr(self._skeleton.module)
+
     def __len__(self) -> int:
         return len(self.theta)
 

@@ -18,6 +18,18 @@ SMALL = {
     "apgd-dlr": [{"steps": 12}],
     "apgd-t": [{"steps": 8}],
     "square": [{"queries": 60}],
+    "eot-pgd": [{"steps": 5, "restarts": 2, "samples": 2}],
+    "noise": [{"draws": 30}, {"kind": "gaussian", "draws": 30}],
+    "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
+    "quick": [{"steps": 4, "queries": 30}],
+    "fab-t": [{"steps": 6}],
+    "sampling-gradient": [{"schedule": ((2, 20), (2, 130))}],
+    "boundary": [{"queries": 120}],
+    "cw": [
+        {"steps": 10, "searches": 3},
+        {"steps": 10, "searches": 2, "first_weight": 0.1, "kappa": 0.1},
+    ],
+    "lbfgs": [{"steps": 6, "searches": 4, "targets": 2}],
     "standard": [{"steps": 6, "queries": 60}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
@@ -49,6 +61,15 @@ def test_built_under_its_name(name):
         (partial(build, "apgd-ce", loss="cee"), "did you mean 'ce'"),
         (partial(build, "apgd-t", targets=0), "expected targets to be a whole number"),
         (partial(build, "square", p_init=1.5), r"expected p_init in \(0, 1\], got 1.5"),
+        (partial(build, "mi-fgsm", decay=-0.1), "expected a finite decay >= 0, got -0.1"),
+        (partial(build, "eot-pgd", samples=0), "expected samples to be a whole number"),
+        (partial(build, "sampling-gradient", schedule=()), "expected a schedule of at least one"),
+        (partial(build, "sampling-gradient", schedule=((2, 5),)), "an even number, got 5"),
+        (partial(build, "sampling-gradient", schedule=((0, 4),)), "expected steps to be a whole"),
+        (partial(build, "sampling-gradient", sigma=0.0), "expected sigma to be a finite number"),
+        (partial(build, "boundary", queries=0), "expected queries to be a whole number"),
+        (partial(build, "noise", kind="normal"), "unknown kind of noise 'normal'"),
+        (partial(build, "noise", draws=0), "expected draws to be a whole number of at least 1"),
     ],
 )
 def test_bad_options(attempt, message):

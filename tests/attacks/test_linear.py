@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import APGD, PGD, Square, Threat, build
+from attacks import (
+    APGD,
+    EOTPGD,
+    PGD,
+    Boundary,
+    MomentumFGSM,
+    SamplingGradient,
+    Square,
+    Threat,
+    build,
+)
 from tests.attacks.conformance import Loop
 
 FEATURES = 25
@@ -41,7 +51,10 @@ def test_pgd_reaches_the_optimum(norm):
 
 
 @ALL
-@pytest.mark.parametrize("make", [partial(PGD, step_size=0.3), APGD])
+@pytest.mark.parametrize(
+    "make",
+    [partial(PGD, step_size=0.3), partial(EOTPGD, step_size=0.3, samples=2), APGD, MomentumFGSM],
+)
 def test_breaks_exactly_what_can_be_broken(make, norm):
     # Network i's bias leaves its only image just short of, or just within, the threat's reach.
     generator = torch.Generator().manual_seed(1)
@@ -101,6 +114,32 @@ def test_pgd_comes_near_the_l1_optimum_where_the_box_binds():
         assert (gain / best).mean() > 0.95
 
 
+@pytest.mark.parametrize(
+    ("make", "near", "norm"),
+    [
+        (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "linf"),
+        (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "l2"),
+        (partial(Boundary, queries=400), 0.998, "linf"),
+    ],
+)
+def test_without_a_gradient_comes_near_the_optimum(make, near, norm):
+    # As above: the bias takes a share of the reach just short of 1, or just above.
+    generator = torch.Generator().manual_seed(3)
+    networks, threat = 16, Threat(norm, EPSILON[norm])
+    images = grey_images(networks, 1, generator)
+    breakable = torch.arange(networks) % 2 == 0
+    nets = []
+    for image, reached in zip(images, breakable, strict=True):
+        weight = torch.randn(2, FEATURES, generator=generator)
+        normal = weight[1] - weight[0]
+        share = near if reached else 1.001
+        lead = normal @ image.flatten() + share * threat.epsilon * normal.norm(p=DUAL[norm])
+        nets.append(linear(weight, torch.stack([lead, lead * 0])))
+    labels = torch.zeros(networks, 1, dtype=torch.int64)
+    result = make(threat)(Loop(nets), images, labels, range(networks))
+    assert torch.equal(~result.correct.flatten(), breakable)
+
+
 @ALL
 def test_many_classes(norm):
     generator = torch.Generator().manual_seed(2)
@@ -125,11 +164,18 @@ def test_many_classes(norm):
         "fgsm": {},
         "random-fgsm": {},
         "pgd": {"steps": 20},
+        "mi-fgsm": {},
+        "eot-pgd": {"steps": 20, "samples": 2},
+        "noise": {},
+        "sampling-gradient": {"schedule": ((10, 50),)},
         "apgd-ce": {"steps": 20},
         "apgd-dlr": {"steps": 20},
         "apgd-t": {"steps": 20},
         "square": {"queries": 500},
+        "boundary": {"queries": 300},
     }.items():
+        if name == "boundary" and norm != "linf":
+            continue
         found = correct(name, **options)
         assert (found >= robust).all(), f"{name} broke what cannot be broken"
         if name == "apgd-t":  # the others run after the likeliest wrong class alone

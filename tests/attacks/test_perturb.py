@@ -5,10 +5,12 @@ import torch
 
 from attacks import (
     APGD,
+    EOTPGD,
     PGD,
     AttackError,
     Draws,
     LineSearchFGSM,
+    MomentumFGSM,
     RandomFGSM,
     Square,
     Suite,
@@ -25,6 +27,8 @@ ATTACKS = [
     PGD(THREAT, steps=3),
     PGD(THREAT, steps=3, loss="targeted"),
     PGD(THREAT, steps=3, loss="random"),
+    EOTPGD(THREAT, steps=3, samples=2),
+    MomentumFGSM(THREAT),
     Square(THREAT, queries=8),
     Square(Threat("l2", 0.1), queries=8),
     Square(Threat("l1", 0.3), queries=8),
@@ -104,6 +108,7 @@ def test_random_targets_are_wrong_classes_drawn_anew():
         """Draws that are all the same number in [0, 1)."""
 
         def __init__(self, number):
+            super().__init__([])
             self.number = number
 
         def uniform(self, *shape):

@@ -44,3 +44,16 @@ def test_what_is_packed_is_what_survives(networks, batch, seed):
                     expected[network, image] = points[network, place]
         (state,) = survivors.drop(points, broken, state)
         assert torch.equal(survivors.adversarial, expected)
+
+
+def test_images_are_let_go_of_unbroken():
+    images = torch.arange(6.0).view(2, 3, 1, 1, 1)
+    labels = torch.arange(6).view(2, 3)
+    survivors = Survivors(images, labels, torch.zeros(2, 3, 2), torch.ones(2, 3, dtype=torch.bool))
+    done = torch.tensor([[True, False, True], [False, False, True]])
+    (state,) = survivors.release(done, labels)
+    assert survivors.labels[0, 0] == 1 and survivors.labels[1].tolist() == [3, 4]
+    assert torch.equal(state, survivors.labels)
+    # The padding of network 0 is an image let go of: what happens to it no longer matters.
+    survivors.drop(survivors.images + 10, torch.ones(2, 2, dtype=torch.bool))
+    assert survivors.adversarial.flatten().tolist() == [0, 11, 2, 13, 14, 5] and not survivors

@@ -71,7 +71,7 @@ BAD = [
     ("train --objective dirct", 'unknown objective "dirct" (did you mean "direct"?)'),
     ("train --value-network sett", 'unknown value-network "sett" (did you mean "set"?)'),
     ("train --generator chunky", 'unknown generator "chunky" (did you mean "chunk"?)'),
-    ("train --measurer mixd", 'unknown measurer "mixd" (did you mean "mixed"?)'),
+    ("train --measurer margn", 'unknown measurer "margn" (did you mean "margin"?)'),
     ("train --diversity -1", "--diversity must be at least 0, got -1"),
     ("train --epsilon-factor inf", "--epsilon-factor must be at least 0, got inf"),
     ("train --surprise 2", "--surprise must lie in [0, 1], got 2"),
@@ -81,7 +81,7 @@ BAD = [
     ("train --device gpu", 'unknown device "gpu"'),
     ("baseline --method fbff", 'unknown method "fbff" (did you mean "fbf"?)'),
     ("baseline --target mpl", 'unknown target "mpl" (did you mean "mlp"?)'),
-    ("evaluate base.safetensors --attack standrd", '(did you mean "standard"?)'),
+    ("evaluate base.safetensors --attack standrd", "did you mean 'standard'?"),
     ("evaluate base.safetensors --dataset mnst", '(did you mean "mnist"?)'),
     ("evaluate plain.pt --dataset digits --target mpl", '(did you mean "mlp"?)'),
     # numbers

@@ -1,4 +1,5 @@
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import pytest
 import torch
 
 import targets
-from hypergen import evaluate
+from hypergen import data, evaluate
 from hypergen.baseline import BaselineConfig, fresh_target, save_baseline
+from hypergen.checks import CHECKS, VERDICTS
 from hypergen.cli import main
 from hypergen.errors import InputError
 from hypergen.evaluate import EvaluateConfig, evaluate_files
@@ -181,3 +183,69 @@ def test_what_an_earlier_judge_said_is_not_passed_on(judged, tmp_path):
     (row,) = result["networks"]
     assert not {"sra", "after", "attack", "epsilon"} & row.keys() and row["method"] == "fbf"
     assert row["robustness"] == row["pgd"] < 0.5 and "sra" not in result["summary"]
+
+
+def test_networks_judged_as_one(judged, networks, base, tmp_path, capsys):
+    files = [saved(tmp_path / "a.safetensors", seed=1), base]
+    result = judged(*files, options=replace(QUICK, together=True))
+    voting, redrawn = result["together"]["voting"], result["together"]["redrawn"]
+    images = data.load("digits").test.first(20)
+    right = [load_network(file)(images[0]).argmax(1) == images[1] for file in files]
+    assert redrawn["accuracy"] == pytest.approx(float(torch.stack(right).float().mean()))
+    assert 0 <= redrawn["robustness"] <= redrawn["accuracy"]
+    assert 0 <= voting["pgd"] <= 1
+    assert {"voting", "redrawn"} <= {
+        line.split(" ")[0] for line in capsys.readouterr().out.split("\n")
+    }
+    with pytest.raises(InputError, match="--together needs several networks"):
+        judged(base, options=replace(QUICK, together=True))
+    with pytest.raises(InputError, match="one architecture"):
+        other = saved(tmp_path / "b.safetensors", "small-lenet5")
+        judged(base, other, options=replace(QUICK, together=True))
+
+
+def test_checks_stand_beside_the_figures(judged, base, monkeypatch, capsys):
+    monkeypatch.setattr("hypergen.checks.QUERIES", 20)
+    (row,) = judged(base, options=replace(QUICK, checks=True))["networks"]
+    assert row["verdict"] in VERDICTS and row["checks"].keys() == CHECKS.keys()
+    assert f"base.safetensors: {row['verdict']} (" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--checks needs an --epsilon above 0"):
+        judged(base, options=replace(QUICK, checks=True, epsilon=0.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [("fgsm", ["fgsm"]), ("torchattacks:BIM", ["torchattacks:BIM"])]
+)
+def test_any_attack_by_name(judged, base, capsys, name, after):
+    result = judged(base, options=replace(QUICK, attack=name))
+    (row,) = result["networks"]
+    assert result["attack"]["name"] == name and "sra" not in row
+    assert list(row["after"]) == after and row["after"][name] == row["robustness"]
+    head, line, told = capsys.readouterr().out.splitlines()[:3]
+    assert head.split() == ["network", "accuracy", "pgd", "robustness"]
+    assert float(line.split()[-1]) == pytest.approx(100 * row["robustness"], abs=0.01)
+    assert name in told
+
+
+def test_a_suite_by_its_name(base, capsys):
+    options = ["--suite", "quick", "--images", "5", "--restarts", "1"]
+    assert main(["evaluate", str(base), *options]) == 0
+    assert "quick" in capsys.readouterr().out
+
+
+def test_the_interval_is_wilsons(judged, base):
+    """By the formula (Wilson 1927), z = 1.96."""
+    (row,) = judged(base)["networks"]
+    share, count, z = row["pgd"], 20, 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5 / (1 + z**2 / count)
+    assert row["interval"] == pytest.approx([middle - half, middle + half], abs=1e-6)
+
+
+def test_quantiles_of_a_population(judged, base, tmp_path):
+    files = [saved(tmp_path / f"{seed}.safetensors", seed=seed) for seed in range(2)]
+    summary = judged(*files, base)["summary"]["accuracy"]
+    assert summary["min"] <= summary["quantiles"][0] <= summary["quantiles"][2]
+    assert summary["quantiles"][2] == statistics.median(
+        row["accuracy"] for row in judged(*files, base)["networks"]
+    )

@@ -215,8 +215,8 @@ def test_a_measurer_found_to_flatter_gets_more_steps(objective_name, tiny, few, 
     training = train.Training(replace(tiny, objective=objective_name, attack_steps=2), few, cpu)
 
     def steps() -> int:
-        attack = training.adversary
-        return (attack.attacks[0] if isinstance(attack, attacks.Suite) else attack).steps
+        assert isinstance(training.adversary, attacks.PGD)
+        return training.adversary.steps
 
     training.heed(0.1)
     assert steps() == training.attack_steps == 2
@@ -232,7 +232,7 @@ def test_the_gap_is_what_the_measurer_claims_beyond_sra(tiny, few, monkeypatch, 
     def blind(threat, steps):
         return attacks.PGD(attacks.Threat("linf", 0.0), steps=steps)
 
-    monkeypatch.setitem(train.MEASURERS, "mixed", blind)
+    monkeypatch.setitem(train.MEASURERS, "pgd", blind)
     training = train.Training(replace(tiny, epsilon=0.5), few, cpu)
     figures = training.watch()
     assert figures["watched/sra"] == 0

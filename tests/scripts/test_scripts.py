@@ -31,6 +31,14 @@ def _threads_as_before():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def brief(monkeypatch):
+    """The standard suite, much shortened."""
+    short = partial(attacks.standard, steps=2, queries=5)
+    monkeypatch.setattr(attacks, "standard", short)
+    monkeypatch.setitem(attacks.ATTACKS, "standard", short)
+
+
 def written(path, capsys) -> dict:
     """The figures in the file, which the last line printed repeats."""
     figures = json.loads(path.read_text())
@@ -82,8 +90,7 @@ def test_compare_torchattacks(tmp_path, capsys):
     assert abs(figures["difference"]) < 0.1
 
 
-def test_mnist_table(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(PublishedGenerator.pretrain, "__defaults__", (3,))
     monkeypatch.setattr(train, "VALUE_PRETRAINING_STEPS", 3)
     config = mnist_table.TableConfig(
@@ -152,8 +159,7 @@ def test_compare_diversity(tmp_path, capsys):
         assert row["pgd"] <= row["best"]["pgd"] and row["accuracy"] <= row["best"]["accuracy"]
 
 
-def test_compare_measurers(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+def test_compare_measurers(brief, tmp_path, capsys):
     tiny = TrainConfig(target="mlp", objective="value", population=2, batch_size=8, epsilon=0.02)
     config = compare_measurers.CompareConfig(
         train=tiny, seconds=0.2, images=20, work=tmp_path / "work", out=tmp_path / "measurers.json"
@@ -167,8 +173,7 @@ def test_compare_measurers(tmp_path, monkeypatch, capsys):
         assert after == sorted(after, reverse=True) and after[-1] == row["sra"]
 
 
-def test_compare_value_networks(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+def test_compare_value_networks(brief, tmp_path, capsys):
     tiny = TrainConfig(target="mlp", steps=8, population=2, batch_size=8, epsilon=0.02)
     config = compare_value_networks.CompareConfig(
         train=tiny,
@@ -194,8 +199,7 @@ def test_compare_value_networks(tmp_path, monkeypatch, capsys):
             assert ("uncertainty" in group) == ("ensemble" in kind)
 
 
-def test_convergence(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(attacks, "standard", partial(attacks.standard, steps=2, queries=5))
+def test_convergence(brief, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "VALUE_PRETRAINING_STEPS", 3)
     config = convergence.ConvergenceConfig(
         train=TrainConfig(target="mlp", steps=2, population=2, batch_size=8),

@@ -1,0 +1,88 @@
+"""RayS: an attack that sees the predicted class alone (Chen, Gu 2020)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
+from attacks.error import require_counts
+from attacks.threat import NORMS
+
+# A radius is searched for down to this share of epsilon.
+PRECISION = 1e-3
+
+
+@dataclass(frozen=True)
+class Boundary(Attack):
+    """RayS, which looks for the corner of the box towards which the boundary is nearest, l-inf.
+
+    Of the model it uses the class it picks and nothing else, neither gradient nor logits (Chen, Gu
+    2020). Every image has a direction of signs and the radius at which it breaks the model there. A
+    query flips the signs of one block of values, ever smaller ones, and asks at that radius; if the
+    model is wrong, the flip stays and a bisection finds the new radius. Here a bisection asks at
+    epsilon first, and an image is let go as soon as that breaks the model. Nothing is random.
+
+    Args:
+        queries: forward passes an image that survives; 10,000 as published. The blocks down to
+            single values take about 2 * C*H*W, the bisections some ten for each flip that stays.
+
+    Raises:
+        AttackError: another norm than l-inf, or an option out of range.
+    """
+
+    queries: int = 10_000
+    roams = NORMS
+
+    def __post_init__(self) -> None:
+        require_counts(queries=self.queries)
+        if self.threat.norm != "linf":
+            raise AttackError(f"boundary knows the norm 'linf' only, got {self.threat.norm!r}")
+
+    @property
+    def name(self) -> str:
+        return "boundary"
+
+    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+        epsilon, images = self.threat.epsilon, survivors.images
+        values = math.prod(images.shape[2:])
+        blocks = torch.tensor(list(islice(_blocks(values), self.queries)), device=images.device)
+        place = torch.arange(values, device=images.device).view(images.shape[2:])
+        signs = torch.ones_like(images)
+        # At radius 1 a ray has come to a corner of [0, 1], whatever the image.
+        radius = images.new_ones(images.shape[:2])
+        below = torch.zeros_like(radius)  # the greatest radius seen not to break, in a bisection
+        bisecting = torch.zeros_like(radius, dtype=torch.bool)
+        flips = torch.zeros_like(survivors.labels)  # how many were tried
+        for _ in range(self.queries):
+            start, end = blocks[flips][..., None, None, None, :].unbind(-1)
+            flipped = (place >= start) & (place < end) & ~bisecting[..., None, None, None]
+            ray = torch.where(flipped, -signs, signs)
+            middle = torch.where(below < epsilon, epsilon, (below + radius) / 2)
+            asked = torch.where(bisecting, middle, radius)
+            points = (survivors.images + asked[..., None, None, None] * ray).clamp_(0, 1)
+            wrong = misclassified(evaluate(model, points), survivors.labels)
+
+            kept = wrong & ~bisecting
+            signs = torch.where(kept[..., None, None, None], ray, signs)
+            flips = flips + ~bisecting
+            radius = torch.where(wrong, asked, radius)
+            below = torch.where(wrong, below, asked).where(bisecting, 0)
+            bisecting = kept | (bisecting & (radius - below > PRECISION * epsilon))
+            broken = wrong & (asked <= epsilon)
+            signs, radius, below, bisecting, flips = survivors.drop(
+                points, broken, signs, radius, below, bisecting, flips
+            )
+            if not survivors:
+                return
+
+
+def _blocks(values: int) -> Iterator[tuple[int, int]]:
+    """Ranges of values whose signs to flip: all, halves, quarters, ..., one by one for ever."""
+    parts = 1
+    while True:
+        size = math.ceil(values / parts)
+        yield from ((start, min(start + size, values)) for start in range(0, values, size))
+        parts *= 2

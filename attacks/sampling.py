@@ -1,0 +1,112 @@
+"""PGD along a sampled gradient, for models whose own leads nowhere (Tramer et al. 2020)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
+from attacks.error import require_counts, require_positive
+from attacks.losses import margin
+from attacks.threat import NORMS
+
+# Directions drawn at once. Fixed, or the draws would depend on how many images are left.
+BLOCK = 50
+# Points evaluated at once, over all networks, unless two of every image are more already.
+POINTS = 2048
+
+
+@dataclass(frozen=True)
+class SamplingGradient(Attack):
+    """Steps on a gradient of the margin estimated from values (Tramer et al. 2020, on k-WTA).
+
+    The estimate is the mean of u (f(x + sigma u) - f(x - sigma u)) over Gaussian u: the gradient of
+    the margin f smoothed, which exists where f itself is full of jumps or flat. From the clean
+    image; every step's end is judged. All images of a network share their u, so that an estimate
+    does not depend on who else is left. Samples are clipped to [0, 1], the published ones are not.
+
+    Args:
+        schedule: pairs of how many steps, and how many samples a step, an even number. The default
+            is the published one: 1.22 million forward passes an image that survives.
+        sigma: size of the noise in the threat's norm: of each pixel in l-inf, of all C*H*W together
+            in l2 (sigma / sqrt(C*H*W) a pixel); None means epsilon. Published: 8/255, epsilon .031.
+        step_size: length of a step in the threat's norm; None means epsilon / 3.1, as published.
+
+    Raises:
+        AttackError: an option out of range.
+    """
+
+    schedule: tuple[tuple[int, int], ...] = ((20, 100), (20, 1000), (60, 20_000))
+    sigma: float | None = None
+    step_size: float | None = None
+    roams = NORMS
+
+    def __post_init__(self) -> None:
+        if not self.schedule:
+            raise AttackError("expected a schedule of at least one pair (steps, samples), got none")
+        for steps, samples in self.schedule:
+            require_counts(steps=steps, samples=samples)
+            if samples % 2:
+                raise AttackError(f"expected samples in pairs, an even number, got {samples}")
+        if self.sigma is not None:
+            require_positive(sigma=self.sigma)
+        if self.step_size is not None:
+            require_positive(step_size=self.step_size)
+
+    @property
+    def name(self) -> str:
+        return "sampling-gradient"
+
+    @property
+    def spread(self) -> float:
+        """`sigma`, the default filled in."""
+        return self.threat.epsilon if self.sigma is None else self.sigma
+
+    @property
+    def size(self) -> float:
+        """Length of a step, the default filled in."""
+        return self.threat.epsilon / 3.1 if self.step_size is None else self.step_size
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "sigma": self.spread, "step_size": self.size}
+
+    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+        points = survivors.images
+        for samples in (samples for steps, samples in self.schedule for _ in range(steps)):
+            gradient = self._gradient(model, points, survivors.labels, samples, draws)
+            move = self.threat.step(gradient, self.size)
+            points = self.threat.project(points + move, survivors.images)
+            broken = misclassified(evaluate(model, points), survivors.labels)
+            (points,) = survivors.drop(points, broken, points)
+            if not survivors:
+                return
+
+    def _gradient(
+        self, model: Model, points: Tensor, labels: Tensor, samples: int, draws: Draws
+    ) -> Tensor:
+        """The smoothed margin's gradient at the points, up to a positive factor, [P,N,C,H,W]."""
+        shape = points.shape[2:]
+        scale = self.spread if self.threat.norm == "linf" else self.spread / math.prod(shape) ** 0.5
+        pairs_at_once = max(1, POINTS // (2 * labels.numel()))
+        gradient = torch.zeros_like(points)
+        for drawn in range(0, samples // 2, BLOCK):
+            block = draws.normal(min(BLOCK, samples // 2 - drawn), *shape).to(points.dtype)
+            for directions in block.split(pairs_at_once, 1):
+                slopes = _differences(model, points, labels, scale * directions)
+                # One by one and in two roundings: sums over an axis may be taken in an order, and
+                # products fused, as the number of images has it.
+                for slope, direction in zip(slopes.unbind(1), directions.unbind(1), strict=True):
+                    gradient = gradient + slope[..., None, None, None] * direction[:, None]
+        return gradient
+
+
+def _differences(model: Model, points: Tensor, labels: Tensor, offsets: Tensor) -> Tensor:
+    """How much the margin at points [P,N,...] + offsets [P,k,...] exceeds that at -, [P,k,N]."""
+    signed = torch.stack([offsets, -offsets], 1)[:, :, :, None]
+    moved = (points[:, None, None] + signed).clamp_(0, 1)
+    _, signs, count, images = moved.shape[:4]
+    values = margin(evaluate(model, moved.flatten(1, 3)), labels.repeat(1, signs * count))
+    up, down = values.unflatten(1, (signs, count, images)).unbind(1)
+    return up - down
