@@ -7,8 +7,8 @@ from itertools import islice
 
 import torch
 
-from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
-from attacks.error import require_counts
+from attacks.base import Attack, Draws, Model, Survivors, evaluate, misclassified
+from attacks.error import require_counts, require_norm
 from attacks.threat import NORMS
 
 # A radius is searched for down to this share of epsilon.
@@ -38,8 +38,7 @@ class Boundary(Attack):
 
     def __post_init__(self) -> None:
         require_counts(queries=self.queries)
-        if self.threat.norm != "linf":
-            raise AttackError(f"boundary knows the norm 'linf' only, got {self.threat.norm!r}")
+        require_norm(self.name, self.threat.norm, ["linf"])
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
-from attacks.error import require_counts, require_positive
+from attacks.error import require_counts, require_norm, require_positive
 from attacks.losses import margin
 from attacks.threat import NORMS
 
@@ -35,7 +35,7 @@ class SamplingGradient(Attack):
         step_size: length of a step in the threat's norm; None means epsilon / 3.1, as published.
 
     Raises:
-        AttackError: an option out of range.
+        AttackError: another norm than l-inf and l2, or an option out of range.
     """
 
     schedule: tuple[tuple[int, int], ...] = ((20, 100), (20, 1000), (60, 20_000))
@@ -44,6 +44,7 @@ class SamplingGradient(Attack):
     roams = NORMS
 
     def __post_init__(self) -> None:
+        require_norm(self.name, self.threat.norm, ["linf", "l2"])
         if not self.schedule:
             raise AttackError("expected a schedule of at least one pair (steps, samples), got none")
         for steps, samples in self.schedule:

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -88,7 +88,10 @@ class Square(Attack):
         """The best points of those never dropped."""
         batch, channels, height, width = survivors.all_images.shape[1:]
         linf = self.threat.norm == "linf"
-        start, propose = (self._stripes, self._set) if linf else (self._tiles, self._exchange)
+        start = self._stripes if linf else self._tiles
+        propose: Callable[..., Tensor] = self._set if linf else self._exchange
+        # What a proposal must know of the images, which for the bounds is worth keeping.
+        known = self.threat.bounds(survivors.images) if linf else (survivors.images,)
         points = best = survivors.pack(start(survivors.all_images, draws))
         best_margin = torch.full_like(best[..., 0, 0, 0], -torch.inf)
         proposals = _uniforms(draws, batch, (2 if linf else 5) + channels)
@@ -96,14 +99,14 @@ class Square(Attack):
             if query > 0:
                 drawn = survivors.pack(next(proposals))
                 side = self._side(query - 1, height, width)
-                points = propose(best, survivors.images, drawn, side)
+                points = propose(best, drawn, side, *known)
             logits = evaluate(model, points)
             margin = losses.margin(logits, survivors.labels)
             better = margin > best_margin
             best = torch.where(better[..., None, None, None], points, best)
             best_margin = torch.where(better, margin, best_margin)
             broken = misclassified(logits, survivors.labels)
-            best, best_margin = survivors.drop(points, broken, best, best_margin)
+            best, best_margin, *known = survivors.drop(points, broken, best, best_margin, *known)
             if not survivors:
                 break
         return best
@@ -125,15 +128,14 @@ class Square(Attack):
         stripes = draws.uniform(*images.shape[1:3], 1, images.shape[-1])
         return torch.where(stripes < 0.5, lower, upper)
 
-    def _set(self, best: Tensor, images: Tensor, drawn: Tensor, side: int) -> Tensor:
+    def _set(self, best: Tensor, drawn: Tensor, side: int, lower: Tensor, upper: Tensor) -> Tensor:
         """`best` with a square of each image set anew, as uniforms [P,N,2+C] have it."""
         corner, signs = drawn[..., :2], drawn[..., 2:, None, None]
         square = _window(corner, side, *best.shape[-2:])
-        lower, upper = self.threat.bounds(images)
         return torch.where(square, torch.where(signs < 0.5, lower, upper), best)
 
     def _tiles(self, images: Tensor, draws: Draws) -> Tensor:
-        """The start in l2 and l1: patterns side by side, 5 to an edge, [P,B,C,H,W]."""
+        """The start in l2 and l1: patterns side by side, 5 or more to an edge, [P,B,C,H,W]."""
         batch, channels, height, width = images.shape[1:]
         edge = min(height, width)
         side = max(edge // 5, 1)
@@ -151,7 +153,7 @@ class Square(Attack):
         delta = pattern * _signs(drawn[:, :, 1:]) * (in_rows[:, None] & in_columns)
         return self._fit(delta, images)
 
-    def _exchange(self, best: Tensor, images: Tensor, drawn: Tensor, side: int) -> Tensor:
+    def _exchange(self, best: Tensor, drawn: Tensor, side: int, images: Tensor) -> Tensor:
         """`best` with the budget of two windows put into one, as uniforms [P,N,5+C] have it."""
         order = ORDERS[self.threat.norm]
         channels, height, width = best.shape[2:]

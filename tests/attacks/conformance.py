@@ -13,6 +13,14 @@ from torch import Tensor, nn
 from attacks import Attack, AttackError, Threat
 
 CLASSES = 5
+LIMITED = {
+    "random-fgsm": ["linf", "l2"],
+    "mi-fgsm": ["linf", "l2"],
+    "deepfool": ["linf", "l2"],
+    "sampling-gradient": ["linf", "l2"],
+    "boundary": ["linf"],
+}
+"""The norms that registered attacks know, where these are not all."""
 MakeAttack = Callable[[Threat], Attack]
 
 

@@ -113,7 +113,7 @@ def test_a_query_puts_the_budget_of_two_windows_into_one(norm, order):
     corners = torch.tensor([[0.0, 0.0, 0.7, 0.7], [0.5, 0.5, 0.6, 0.6], [0.3, 0.9, 0.0, 0.0]])
     drawn = torch.cat([corners, torch.rand(3, 3, generator=generator)], -1)[None]
     into, out = (_window(drawn[..., at : at + 2], 3, 11, 11) for at in (0, 2))
-    was, now = best - images, square._exchange(best, images, drawn, 3) - images
+    was, now = best - images, square._exchange(best, drawn, 3, images) - images
     assert torch.allclose(now.flatten(2).norm(p=order, dim=-1), torch.tensor(0.3))
     assert (now * (out & ~into) == 0).all()
     if norm == "l2":  # without a projection to share out what is too much

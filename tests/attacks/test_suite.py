@@ -1,7 +1,17 @@
 import pytest
 import torch
 
-from attacks import APGD, PGD, AttackError, Square, Suite, TargetedAPGD, Threat, standard
+from attacks import (
+    APGD,
+    PGD,
+    AttackError,
+    Square,
+    Suite,
+    TargetedAPGD,
+    TargetedFAB,
+    Threat,
+    standard,
+)
 from tests.attacks.conformance import problem
 
 THREAT = Threat("linf", 0.02)
@@ -42,13 +52,14 @@ def test_later_attacks_see_survivors_only():
 @pytest.mark.parametrize(
     ("norm", "restarts", "targets"), [("linf", 1, 9), ("l2", 1, 9), ("l1", 5, 5)]
 )
-def test_standard_is_autoattack_without_fab(norm, restarts, targets):
+def test_standard_is_autoattack(norm, restarts, targets):
     threat = Threat(norm, 0.02)
     suite = standard(threat)
     assert suite.name == "standard"
     assert suite.attacks == (
         APGD(threat, steps=100, restarts=restarts, loss="ce"),
         TargetedAPGD(threat, steps=100, targets=targets, restarts=1),
+        TargetedFAB(threat, steps=100, targets=9),
         Square(threat, queries=5000, p_init=0.8, rescale=False),
     )
 

@@ -121,6 +121,19 @@ def test_l1_projection_of_tiny_and_huge_moves(dtype, far):
         assert (threat.distance(found, images) <= epsilon + 1e-6).all()
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.5, 12.0])
+def test_hundreds_of_rounded_moves_stay_within_l1(epsilon):
+    # In float32 every entry is rounded. Not towards the image, they would add up to 7e-6 too much.
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 20, 3, 32, 32, generator=generator)
+    move = torch.randn(images.shape, generator=generator) * epsilon / 300
+    threat = Threat("l1", epsilon)
+    found = threat.project(images + move, images)
+    distance = (found.double() - images.double()).abs().sum((2, 3, 4))
+    assert ((epsilon - 3e-4 <= distance) & (distance <= epsilon)).all()
+    assert threat.contains(found, images).all()
+
+
 @ALL
 def test_random_start_fills_the_ball_uniformly(norm):
     threat = Threat(norm, 0.1)
