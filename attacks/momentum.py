@@ -44,7 +44,7 @@ class MomentumFGSM(Attack):
     decay: float = 1.0
 
     def __post_init__(self) -> None:
-        require_norm(self.name, self.threat.norm, ["linf", "l2"])
+        require_norm("mi-fgsm", self.threat.norm, ["linf", "l2"])
         require_counts(steps=self.steps)
         if self.step_size is not None:
             require_positive(step_size=self.step_size)

@@ -215,7 +215,7 @@ def test_fab_follows_the_boundary_within_the_box(norm):
     model, weight, bias, labels = affine(images)
     exact = exact_within_the_box(weight, bias, images, labels, norm)
     free = closed_form(weight, bias, images, labels, norm)
-    assert (exact > 1.01 * free).float().mean() > 0.5, "the box hardly binds"
+    assert (exact > 1.01 * free).float().mean() > 0.3, "the box hardly binds"
     nearest = nearest_visited(partial(TargetedFAB, steps=20), norm, model, images, labels)
     assert (nearest > exact * 0.999).all() and (nearest < exact * 1.01).all()
 
