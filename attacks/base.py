@@ -1,7 +1,7 @@
 """What every attack is, and the check that none of them escapes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -63,9 +63,10 @@ class Attack(ABC):
     """
 
     threat: Threat
-    roams: ClassVar[bool] = False
-    """Whether the search also visits points of [0, 1] outside the ball, as attacks do that look for
-    the nearest adversarial example; only points inside go to `survivors.drop` as broken."""
+    roams: ClassVar[Collection[str]] = ()
+    """Norms in which the search may visit points of [0, 1] outside the ball too, as attacks do that
+    look for the nearest adversarial example; only points inside go to `survivors.drop` as broken.
+    """
 
     @property
     @abstractmethod

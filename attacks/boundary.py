@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar
 
 import torch
 
-from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
-from attacks.error import require_counts
+from attacks.base import Attack, Draws, Model, Survivors, evaluate, misclassified
+from attacks.error import require_counts, require_norm
+from attacks.threat import NORMS
 
 # A radius is searched for down to this share of epsilon.
 PRECISION = 1e-3
@@ -34,12 +34,11 @@ class Boundary(Attack):
     """
 
     queries: int = 10_000
-    roams: ClassVar[bool] = True
+    roams = NORMS
 
     def __post_init__(self) -> None:
         require_counts(queries=self.queries)
-        if self.threat.norm != "linf":
-            raise AttackError(f"boundary knows the norm 'linf' only, got {self.threat.norm!r}")
+        require_norm(self.name, self.threat.norm, ["linf"])
 
     @property
     def name(self) -> str:

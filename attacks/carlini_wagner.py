@@ -17,6 +17,7 @@ from attacks.base import (
 from attacks.error import require_counts, require_positive
 from attacks.losses import margin
 from attacks.nearest import Nearest, Weights
+from attacks.threat import NORMS
 
 # In tanh space 0 and 1 are infinitely far off, and pixels of these values would never move. They
 # begin a little inside; at the published 5e-7, 200 steps do not bring them back, and these do.
@@ -43,7 +44,7 @@ class CarliniWagner(Attack):
         AttackError: an option out of range.
     """
 
-    roams = True
+    roams = NORMS
     steps: int = 1000
     searches: int = 9
     first_weight: float = 1e-3

@@ -15,8 +15,9 @@ from attacks.base import (
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts, require_positive
+from attacks.error import require_counts, require_norm, require_positive
 from attacks.losses import targeted_margin, wrong_classes
+from attacks.threat import NORMS
 
 DUAL = {"linf": 1, "l2": 2}
 """The norm of a gradient that is its greatest rise over a unit of distance."""
@@ -38,7 +39,7 @@ class DeepFool(Attack):
         AttackError: another norm than l-inf and l2, or an option out of range.
     """
 
-    roams = True
+    roams = NORMS
     steps: int = 50
     candidates: int = 10
     overshoot: float = 0.02
@@ -46,8 +47,7 @@ class DeepFool(Attack):
     def __post_init__(self) -> None:
         require_counts(steps=self.steps)
         require_positive(overshoot=self.overshoot)
-        if self.threat.norm not in DUAL:
-            raise AttackError(f"deepfool knows the norms linf and l2, got {self.threat.norm!r}")
+        require_norm(self.name, self.threat.norm, list(DUAL))
         if not isinstance(self.candidates, int) or self.candidates < 2:
             raise AttackError(
                 f"expected candidates to be a whole number of at least 2, got {self.candidates!r}"

@@ -1,6 +1,6 @@
 """What goes wrong in an attack, said in one line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -15,6 +15,13 @@ def unknown(what: str, given: object, known: Iterable[str]) -> AttackError:
     return AttackError(
         f"unknown {what} {given!r}: did you mean {nearest!r}? (known: {', '.join(names)})"
     )
+
+
+def require_norm(name: str, norm: str, known: Sequence[str]) -> None:
+    """Raises AttackError unless the norm is one that the attack of that name knows."""
+    if norm not in known:
+        norms = f"norms {' and '.join(known)}" if len(known) > 1 else f"norm {known[0]}"
+        raise AttackError(f"{name} knows the {norms} only, got {norm!r}")
 
 
 def require_counts(**options: int) -> None:

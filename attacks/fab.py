@@ -9,7 +9,6 @@ from torch import Tensor
 
 from attacks.base import (
     Attack,
-    AttackError,
     Draws,
     Model,
     Survivors,
@@ -19,6 +18,7 @@ from attacks.base import (
 )
 from attacks.error import require_counts
 from attacks.losses import targeted_margin, wrong_classes
+from attacks.threat import NORMS
 
 # As published for every norm and data set.
 ALPHA_MAX = 0.1  # the greatest weight of the step that starts at the image itself
@@ -41,17 +41,15 @@ class TargetedFAB(Attack):
             K - 1 are used. Each is tried on the images that survived those before.
 
     Raises:
-        AttackError: another norm than l-inf and l2, or an option out of range.
+        AttackError: an option out of range.
     """
 
-    roams = True
+    roams = NORMS
     steps: int = 100
     targets: int = 9
 
     def __post_init__(self) -> None:
         require_counts(steps=self.steps, targets=self.targets)
-        if self.threat.norm not in ("linf", "l2"):
-            raise AttackError(f"fab-t knows the norms linf and l2, got {self.threat.norm!r}")
 
     @property
     def name(self) -> str:
@@ -104,7 +102,7 @@ def to_hyperplane(norm: str, points: Tensor, normals: Tensor, gaps: Tensor) -> T
     Where it is nowhere 0, the way to where it comes nearest.
 
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         points: within [0, 1], [P,N,C,H,W].
         normals: the function's gradients, [P,N,C,H,W].
         gaps: its values at the points, [P,N].
@@ -114,19 +112,36 @@ def to_hyperplane(norm: str, points: Tensor, normals: Tensor, gaps: Tensor) -> T
     # The scale is free; with this one, no square overflows.
     scale = normals.abs().amax((-3, -2, -1)).clamp_min(limits.tiny)
     normals = (normals / scale[..., None, None, None]).flatten(-3)
-    lacking = gaps.abs() / scale
+    lacking = (gaps.abs() / scale)[..., None]
+    slopes = normals.abs()
+    room = torch.where(normals > 0, 1 - points.flatten(-3), points.flatten(-3))
+    move = _one_by_one if norm == "l1" else partial(_together, norm)
+    return (normals.sign() * move(slopes, room, lacking)).view_as(points)
+
+
+def _together(norm: str, slopes: Tensor, room: Tensor, lacking: Tensor) -> Tensor:
+    """How far each pixel goes, [P,N,D] as its slope and room are, to gain `lacking`, [P,N,1]."""
+    limits = torch.finfo(slopes.dtype)
     # Pixels set out together, each at its pace, and stop at the end of their room. What they gain
     # by then is concave and piecewise linear in time, with a corner where a pixel stops.
-    slopes = normals.abs()
     paces = slopes if norm == "l2" else (slopes > 0).to(slopes.dtype)
-    room = torch.where(normals > 0, 1 - points.flatten(-3), points.flatten(-3))
     stops = torch.where(slopes > 0, room / paces, 0).clamp_max(limits.max)
     stops, order = stops.sort(-1)
     held = F.pad((slopes * room).gather(-1, order).cumsum(-1), (1, 0))
     # Summed from the end, lest the last be what rounding leaves of a difference.
     speed = F.pad((slopes * paces).gather(-1, order).flip(-1).cumsum(-1).flip(-1), (0, 1))
     gains = held[..., 1:] + stops * speed[..., 1:]
-    corner = (gains < lacking[..., None]).sum(-1, keepdim=True)
-    rest = lacking[..., None] - held.gather(-1, corner)
+    corner = (gains < lacking).sum(-1, keepdim=True)
+    rest = lacking - held.gather(-1, corner)
     time = (rest / speed.gather(-1, corner).clamp_min(limits.tiny)).clamp_max(limits.max)
-    return (normals.sign() * torch.minimum(time * paces, room)).view_as(points)
+    return torch.minimum(time * paces, room)
+
+
+def _one_by_one(slopes: Tensor, room: Tensor, lacking: Tensor) -> Tensor:
+    """As `_together`, but the steepest goes first and the others only when its room is used up."""
+    slopes, order = slopes.sort(stable=True, dim=-1, descending=True)
+    room = room.gather(-1, order)
+    before = F.pad((slopes * room).cumsum(-1), (1, -1))
+    rest = (lacking - before).clamp_min(0)
+    moves = torch.minimum(rest / slopes.clamp_min(torch.finfo(slopes.dtype).tiny), room)
+    return torch.zeros_like(moves).scatter(-1, order, moves)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Draws, Model, checked, differentiate, evaluate
+from attacks.error import require_norm
 from attacks.losses import cross_entropy
 from attacks.pgd import PGD
 
@@ -37,10 +38,17 @@ class RandomFGSM(FGSM):
     Args:
         step_size: length of the step; None means 1.25 * epsilon, the paper's choice for l-inf.
             Beyond 2 * epsilon the random start no longer matters.
+
+    Raises:
+        AttackError: another norm than l-inf and l2, or a bad step size.
     """
 
     step_size: float | None = None
     random_start: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_norm(self.name, self.threat.norm, ["linf", "l2"])
 
     @property
     def name(self) -> str:

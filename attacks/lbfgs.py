@@ -18,6 +18,7 @@ from attacks.base import (
 from attacks.error import require_counts, require_positive
 from attacks.losses import cross_entropy, wrong_classes
 from attacks.nearest import Nearest, Weights
+from attacks.threat import NORMS
 
 # Moves that make up what is known of the curvature.
 MEMORY = 10
@@ -49,7 +50,7 @@ class LBFGS(Attack):
         AttackError: an option out of range.
     """
 
-    roams = True
+    roams = NORMS
     steps: int = 50
     searches: int = 9
     targets: int = 9

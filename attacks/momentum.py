@@ -19,7 +19,7 @@ from attacks.base import (
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts, require_positive
+from attacks.error import require_counts, require_norm, require_positive
 from attacks.losses import cross_entropy
 from attacks.survivors import Everyone
 
@@ -36,7 +36,7 @@ class MomentumFGSM(Attack):
         decay: what is kept of the sum of gradients at each step, >= 0; 0 is iterative FGSM.
 
     Raises:
-        AttackError: an option out of range.
+        AttackError: another norm than l-inf and l2, or an option out of range.
     """
 
     steps: int = 10
@@ -44,6 +44,7 @@ class MomentumFGSM(Attack):
     decay: float = 1.0
 
     def __post_init__(self) -> None:
+        require_norm("mi-fgsm", self.threat.norm, ["linf", "l2"])
         require_counts(steps=self.steps)
         if self.step_size is not None:
             require_positive(step_size=self.step_size)

@@ -17,7 +17,7 @@ class Noise(Attack):
     Args:
         kind: "uniform", over the ball; or "gaussian", of standard deviation epsilon a pixel and
             pulled back into the threat: in l-inf a third of the pixels end at +-epsilon, in l2
-            every point ends on the ball's surface.
+            and l1 every point ends on the ball's surface, in l1 with few pixels changed.
         draws: points tried, each on the images that survived those before.
 
     Raises:

@@ -30,6 +30,8 @@ AIMED = ("targeted", "random")
 class PGD(Attack):
     """Steepest ascent on the loss inside the threat (Madry et al. 2018).
 
+    In l1 with sparse steps, that is SLIDE (Tramer, Boneh 2019), but for its projection.
+
     Args:
         steps: gradient steps a restart.
         step_size: length of a step in the threat's norm; None means 2.5 * epsilon / steps, which
@@ -145,6 +147,10 @@ class PGD(Attack):
         return self.threat.random_start(images, draws) if self.random_start else images
 
     def _step(self, points: Tensor, gradient: Tensor, images: Tensor) -> Tensor:
+        if self.threat.norm == "l1":
+            # Or the few pixels that a step changes may all be at their end of [0, 1] already.
+            blocked = torch.where(gradient > 0, points >= 1, points <= 0)
+            gradient = gradient.masked_fill(blocked, 0)
         return self.threat.project(points + self.threat.step(gradient, self.size), images)
 
     def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:

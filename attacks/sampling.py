@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
-from attacks.error import require_counts, require_positive
+from attacks.error import require_counts, require_norm, require_positive
 from attacks.losses import margin
+from attacks.threat import NORMS
 
 # Directions drawn at once. Fixed, or the draws would depend on how many images are left.
 BLOCK = 50
@@ -34,15 +35,16 @@ class SamplingGradient(Attack):
         step_size: length of a step in the threat's norm; None means epsilon / 3.1, as published.
 
     Raises:
-        AttackError: an option out of range.
+        AttackError: another norm than l-inf and l2, or an option out of range.
     """
 
     schedule: tuple[tuple[int, int], ...] = ((20, 100), (20, 1000), (60, 20_000))
     sigma: float | None = None
     step_size: float | None = None
-    roams: ClassVar[bool] = True
+    roams = NORMS
 
     def __post_init__(self) -> None:
+        require_norm(self.name, self.threat.norm, ["linf", "l2"])
         if not self.schedule:
             raise AttackError("expected a schedule of at least one pair (steps, samples), got none")
         for steps, samples in self.schedule:

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 
 import attacks
 import targets
+from attacks.threat import NORMS
 from hypergen import data
-from hypergen.config import BASE_METHODS, NORMS, require_known
+from hypergen.config import BASE_METHODS, require_known, threat_on
 from hypergen.errors import InputError, RunError
 from hypergen.measure import survivors
 from hypergen.tracking import Bar
@@ -54,9 +55,9 @@ class BaselineConfig:
     activation: str = "relu"
     """relu, leaky_relu, elu, gelu, swish, tanh, softplus"""
     norm: str = "linf"
-    """norm of the threat trained against: linf"""
+    """norm of the threat trained against: linf, l2 or, by pgd, l1"""
     epsilon: float | None = None
-    """its radius, pixels in [0,1]; default: the data set's usual one"""
+    """its radius, pixels in [0,1]; default in linf: the data set's usual one"""
     epsilon_factor: float = 1.15
     """radius trained against in the end, relative to epsilon"""
     epochs: int | None = None
@@ -82,8 +83,7 @@ class BaselineConfig:
     @property
     def threat(self) -> attacks.Threat:
         """What the network is to withstand."""
-        epsilon = data.default_epsilon(self.dataset) if self.epsilon is None else self.epsilon
-        return attacks.Threat(self.norm, epsilon)
+        return threat_on(self.dataset, self.norm, self.epsilon)
 
     def training_attack(self, progress: float) -> attacks.PGD | None:
         """What makes the images trained on, at `progress` in (0,1]; None for clean images."""

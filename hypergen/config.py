@@ -10,6 +10,7 @@ from tyro.conf import UseAppendAction, arg
 
 import attacks
 import targets
+from attacks.threat import NORMS
 from hypergen import data
 from hypergen.errors import InputError, nearest
 from hypergen.measure import MEASURERS
@@ -18,7 +19,6 @@ from hypergen.tracking import write_text
 OBJECTIVES = ("value", "direct", "hybrid")
 VALUE_NETWORKS = ("set", "mlp", "statistics", "probe")
 GENERATORS = ("auto", "dense", "chunk", "published")
-NORMS = ("linf",)
 BASE_METHODS = ("standard", "fbf", "pgd")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -74,9 +74,9 @@ class TrainConfig:
     """weight of robustness, alpha = 1 - beta of accuracy; a range such as 0:1 trains one generator
     for all preferences in it"""
     norm: str = "linf"
-    """norm of the threat: linf"""
+    """norm of the threat: linf, l2 or l1"""
     epsilon: float | None = None
-    """radius of the threat, pixels in [0,1]; default: the data set's usual one"""
+    """radius of the threat, pixels in [0,1]; default in linf: the data set's usual one"""
     base: str | None = None
     """start from this network: a weight file, or standard, fbf or pgd to train one on the spot"""
     steps: int = 1000
@@ -172,8 +172,7 @@ class TrainConfig:
     @property
     def threat(self) -> attacks.Threat:
         """What the attacks may do to an image."""
-        epsilon = data.default_epsilon(self.dataset) if self.epsilon is None else self.epsilon
-        return attacks.Threat(self.norm, epsilon)
+        return threat_on(self.dataset, self.norm, self.epsilon)
 
     @property
     def training_threat(self) -> attacks.Threat:
@@ -238,6 +237,16 @@ def preset(name: str | None) -> TrainConfig:
         return TrainConfig()
     require_known("preset", name, PRESETS)
     return replace(TrainConfig(), **PRESETS[name])
+
+
+def threat_on(dataset: str, norm: str, epsilon: float | None) -> attacks.Threat:
+    """The threat of that norm and radius; in linf, the data set's usual radius unless given.
+
+    `InputError`: no radius in another norm.
+    """
+    if epsilon is None and norm != "linf":
+        raise InputError(f"--norm {norm} needs an --epsilon: only in linf is one usual")
+    return attacks.Threat(norm, data.default_epsilon(dataset) if epsilon is None else epsilon)
 
 
 def require_known(what: str, name: str, known: Any) -> None:

@@ -15,10 +15,11 @@ from tyro.conf import arg
 
 import attacks
 import targets
+from attacks.threat import NORMS
 from hypergen import data
 from hypergen.baseline import fresh_target
 from hypergen.checks import Case, check
-from hypergen.config import NORMS, require_known
+from hypergen.config import require_known, threat_on
 from hypergen.data import Dataset
 from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
@@ -49,8 +50,8 @@ class EvaluateConfig:
     """How networks are judged."""
 
     attack: Annotated[str, arg(aliases=["--suite"])] = "pgd"
-    """pgd, standard (worst case of APGD-CE, APGD-T and Square), quick (the same, briefly), any
-    other attack, or torchattacks:NAME; PGD stands beside it"""
+    """pgd, standard (worst case of APGD-CE, APGD-T, FAB-T and Square), quick (the same, briefly),
+    any other attack, or torchattacks:NAME; PGD stands beside it"""
     steps: int = 50
     """of PGD"""
     restarts: int = 10
@@ -59,8 +60,8 @@ class EvaluateConfig:
     """length of a step of PGD, pixels in [0,1]; default: 2.5 * epsilon / steps"""
     epsilon: float | None = None
     """radius of the threat; default: what the networks were made for"""
-    norm: str = "linf"
-    """norm of the threat: linf"""
+    norm: str | None = None
+    """of the threat: linf, l2 or l1; default: what the networks were made for"""
     images: int = 1000
     """test images attacked; accuracy is over all"""
     seed: int = 0
@@ -77,8 +78,9 @@ class EvaluateConfig:
     """of a foreign state_dict"""
 
     def __post_init__(self) -> None:
-        attacks.build(self.attack, attacks.Threat(self.norm, 0.1))  # refuses unknown names
-        require_known("norm", self.norm, NORMS)
+        norm = "linf" if self.norm is None else self.norm
+        require_known("norm", norm, NORMS)
+        attacks.build(self.attack, attacks.Threat(norm, 0.1))  # refuses unknown names
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
         if self.target is not None:
@@ -384,12 +386,13 @@ def evaluate_files(
         taken = network.metadata.get("input_shape", shape)
         if taken != shape:
             raise InputError(f"{network.file} takes images {taken}; those of {name} are {shape}")
+    norm = options.norm or agreed(networks, "norm", "--norm") or "linf"
     epsilon = options.epsilon
     if epsilon is None:
-        epsilon = agreed(networks, "epsilon", "--epsilon")
-    threat = attacks.Threat(
-        options.norm, data.default_epsilon(name) if epsilon is None else epsilon
-    )
+        # A radius means nothing in another norm.
+        alike = [network for network in networks if network.metadata.get("norm", "linf") == norm]
+        epsilon = agreed(alike, "epsilon", "--epsilon")
+    threat = threat_on(name, norm, epsilon)
     if options.checks and threat.epsilon == 0:
         raise InputError("--checks needs an --epsilon above 0: without one there is no figure")
     judge = Judge(
@@ -402,6 +405,7 @@ def evaluate_files(
         options.step_size,
         None if json_file is None else Bits(json_file.with_suffix(".survivors.jsonl")),
     )
+    judge.judging  # noqa: B018  (refuses a norm that the attack does not know)
     dataset = data.load(name, data_dir, device)
     result = evaluate(networks, dataset, judge, device, options.together, options.checks)
     print(text_table(result))

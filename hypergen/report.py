@@ -228,7 +228,7 @@ def text_table(result: dict[str, Any]) -> str:
     )
     if result["sra"]:
         lines[-1] += (
-            f", standard robust accuracy (worst of APGD-CE, APGD-T, Square) on "
+            f", standard robust accuracy (worst of APGD-CE, APGD-T, FAB-T, Square) on "
             f"{result['sra']['images']}"
         )
     for name, figures in result["value_network"].items():

@@ -1,9 +1,9 @@
 """Standard robust accuracy here beside the same attacks of torchattacks, on one FBF network.
 
-Standard: APGD-CE, APGD-T (9 targets, 100 steps each) and Square (5,000 queries); an image counts
-as lost when any of them breaks it. PGD-50 stands beside it, from the same starts in both. Every
-column of the standard attacks shows what is left after it and those before. Prints a table and a
-line of JSON.
+Standard: APGD-CE, APGD-T and FAB-T (9 targets, 100 steps each), Square (5,000 queries); an image
+counts as lost when any of them breaks it. PGD-50 stands beside it, from the same starts in both.
+Every column of the standard attacks shows what is left after it and those before. Prints a table
+and a line of JSON.
 
     python -m scripts.compare_torchattacks
 """
@@ -41,7 +41,7 @@ class CompareConfig:
     images: int = 300
     """test images, the first of the test part"""
     steps: int = 100
-    """of APGD, and of APGD-T for each target"""
+    """of APGD, and of APGD-T and FAB-T for each target"""
     queries: int = 5000
     """of Square"""
     pgd_steps: int = 50
@@ -122,6 +122,9 @@ def theirs(
     suite = {
         "apgd-ce": torchattacks.APGD(module, "Linf", epsilon, config.steps, loss="ce"),
         "apgd-t": torchattacks.APGDT(module, "Linf", epsilon, config.steps, n_classes=10),
+        "fab-t": torchattacks.FAB(
+            module, "Linf", epsilon, config.steps, multi_targeted=True, n_classes=10
+        ),
         "square": torchattacks.Square(module, "Linf", epsilon, config.queries),
     }
 

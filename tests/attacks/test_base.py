@@ -26,7 +26,7 @@ class Wrong(Attack):
         survivors.drop(points, torch.full(survivors.labels.shape, self.claim))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("value", [None, 1.0, 7.0, -3.0])
 @pytest.mark.parametrize("claim", [True, False])
 def test_no_attack_can_over_report(norm, value, claim):
@@ -39,9 +39,10 @@ def test_no_attack_can_over_report(norm, value, claim):
     assert torch.equal(result.correct, model(images).argmax(-1) == labels)
 
 
-def test_points_of_nan_are_refused_even_by_a_model_that_accepts_them():
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_points_of_nan_are_refused_even_by_a_model_that_accepts_them(norm):
     model, images, labels = problem(1, 5)
-    wrong = Wrong(Threat("linf", 0.1), float("nan"), True)
+    wrong = Wrong(Threat(norm, 0.1), float("nan"), True)
     with pytest.raises(AttackError, match="wrong returned images outside its threat, or NaN"):
         wrong(lambda x: model(x.nan_to_num()), images, labels, [0])
 

@@ -72,5 +72,5 @@ def test_more_queries_never_raise_robust_accuracy():
 
 
 def test_linf_only():
-    with pytest.raises(AttackError, match="boundary knows the norm 'linf' only, got 'l2'"):
+    with pytest.raises(AttackError, match="boundary knows the norm linf only, got 'l2'"):
         Boundary(Threat("l2", 0.5))

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 
 from attacks import ATTACKS, AttackError, Threat, build
-from tests.attacks.conformance import CHECKS
+from attacks.threat import NORMS
+from tests.attacks.conformance import CHECKS, LIMITED
 
 SMALL = {
     "pgd": [
@@ -40,6 +41,16 @@ CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}]
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_attack(name, options, check):
     check(lambda threat: build(name, threat, **options))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_norm_is_known_or_refused(name, norm):
+    if norm in LIMITED.get(name, NORMS):
+        build(name, Threat(norm, 0.1))
+    else:
+        with pytest.raises(AttackError, match=f"^{name} knows the norms? .* only, got '{norm}'$"):
+            build(name, Threat(norm, 0.1))
 
 
 @pytest.mark.parametrize("name", ATTACKS)

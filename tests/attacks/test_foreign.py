@@ -71,3 +71,9 @@ def test_defects_are_said(digits):
 def test_names_that_are_refused(name, message):
     with pytest.raises(AttackError, match=message):
         build(f"torchattacks:{name}", THREAT)
+
+
+@pytest.mark.parametrize(("name", "norm"), [("FAB", "l1"), ("PGD", "l2"), ("PGDL2", "l1")])
+def test_norms_that_are_refused(name, norm):
+    with pytest.raises(AttackError, match=f"^torchattacks:{name} knows .* only, got '{norm}'$"):
+        build(f"torchattacks:{name}", Threat(norm, 0.1))

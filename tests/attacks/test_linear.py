@@ -1,18 +1,30 @@
 """Linear classifiers, where the strongest attack is known in closed form."""
 
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
 from torch import nn
 
-from attacks import APGD, EOTPGD, PGD, Boundary, MomentumFGSM, SamplingGradient, Threat, build
-from tests.attacks.conformance import Loop
+from attacks import (
+    APGD,
+    EOTPGD,
+    PGD,
+    Boundary,
+    MomentumFGSM,
+    SamplingGradient,
+    Square,
+    Threat,
+    build,
+)
+from attacks.threat import NORMS
+from tests.attacks.conformance import LIMITED, Loop
 
 FEATURES = 25
-DUAL = {"linf": 1, "l2": 2}
-EPSILON = {"linf": 0.05, "l2": 0.3}
-BOTH = pytest.mark.parametrize("norm", ["linf", "l2"])
+DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
+EPSILON = {"linf": 0.05, "l2": 0.3, "l1": 0.35}
+ALL = pytest.mark.parametrize("norm", NORMS)
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Module:
@@ -26,7 +38,7 @@ def grey_images(networks: int, batch: int, generator: torch.Generator) -> torch.
     return 0.4 + 0.2 * torch.rand(networks, batch, 1, 5, 5, generator=generator)
 
 
-@BOTH
+@ALL
 def test_pgd_reaches_the_optimum(norm):
     generator = torch.Generator().manual_seed(0)
     threat = Threat(norm, EPSILON[norm])
@@ -40,10 +52,13 @@ def test_pgd_reaches_the_optimum(norm):
     assert torch.allclose(gain, best, rtol=1e-4)
 
 
-@BOTH
 @pytest.mark.parametrize(
-    "make",
-    [partial(PGD, step_size=0.3), partial(EOTPGD, step_size=0.3, samples=2), APGD, MomentumFGSM],
+    ("make", "norm"),
+    [
+        *product([partial(PGD, step_size=0.3), APGD], NORMS),
+        *product([partial(EOTPGD, step_size=0.3, samples=2)], NORMS),
+        *product([MomentumFGSM], ["linf", "l2"]),
+    ],
 )
 def test_breaks_exactly_what_can_be_broken(make, norm):
     # Network i's bias leaves its only image just short of, or just within, the threat's reach.
@@ -60,6 +75,48 @@ def test_breaks_exactly_what_can_be_broken(make, norm):
     labels = torch.zeros(networks, 1, dtype=torch.int64)
     result = make(threat, steps=30)(Loop(nets), images, labels, range(networks))
     assert torch.equal(~result.correct.flatten(), breakable)
+
+
+def test_square_comes_near_the_optimum_and_never_beyond_it():
+    generator = torch.Generator().manual_seed(4)
+    images = grey_images(1, 20, generator)
+    weight = torch.randn(2, FEATURES, generator=generator)
+    model = Loop([linear(weight, torch.zeros(2))])
+    labels = torch.zeros(1, 20, dtype=torch.int64)
+    for norm, share in (("linf", 0.99), ("l2", 0.65), ("l1", 0.6)):
+        threat = Threat(norm, EPSILON[norm])
+        adv = Square(threat, queries=1000).perturb(model, images, labels, [0])
+        gain = (model(adv) - model(images)) @ torch.tensor([-1.0, 1.0])
+        best = threat.epsilon * (weight[1] - weight[0]).norm(p=DUAL[norm])
+        assert (gain <= best * (1 + 1e-4)).all() and gain.mean() > share * best
+
+
+def best_in_l1(image: torch.Tensor, normal: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Most that `normal` can gain within epsilon of `image`, both [D], and [0, 1]: greedily."""
+    gain = torch.tensor(0.0)
+    for i in normal.abs().argsort(descending=True):
+        move = min(epsilon, float(1 - image[i] if normal[i] > 0 else image[i]))
+        gain, epsilon = gain + move * normal[i].abs(), epsilon - move
+    return gain
+
+
+def test_pgd_comes_near_the_l1_optimum_where_the_box_binds():
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(2, FEATURES, generator=generator) / 10
+    images = (2 * torch.rand(1, 20, 1, 5, 5, generator=generator) - 0.5).clamp(0, 1)
+    model = Loop([linear(weight, torch.zeros(2))])
+    labels = torch.zeros(1, 20, dtype=torch.int64)
+    for epsilon in (0.5, 2.0):
+        threat = Threat("l1", epsilon)
+        best = torch.stack(
+            [best_in_l1(image.flatten(), weight[1] - weight[0], epsilon) for image in images[0]]
+        )
+        attack = PGD(threat, steps=50, step_size=epsilon / 5)
+        adv = attack.perturb(model, images, labels, [0])
+        gain = ((model(adv) - model(images)) @ torch.tensor([-1.0, 1.0]))[0]
+        assert (gain <= best + 1e-5).all()
+        # Were pixels pushed on that are at their end already, it would be a third at epsilon 2.
+        assert (gain / best).mean() > 0.95
 
 
 @pytest.mark.parametrize(
@@ -88,7 +145,7 @@ def test_without_a_gradient_comes_near_the_optimum(make, near, norm):
     assert torch.equal(~result.correct.flatten(), breakable)
 
 
-@BOTH
+@ALL
 def test_many_classes(norm):
     generator = torch.Generator().manual_seed(2)
     threat = Threat(norm, EPSILON[norm] / 10)
@@ -119,12 +176,13 @@ def test_many_classes(norm):
         "apgd-ce": {"steps": 20},
         "apgd-dlr": {"steps": 20},
         "apgd-t": {"steps": 20},
+        "fab-t": {"steps": 10},
         "square": {"queries": 500},
         "boundary": {"queries": 300},
     }.items():
-        if name in ("square", "boundary") and norm == "l2":
+        if norm not in LIMITED.get(name, NORMS):
             continue
         found = correct(name, **options)
         assert (found >= robust).all(), f"{name} broke what cannot be broken"
-        if name == "apgd-t":  # the others run after the likeliest wrong class alone
+        if name in ("apgd-t", "fab-t"):  # the others run after the likeliest wrong class alone
             assert (found ^ robust).float().mean() <= 0.01, f"{name} missed what it should find"

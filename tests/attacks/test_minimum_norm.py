@@ -30,9 +30,10 @@ from tests.attacks.test_linear import DUAL, grey_images, linear
 
 CLASSES = 6
 FEATURES = 25
-ORDER = {"linf": np.inf, "l2": 2}
+ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 BOTH = pytest.mark.parametrize("norm", ["linf", "l2"])
-BOX = {"linf": Threat("linf", 1.0), "l2": Threat("l2", 100.0)}
+ALL = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+BOX = {"linf": Threat("linf", 1.0), "l2": Threat("l2", 100.0), "l1": Threat("l1", 100.0)}
 """Threats that hold every image there is: what an attack finds, it may keep."""
 
 
@@ -58,23 +59,26 @@ def closed_form(weight: Tensor, bias: Tensor, images: Tensor, labels: Tensor, no
 def way_within_the_box(norm: str, point: Tensor, normal: Tensor, gap: float) -> np.ndarray | None:
     """The shortest way from the point to where gap + normal * way = 0 in [0, 1], by scipy."""
     x, w = (values.double().flatten().numpy() for values in (point, normal))
-    size, one = len(x), np.ones((len(x), 1))
-    # The way, then its length in l-inf: way <= length and -way <= length for every pixel.
+    size = len(x)
+    # The way, then its lengths, one for all pixels or in l1 one for each: way <= length and
+    # -way <= length for every pixel.
+    lengths = np.eye(size) if norm == "l1" else np.ones((size, 1))
+    count = lengths.shape[1]
     linear = linprog(
-        c=np.append(np.zeros(size), 1),
-        A_ub=np.block([[np.eye(size), -one], [-np.eye(size), -one]]),
+        c=np.append(np.zeros(size), np.ones(count)),
+        A_ub=np.block([[np.eye(size), -lengths], [-np.eye(size), -lengths]]),
         b_ub=np.zeros(2 * size),
-        A_eq=np.append(w, 0)[None],
+        A_eq=np.append(w, np.zeros(count))[None],
         b_eq=[-gap],
-        bounds=[*zip(-x, 1 - x, strict=True), (0, None)],
+        bounds=[*zip(-x, 1 - x, strict=True), *[(0, None)] * count],
     )
     if linear.status == 2:  # nowhere in the box
         return None
-    if norm == "linf":
-        return linear.x[:-1]
+    if norm != "l2":
+        return linear.x[:size]
     return minimize(
         lambda way: way @ way,
-        linear.x[:-1],
+        linear.x[:size],
         jac=lambda way: 2 * way,
         bounds=[*zip(-x, 1 - x, strict=True)],
         constraints={"type": "eq", "fun": lambda way: w @ way + gap, "jac": lambda way: w},
@@ -191,7 +195,7 @@ def nearest_visited(
     return nearest
 
 
-@BOTH
+@ALL
 def test_fab_follows_the_boundary_to_the_nearest_point(norm):
     images = grey_images(1, 50, torch.Generator().manual_seed(1))
     model, weight, bias, labels = affine(images)
@@ -205,18 +209,18 @@ def test_fab_follows_the_boundary_to_the_nearest_point(norm):
     assert (nearest > 1.05 * exact).float().mean() > 0.1
 
 
-@BOTH
+@ALL
 def test_fab_follows_the_boundary_within_the_box(norm):
     images = boxed(15, torch.Generator().manual_seed(1))
     model, weight, bias, labels = affine(images)
     exact = exact_within_the_box(weight, bias, images, labels, norm)
     free = closed_form(weight, bias, images, labels, norm)
-    assert (exact > 1.01 * free).float().mean() > 0.5, "the box hardly binds"
+    assert (exact > 1.01 * free).float().mean() > 0.3, "the box hardly binds"
     nearest = nearest_visited(partial(TargetedFAB, steps=20), norm, model, images, labels)
     assert (nearest > exact * 0.999).all() and (nearest < exact * 1.01).all()
 
 
-@BOTH
+@ALL
 def test_fab_stops_at_an_example_within_epsilon(norm):
     images = grey_images(1, 100, torch.Generator().manual_seed(1))
     model, weight, bias, labels = affine(images)
@@ -274,7 +278,7 @@ def test_fab_follows_a_boundary_that_curves():
     assert (nearest > exact * 0.999).all() and (nearest < exact * 1.015).all()
 
 
-@BOTH
+@ALL
 def test_ways_to_a_hyperplane_are_the_shortest_there_are(norm):
     generator = torch.Generator().manual_seed(0)
     points = boxed(40, generator)
@@ -298,7 +302,7 @@ def test_ways_to_a_hyperplane_are_the_shortest_there_are(norm):
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e30])
-@BOTH
+@ALL
 def test_ways_to_a_hyperplane_know_no_scale(norm, scale):
     generator = torch.Generator().manual_seed(0)
     points = boxed(10, generator)

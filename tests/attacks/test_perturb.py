@@ -30,6 +30,9 @@ ATTACKS = [
     EOTPGD(THREAT, steps=3, samples=2),
     MomentumFGSM(THREAT),
     Square(THREAT, queries=8),
+    Square(Threat("l2", 0.1), queries=8),
+    Square(Threat("l1", 0.3), queries=8),
+    PGD(Threat("l1", 0.3), steps=3),
     Suite(PGD(THREAT, steps=2, loss="margin"), Square(THREAT, queries=4)),
 ]
 
@@ -38,12 +41,14 @@ def margins(model, points, labels):
     return margin(model(points), labels)
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@pytest.mark.parametrize(
+    "attack", ATTACKS, ids=lambda attack: f"{attack.name}-{attack.threat.norm}"
+)
 def test_points_lie_in_the_threat_and_every_network_has_its_own(attack):
     model, images, labels = problem(3, 10)
     points = attack.perturb(model, images, labels, [0, 1, 2])
     assert points.shape == images.shape
-    assert THREAT.distance(points, images).max() <= 0.02 + 1e-6
+    assert attack.threat.distance(points, images).max() <= attack.threat.epsilon + 1e-6
     assert points.min() >= 0 and points.max() <= 1
     assert margins(model, points, labels).mean() > margins(model, images, labels).mean()
     alone = attack.perturb(lambda x: model.nets[1](x[0])[None], images[1:2], labels[1:2], [1])

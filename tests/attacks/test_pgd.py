@@ -7,9 +7,9 @@ from tests.attacks.conformance import Loop, network, problem
 from tests.attacks.test_linear import linear
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_more_steps_never_raise_robust_accuracy(norm):
-    threat = Threat(norm, 0.02 if norm == "linf" else 0.1)
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.02), ("l2", 0.1), ("l1", 0.3)])
+def test_more_steps_never_raise_robust_accuracy(norm, epsilon):
+    threat = Threat(norm, epsilon)
     model, images, labels = problem(2, 50)
     survivors = [
         PGD(threat, steps=steps, step_size=threat.epsilon / 4)(model, images, labels, [0, 1])
@@ -36,6 +36,16 @@ def test_equals_torchattacks(monkeypatch, random_start):
     attack = PGD(Threat("linf", epsilon), steps, step_size, random_start=random_start)
     adv = attack.perturb(Loop([net]), images, labels, [0])
     assert torch.allclose(adv[0], expected, rtol=0, atol=1e-7)
+
+
+def test_equals_torchattacks_in_l2():
+    _, images, labels = problem(1, 40)
+    net, images = network(0).double(), images.double()
+    theirs = torchattacks.PGDL2(net, eps=0.3, alpha=0.05, steps=15, random_start=False)
+    adv = PGD(Threat("l2", 0.3), 15, 0.05, random_start=False).perturb(
+        Loop([net]), images, labels, [0]
+    )
+    assert torch.allclose(adv[0], theirs(images[0], labels[0]), rtol=0, atol=1e-7)
 
 
 def test_a_random_start_freezes_no_pixel():

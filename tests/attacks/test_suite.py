@@ -1,7 +1,17 @@
 import pytest
 import torch
 
-from attacks import APGD, PGD, AttackError, Square, Suite, TargetedAPGD, Threat, standard
+from attacks import (
+    APGD,
+    PGD,
+    AttackError,
+    Square,
+    Suite,
+    TargetedAPGD,
+    TargetedFAB,
+    Threat,
+    standard,
+)
 from tests.attacks.conformance import problem
 
 THREAT = Threat("linf", 0.02)
@@ -39,13 +49,18 @@ def test_later_attacks_see_survivors_only():
     assert sizes[5] == 30 and 0 < sizes[6] == left < 30
 
 
-def test_standard_is_autoattack_without_fab():
-    suite = standard(THREAT)
+@pytest.mark.parametrize(
+    ("norm", "restarts", "targets"), [("linf", 1, 9), ("l2", 1, 9), ("l1", 5, 5)]
+)
+def test_standard_is_autoattack(norm, restarts, targets):
+    threat = Threat(norm, 0.02)
+    suite = standard(threat)
     assert suite.name == "standard"
     assert suite.attacks == (
-        APGD(THREAT, steps=100, restarts=1, loss="ce"),
-        TargetedAPGD(THREAT, steps=100, targets=9, restarts=1),
-        Square(THREAT, queries=5000, p_init=0.8, rescale=False),
+        APGD(threat, steps=100, restarts=restarts, loss="ce"),
+        TargetedAPGD(threat, steps=100, targets=targets, restarts=1),
+        TargetedFAB(threat, steps=100, targets=9),
+        Square(threat, queries=5000, p_init=0.8, rescale=False),
     )
 
 
@@ -61,5 +76,3 @@ def test_bad_suites():
         Suite()
     with pytest.raises(AttackError, match="expected attacks of one threat"):
         Suite(PGD(THREAT), PGD(Threat("l2", 0.1)))
-    with pytest.raises(AttackError, match="square knows the norm 'linf' only, got 'l2'"):
-        standard(Threat("l2", 0.5))

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import targets
-from attacks import AttackError
+from attacks import PGD, AttackError, Threat
 from hypergen import baseline
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline, triangle
 from hypergen.errors import InputError, RunError
@@ -187,6 +187,10 @@ def test_without_a_threat_adversarial_training_is_the_ordinary_one(method, few, 
     assert weights(train_baseline(other, few, cpu, show=False)).equal(plain)
 
 
-def test_a_norm_without_a_recipe_is_refused():
-    with pytest.raises(InputError, match='unknown norm "l2"'):
+def test_norms_other_than_linf_need_an_epsilon_and_fbf_has_no_recipe_in_l1():
+    with pytest.raises(InputError, match="--norm l2 needs an --epsilon"):
         BaselineConfig(norm="l2")
+    with pytest.raises(AttackError, match="random-fgsm knows the norms linf and l2 only"):
+        BaselineConfig(norm="l1", epsilon=5)
+    attack = BaselineConfig("pgd", norm="l1", epsilon=5, epsilon_factor=1.2).training_attack(1.0)
+    assert attack == PGD(Threat("l1", 6), steps=7)

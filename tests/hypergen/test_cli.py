@@ -138,7 +138,9 @@ BAD = [
     (f"{TRAIN} --out new --base malice.safetensors", "not a safetensors file"),
     ("train --out new --base base.safetensors", "--base: base.safetensors holds another network"),
     (f"{TRAIN} --out new --activation elu --base base.safetensors", "than mlp with elu"),
-    ("evaluate base.safetensors --norm l2", 'unknown norm "l2"'),
+    ("evaluate base.safetensors --norm l2", "--norm l2 needs an --epsilon"),
+    ("evaluate base.safetensors --norm l3", 'unknown norm "l3"'),
+    (f"{TRAIN} --out new --norm l1", "--norm l1 needs an --epsilon"),
     # folders
     (f"{TRAIN} --out file", "file is not a folder"),
     (f"{TRAIN} --out file/run", "file is not a folder"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import targets
+from attacks import AttackError
 from hypergen import data, evaluate
 from hypergen.baseline import BaselineConfig, fresh_target, save_baseline
 from hypergen.checks import CHECKS, VERDICTS
@@ -103,6 +104,22 @@ def test_networks_for_different_epsilons_need_a_choice(judged, tmp_path):
             judged(a, options=EvaluateConfig(**option))
 
 
+def test_a_network_is_judged_in_the_norm_it_was_made_for(judged, tmp_path):
+    file = tmp_path / "a.safetensors"
+    module = fresh_target("mlp", "relu", "digits")
+    recipe = BaselineConfig("pgd", target="mlp", norm="l1", epsilon=4)
+    save_baseline(file, module, recipe)
+    options = EvaluateConfig(steps=1, restarts=1, images=5)
+    assert judged(file, options=options)["attack"]["threat"] == {"norm": "l1", "epsilon": 4}
+    with pytest.raises(InputError, match="--norm l2 needs an --epsilon"):
+        judged(file, options=replace(options, norm="l2"))
+    # Its radius in l1 is none in linf, where there is a usual one.
+    threat = judged(file, options=replace(options, norm="linf"))["attack"]["threat"]
+    assert threat == {"norm": "linf", "epsilon": 0.1}
+    with pytest.raises(AttackError, match="deepfool knows the norms linf and l2 only"):
+        judged(file, options=replace(options, attack="deepfool"))
+
+
 def test_the_step_of_pgd_can_be_chosen(judged, base):
     result = judged(base, options=replace(QUICK, step_size=0.004))
     assert result["attack"]["step_size"] == 0.004
@@ -118,7 +135,7 @@ def test_standard_is_below_pgd_which_is_below_accuracy(judged, base):
     (row,) = result["networks"]
     assert row["robustness"] == row["sra"] <= row["pgd"]
     after = list(row["after"].values())
-    assert len(after) == 3 and after == sorted(after, reverse=True) and after[-1] == row["sra"]
+    assert len(after) == 4 and after == sorted(after, reverse=True) and after[-1] == row["sra"]
     assert result["attack"]["pgd"]["steps"] == 5
     assert result["attack"]["name"] == "standard" and result["summary"]["sra"]["count"] == 1
     clean = judged(base, options=EvaluateConfig(steps=1, restarts=1, images=25, epsilon=0.0))
