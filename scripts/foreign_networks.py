@@ -23,6 +23,9 @@ from hypergen.errors import InputError
 class Normalised(nn.Module):
     """Images [B,C,H,W] in [0,1], less the mean and over the deviation of each channel."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
@@ -34,35 +37,34 @@ class Normalised(nn.Module):
 
 @dataclass(frozen=True)
 class Foreign:
-    """A released network.
+    """A released network: convolutions, each with ReLU, then two linear layers.
 
     Attributes:
         path: of the weights, from the folder of the repositories.
         dataset: whose test part it is for.
         epsilon: Linf radius in [0,1] it was published for.
-        layers: convolutions and pooling; ReLU follows every convolution.
-        sizes: of the linear layers, the number of features first.
-        first: what it does to images in [0,1] before.
+        layers: five numbers for a convolution (channels in and out, kernel, stride, padding), one,
+            the width, for max-pooling.
+        sizes: features, hidden units, classes.
+        normalisation: mean and deviation of each channel, taken off images in [0,1] first.
     """
 
     path: str
     dataset: str
     epsilon: float
-    layers: tuple[nn.Module, ...]
+    layers: tuple[tuple[int, ...], ...]
     sizes: tuple[int, int, int]
-    first: nn.Module = nn.Identity()
+    normalisation: tuple[Sequence[float], Sequence[float]] = ((0.0,), (1.0,))
 
     def load(self, folder: Path) -> nn.Module:
         """The network with its weights, in eval mode. InputError: no file, or other weights."""
         path = folder / self.path
         if not path.exists():
             raise InputError(f"no file {path}; scripts/foreign_networks.py says what to clone")
+        steps: list[nn.Module] = []
+        for layer in self.layers:
+            steps += [nn.MaxPool2d(*layer)] if len(layer) == 1 else [nn.Conv2d(*layer), nn.ReLU()]
         features, hidden, classes = self.sizes
-        steps = [
-            step
-            for layer in self.layers
-            for step in ((layer, nn.ReLU()) if isinstance(layer, nn.Conv2d) else (layer,))
-        ]
         linear = nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)
         network = nn.Sequential(*steps, nn.Flatten(), *linear)
         # Names differ from author to author, the order of the layers does not.
@@ -75,77 +77,60 @@ class Foreign:
         if [tensor.shape for tensor in given] != [tensor.shape for tensor in wanted.values()]:
             raise InputError(f"{path} holds the weights of another network")
         network.load_state_dict(dict(zip(wanted, given, strict=True)))
-        return nn.Sequential(self.first, network).eval()
+        return nn.Sequential(Normalised(*self.normalisation), network).eval()
 
 
 def weights(path: Path) -> dict[str, Tensor]:
     """The state_dict of a file, read without running its code.
 
-    The convex_adversarial ones of 2018 hold one for each stage of a cascade, the first of which
-    classifies whatever it can; it is the network "without cascade".
+    The scaled ones of convex_adversarial are cascades: of these the first, which sees every image.
     """
     held = torch.load(path, map_location="cpu", weights_only=True)
     held = held.get("state_dict", held)
     return held[0] if isinstance(held, list) else held
 
 
-def conv(*args: int) -> nn.Conv2d:
-    """A convolution: channels in and out, width of the kernel, stride, padding."""
-    return nn.Conv2d(*args)
+# Layers and sizes that several share.
+WONG = ((1, 16, 4, 2, 1), (16, 32, 4, 2, 1)), (32 * 7 * 7, 100, 10)
+LENET5 = ((1, 32, 3, 1, 1), (2,), (32, 64, 3, 1, 1), (2,)), (64 * 7 * 7, 200, 10)
 
-
-WONG = (conv(1, 16, 4, 2, 1), conv(16, 32, 4, 2, 1)), (32 * 7 * 7, 100, 10)
-DING = (
-    (conv(1, 32, 3, 1, 1), nn.MaxPool2d(2), conv(32, 64, 3, 1, 1), nn.MaxPool2d(2)),
-    (64 * 7 * 7, 200, 10),
-)
-
+TRAINED = "advertorch/advertorch_examples/trained_models"
 NETWORKS: dict[str, Foreign] = {
-    # PGD-40 at .3, LeNet-5 wide; and the same network without any attack.
-    "advertorch-pgd": Foreign(
-        "advertorch/advertorch_examples/trained_models/mnist_lenet5_advtrained.pt",
-        "mnist",
-        0.3,
-        *DING,
-    ),
-    "advertorch-clean": Foreign(
-        "advertorch/advertorch_examples/trained_models/mnist_lenet5_clntrained.pt",
-        "mnist",
-        0.1,
-        *DING,
-    ),
-    # "Fast is better than free": FGSM from a random start, and PGD, both at .3.
+    # PGD-40 at .3; and the same network without any attack.
+    "advertorch-pgd": Foreign(f"{TRAINED}/mnist_lenet5_advtrained.pt", "mnist", 0.3, *LENET5),
+    "advertorch-clean": Foreign(f"{TRAINED}/mnist_lenet5_clntrained.pt", "mnist", 0.1, *LENET5),
+    # FGSM from a random start, and PGD.
     "fast-fgsm": Foreign("fast_adversarial/MNIST/models/fgsm.pth", "mnist", 0.3, *WONG),
     "fast-pgd": Foreign("fast_adversarial/MNIST/models/pgd_madry.pth", "mnist", 0.3, *WONG),
-    # Trained on provable bounds: the convex outer adversarial polytope, and its scaled version.
-    "convex-.1": Foreign("convex_adversarial/models/mnist.pth", "mnist", 0.1, *WONG),
-    "convex-.3": Foreign(
+    # Provable bounds by the convex outer adversarial polytope, and scaled (Wong et al. 2018).
+    "convex-0.1": Foreign("convex_adversarial/models/mnist.pth", "mnist", 0.1, *WONG),
+    "convex-0.3": Foreign(
         "convex_adversarial/models_scaled/mnist_small_0_3.pth", "mnist", 0.3, *WONG
     ),
     "convex-cifar": Foreign(
         "convex_adversarial/models_scaled/cifar_small_8px.pth",
         "cifar10",
         8 / 255,
-        (conv(3, 16, 4, 2, 1), conv(16, 32, 4, 2, 1)),
+        ((3, 16, 4, 2, 1), (16, 32, 4, 2, 1)),
         (32 * 8 * 8, 100, 10),
-        Normalised((0.485, 0.456, 0.406), (0.225, 0.225, 0.225)),
+        ((0.485, 0.456, 0.406), (0.225, 0.225, 0.225)),
     ),
     # Convex layerwise adversarial training.
     "colt": Foreign(
         "colt/trained_models/mnist_0.1_convmed_flat_2_2_100.pt",
         "mnist",
         0.1,
-        (conv(1, 32, 5, 2, 2), conv(32, 64, 4, 2, 1)),
+        ((1, 32, 5, 2, 2), (32, 64, 4, 2, 1)),
         (64 * 7 * 7, 100, 10),
-        Normalised((0.1307,), (0.3081,)),
+        ((0.1307,), (0.3081,)),
     ),
-    # ConvSmall of ERAN (Singh et al. 2019), PGD-trained, as alpha-beta-CROWN passes it on.
+    # ConvSmall of ERAN (Singh et al. 2019), trained by PGD, as alpha-beta-CROWN passes it on.
     "eran-cifar": Foreign(
         "alpha-beta-CROWN/complete_verifier/models/eran/cifar_conv_small_pgd.pth",
         "cifar10",
         2 / 255,
-        (conv(3, 16, 4, 2, 0), conv(16, 32, 4, 2, 0)),
+        ((3, 16, 4, 2, 0), (16, 32, 4, 2, 0)),
         (32 * 6 * 6, 100, 10),
-        Normalised((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     ),
 }
