@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import foolbox
 import torch
 import torchattacks
 import tyro
+from foolbox.attacks.projected_gradient_descent import LinfProjectedGradientDescentAttack
+from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 from tyro.conf import Positional
 
@@ -172,10 +173,10 @@ def pgd(case: Case, config: CompareConfig) -> dict[str, Any]:
 
 def by_foolbox(case: Case, config: CompareConfig) -> dict[str, Any]:
     """PGD of foolbox (Rauber et al. 2020)."""
-    attack = foolbox.attacks.LinfProjectedGradientDescentAttack(
+    attack = LinfProjectedGradientDescentAttack(
         abs_stepsize=step_size(case, config), steps=config.steps, random_start=True
     ).repeat(config.restarts)
-    model = foolbox.PyTorchModel(case.network, bounds=(0, 1), device="cpu")
+    model = PyTorchModel(case.network, bounds=(0, 1), device="cpu")
     _, points, _ = attack(model, case.images, case.labels, epsilons=case.threat.epsilon)
     return {"left": places(case.correct(points) & case.correct(case.images))}
 

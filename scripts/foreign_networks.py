@@ -63,7 +63,11 @@ class Foreign:
             raise InputError(f"no file {path}; scripts/foreign_networks.py says what to clone")
         steps: list[nn.Module] = []
         for layer in self.layers:
-            steps += [nn.MaxPool2d(*layer)] if len(layer) == 1 else [nn.Conv2d(*layer), nn.ReLU()]
+            if len(layer) == 1:
+                steps += [nn.MaxPool2d(*layer)]
+            else:
+                channels, out, kernel, stride, padding = layer
+                steps += [nn.Conv2d(channels, out, kernel, stride, padding), nn.ReLU()]
         features, hidden, classes = self.sizes
         linear = nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)
         network = nn.Sequential(*steps, nn.Flatten(), *linear)
