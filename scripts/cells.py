@@ -14,7 +14,7 @@ from hypergen.errors import InputError
 from hypergen.tracking import write_text
 
 RESULTS = Path(__file__).parent / "results"
-PLACES = ("only", "rows", "work", "out")
+PLACES = ("only", "rows", "work", "out", "files", "foreign", "autoattack")
 """Fields of a comparison's configuration that change nothing of what a cell holds."""
 
 

@@ -2,19 +2,23 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import attacks
-from hypergen import train
+from hypergen import data, train
+from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.generator import PublishedGenerator
 from scripts import (
     bench_population,
+    compare_autoattack,
     compare_diversity,
     compare_measurers,
     compare_torchattacks,
@@ -22,6 +26,8 @@ from scripts import (
     convergence,
     mnist_table,
 )
+from scripts.foreign_networks import Foreign
+from targets import Population
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +95,93 @@ def test_compare_torchattacks(tmp_path, capsys):
     assert rows["hypergen"]["clean"] == rows["torchattacks"]["clean"]
     assert figures["difference"] == rows["hypergen"]["square"] - rows["torchattacks"]["square"]
     assert abs(figures["difference"]) < 0.1
+
+
+class StubAutoAttack:
+    """Breaks the first half of the images, and says so as the original does."""
+
+    def __init__(self, model, **options):
+        self.model, self.log_path = model, options["log_path"]
+
+    def run_standard_evaluation(self, images, labels):
+        self.log_path.write_text("robust accuracy after APGD-CE: 40.00% (total time 1.0 s)\n")
+        return torch.cat([torch.zeros_like(images[:10]), images[10:]])
+
+
+def test_compare_autoattack(brief, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "autoattack", SimpleNamespace(AutoAttack=StubAutoAttack))
+    baseline = BaselineConfig("fbf", target="mlp", epochs=8)
+    module = train_baseline(baseline, data.load("digits"), torch.device("cpu"))
+    file = tmp_path / "mine.safetensors"
+    save_baseline(file, module, baseline)
+    config = compare_autoattack.CompareConfig(
+        files=(file,),
+        autoattack=tmp_path,
+        images=20,
+        steps=5,
+        restarts=2,
+        work=tmp_path / "work",
+        out=tmp_path / "compare.json",
+    )
+    compare_autoattack.main(config)
+    row = written(config.out, capsys)["networks"]["mine"]
+    cells = {
+        way: json.loads((config.work / f"mine-{way}.json").read_text())["left"]
+        for way in row["robust"]
+    }
+    assert set(cells) == set(compare_autoattack.WAYS)
+    # The three make the same points of the same starts; here any of them counts, there the last.
+    assert cells["foolbox"] == cells["torchattacks"] and set(cells["PGD"]) <= set(cells["foolbox"])
+    assert 0 < row["robust"]["PGD"] < row["clean"] <= 1
+    images, labels = data.load("digits").test.first(20)
+    blank = int(module(torch.zeros_like(images[:1])).argmax())
+    clean = module(images).argmax(1) == labels
+    clean[:10] = labels[:10] == blank
+    assert cells["AutoAttack"] == clean.nonzero().flatten().tolist()
+    assert row["after"]["AutoAttack"] == {"apgd-ce": 0.4}
+    # A second call computes nothing anew.
+    monkeypatch.setattr(compare_autoattack, "timed", None)
+    compare_autoattack.main(config)
+    with pytest.raises(InputError, match="no networks"):
+        compare_autoattack.main(replace(config, files=()))
+    with pytest.raises(InputError, match="two networks"):
+        compare_autoattack.main(replace(config, files=(file, file)))
+
+
+def test_differences_of_two_implementations():
+    cells = {"standard": {"left": [0, 1, 2]}, "AutoAttack": {"left": [1, 2, 3, 4, 5]}}
+    found = compare_autoattack.compared(cells, 500)
+    assert found == {
+        "standard - AutoAttack": {"points": -0.4, "only_here": 3, "only_there": 1, "within": True}
+    }
+    assert not compare_autoattack.compared(cells, 499)["standard - AutoAttack"]["within"]
+
+
+def test_foreign_network(tmp_path):
+    theirs = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 4, 2, 1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(98, 5),
+        torch.nn.ReLU(),
+        torch.nn.Linear(5, 3),
+    )
+    state = {f"net.layer{name}": tensor for name, tensor in theirs.state_dict().items()}
+    state["net.lambda"] = torch.zeros(3)
+    torch.save({"state_dict": [state, {}]}, tmp_path / "weights.pth")
+    entry = Foreign(
+        "weights.pth", "mnist", 0.1, ((1, 2, 4, 2, 1), (2,)), (98, 5, 3), ((0.2,), (0.5,))
+    )
+    network = entry.load(tmp_path)
+    images = torch.rand(4, 1, 28, 28)
+    expected = theirs((images - 0.2) / 0.5)
+    torch.testing.assert_close(network(images), expected)
+    torch.testing.assert_close(Population.of([network])(images[None])[0], expected)
+    with pytest.raises(InputError, match="another network"):
+        replace(entry, sizes=(98, 6, 3)).load(tmp_path)
+    with pytest.raises(InputError, match="clone"):
+        entry.load(tmp_path / "nowhere")
 
 
 def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
