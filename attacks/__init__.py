@@ -34,6 +34,7 @@ from attacks.sampling import SamplingGradient
 from attacks.square import Square
 from attacks.suite import Suite, quick, standard
 from attacks.threat import Threat
+from attacks.universal import UNIVERSAL, Universal, UniversalDeepFool, UniversalGradient, perturbed
 
 __all__ = [
     "APGD",
@@ -61,7 +62,12 @@ __all__ = [
     "TargetedAPGD",
     "TargetedFAB",
     "Threat",
+    "UNIVERSAL",
+    "Universal",
+    "UniversalDeepFool",
+    "UniversalGradient",
     "build",
+    "perturbed",
     "quick",
     "standard",
 ]
