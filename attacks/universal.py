@@ -85,13 +85,15 @@ class Universal(ABC):
         for _ in range(self.passes):
             if done.all():
                 break
-            order = draws.uniform(labels.shape[1]).argsort(-1, stable=True)
+            order = draws.uniform(labels.shape[1]).argsort(dim=-1, stable=True)
             for rows in order.split(self._batch, 1):
                 at = own, rows
                 active = right[at] & ~done[:, None]
                 if active.any():
                     moved = self._move(model, images[at], labels[at], active, perturbation)
-                    perturbation = self.threat.into_ball(moved)
+                    # Only where it moved: what lies on the ball may not survive it to the last bit.
+                    moves = active.any(1)[:, None, None, None]
+                    perturbation = torch.where(moves, self.threat.into_ball(moved), perturbation)
             fooled = right & misclassified(evaluate(model, perturbed(images, perturbation)), labels)
             rate = fooled.sum(1) / right.sum(1).clamp_min(1)
             best = torch.where((rate >= most)[:, None, None, None], perturbation, best)
