@@ -35,6 +35,7 @@ from attacks.sampling import SamplingGradient
 from attacks.square import Square
 from attacks.suite import Suite, quick, standard
 from attacks.threat import Threat
+from attacks.universal import UNIVERSAL, Universal, UniversalDeepFool, UniversalGradient, perturbed
 
 __all__ = [
     "APGD",
@@ -62,8 +63,13 @@ __all__ = [
     "TargetedAPGD",
     "TargetedFAB",
     "Threat",
+    "UNIVERSAL",
+    "Universal",
+    "UniversalDeepFool",
+    "UniversalGradient",
     "adaptive",
     "build",
+    "perturbed",
     "quick",
     "standard",
 ]

@@ -58,6 +58,14 @@ class Threat:
         # A point inside stays as it is to the last bit: x + (x' - x) need not give x' back.
         return torch.where(length <= self.epsilon, adv, scaled).clamp_(0, 1)
 
+    def into_ball(self, delta: Tensor) -> Tensor:
+        """Perturbations [P,C,H,W] shortened to lie in the ball, bounds of [0, 1] aside."""
+        if self.norm == "linf":
+            return delta.clamp(-self.epsilon, self.epsilon)
+        length = _length(delta)[..., None, None, None]
+        shortened = delta * (self.epsilon / length.clamp_min(torch.finfo(delta.dtype).tiny))
+        return torch.where(length <= self.epsilon, delta, shortened)
+
     def random_start(self, images: Tensor, draws: Draws) -> Tensor:
         """A point drawn uniformly from each image's ball, projected; [P,B,C,H,W]."""
         return self.project(images + self.random_offset(images, draws), images)

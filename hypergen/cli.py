@@ -24,6 +24,7 @@ from hypergen.evaluate import EvaluateConfig, evaluate_files
 from hypergen.report import ReportConfig
 from hypergen.run import report_settings, run
 from hypergen.sample import SampleConfig, draw_samples
+from hypergen.transfer import TransferConfig, transfer_files
 from targets import TargetError
 
 Args = TypeVar("Args")
@@ -78,6 +79,20 @@ class EvaluateArgs:
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
     json: Path | None = None
     """write the figures of every network here"""
+
+
+@dataclass(frozen=True)
+class TransferArgs:
+    """Try on every network what was made to fool each other one."""
+
+    paths: Positional[tuple[Path, ...]]
+    """runs, folders of samples, weight files, or foreign state dicts"""
+    options: OmitArgPrefixes[TransferConfig] = field(default_factory=TransferConfig)
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    json: Path | None = None
+    """write the matrix here"""
+    picture: Path | None = None
+    """draw the matrix here, in the format that the name ends in (.png, .pdf, .svg, ...)"""
 
 
 @dataclass(frozen=True)
@@ -247,6 +262,18 @@ def evaluate(args: EvaluateArgs) -> None:
     )
 
 
+def transfer(args: TransferArgs) -> None:
+    """`hypergen transfer`."""
+    transfer_files(
+        args.paths,
+        args.options,
+        choose_device(args.where.device),
+        args.where.data_dir,
+        args.json,
+        args.picture,
+    )
+
+
 def baseline(args: BaselineArgs) -> None:
     """`hypergen baseline`."""
     out = args.out or dated(args.config.method)
@@ -273,6 +300,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (TrainArgs, train),
     "sample": (SampleArgs, sample),
     "evaluate": (EvaluateArgs, evaluate),
+    "transfer": (TransferArgs, transfer),
     "baseline": (BaselineArgs, baseline),
     "sweep": (SweepArgs, sweep),
 }

@@ -46,12 +46,11 @@ QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
-    """How networks are judged."""
+class JudgeConfig:
+    """Which networks and images an attack is tried on, and how."""
 
-    attack: Annotated[str, arg(aliases=["--suite"])] = "pgd"
-    """pgd, standard (worst case of APGD-CE, APGD-T, FAB-T and Square), quick (the same, briefly),
-    any other attack, or torchattacks:NAME; PGD stands beside it"""
+    attack: str = "pgd"
+    """any attack by its name, or torchattacks:NAME"""
     steps: int = 50
     """of PGD"""
     restarts: int = 10
@@ -63,13 +62,9 @@ class EvaluateConfig:
     norm: str | None = None
     """of the threat: linf, l2 or l1; default: what the networks were made for"""
     images: int = 1000
-    """test images attacked; accuracy is over all"""
+    """test images attacked"""
     seed: int = 0
     """of the attacks' random starts"""
-    together: bool = False
-    """judge the networks also as one: voting, and drawing another network for every query"""
-    checks: bool = False
-    """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
     dataset: str | None = None
     """default: what the networks were made for"""
     target: str | None = None
@@ -80,7 +75,6 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         norm = "linf" if self.norm is None else self.norm
         require_known("norm", norm, NORMS)
-        attacks.build(self.attack, attacks.Threat(norm, 0.1))  # refuses unknown names
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
         if self.target is not None:
@@ -91,6 +85,39 @@ class EvaluateConfig:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"--step-size must be above 0, got {self.step_size}")
+        self.require_attack(attacks.Threat(norm, 0.1))
+
+    def require_attack(self, threat: attacks.Threat) -> None:
+        """AttackError unless there is such an attack."""
+        attacks.build(self.attack, threat)
+
+    def judge(self, threat: attacks.Threat, bits: Bits | None = None) -> "Judge":
+        """What these options make of a threat."""
+        return Judge(
+            threat,
+            self.attack,
+            self.steps,
+            self.restarts,
+            self.images,
+            self.seed,
+            self.step_size,
+            bits,
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(JudgeConfig):
+    """How networks are judged."""
+
+    attack: Annotated[str, arg(aliases=["--suite"])] = "pgd"
+    """pgd; standard: worst case of APGD-CE, APGD-T, FAB-T and Square; quick: the same, briefly;
+    adaptive: and stronger ones where a network needs them; any other attack; torchattacks:NAME"""
+    images: int = 1000
+    """test images attacked; accuracy is over all"""
+    together: bool = False
+    """judge the networks also as one: voting, and drawing another network for every query"""
+    checks: bool = False
+    """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +253,15 @@ class Judge:
         return {**self.judging.describe(), **beside, "images": images, "seed": self.seed}
 
 
+def by_architecture(modules: Sequence[nn.Module]) -> list[list[int]]:
+    """The places of the modules that can form one population, group by group."""
+    groups: dict[str, list[int]] = {}
+    for index, module in enumerate(modules):
+        key = WeightLayout.of(module).fingerprint + repr(module)
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
 def evaluate(
     networks: Sequence[Network],
     dataset: Dataset,
@@ -239,14 +275,11 @@ def evaluate(
     With `together` also how they do as one, by voting and drawn anew for every query; with `checks`
     every network's row has besides what `checks.check` reports.
     """
-    groups: dict[str, list[int]] = {}
-    for index, network in enumerate(networks):
-        key = WeightLayout.of(network.module).fingerprint + repr(network.module)
-        groups.setdefault(key, []).append(index)
+    groups = by_architecture([network.module for network in networks])
     rows: list[dict[str, Any]] = [{} for _ in networks]
     if together and len(groups) > 1:
         raise InputError("--together needs networks of one architecture")
-    for members in groups.values():
+    for members in groups:
         population = Population.of(networks[i].module.to(device) for i in members)
         for i, row in zip(members, judge.judge(population, dataset, "evaluating"), strict=True):
             said = {k: v for k, v in networks[i].metadata.items() if k not in MEASURED}
@@ -326,9 +359,7 @@ def text_table(result: dict[str, Any]) -> str:
     names = ["accuracy", "pgd", *([] if figure is None else [figure])]
     lines = [f"{'network':<40}" + "".join(f"{name:>12}" for name in names)]
     for row in result["networks"]:
-        lines.append(
-            f"{_short(row['file']):<40}" + "".join(f"{100 * row[n]:>12.2f}" for n in names)
-        )
+        lines.append(f"{short(row['file']):<40}" + "".join(f"{100 * row[n]:>12.2f}" for n in names))
     if len(result["networks"]) > 1:
         means = [result["summary"][name]["mean"] for name in names]
         lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>12.2f}" for mean in means))
@@ -339,7 +370,7 @@ def text_table(result: dict[str, Any]) -> str:
     for row in result["networks"]:
         if "verdict" in row:
             reasons = "; ".join(row["reasons"]) or f"all {len(row['checks'])} checks"
-            lines.append(f"{_short(row['file'])}: {row['verdict']} ({reasons})")
+            lines.append(f"{short(row['file'])}: {row['verdict']} ({reasons})")
     threat = attack["threat"]
     lines.append(
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
@@ -350,32 +381,23 @@ def text_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _short(file: str) -> str:
+def short(file: str) -> str:
     """The end of a path, 40 characters at most."""
     return file if len(file) <= 40 else "..." + file[-37:]
 
 
-def check_json(file: Path) -> None:
+def require_writable(file: Path, option: str) -> None:
     """`InputError` unless the file can be written, said before the long work."""
     if not file.parent.is_dir():
-        raise InputError(f"--json: there is no folder {file.parent}")
+        raise InputError(f"{option}: there is no folder {file.parent}")
     if file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
-        raise InputError(f"--json: {file} cannot be written")
+        raise InputError(f"{option}: {file} cannot be written")
 
 
-def evaluate_files(
-    paths: Sequence[Path],
-    options: EvaluateConfig,
-    device: torch.device,
-    data_dir: Path | None,
-    json_file: Path | None,
-) -> dict[str, Any]:
-    """`hypergen evaluate`: opens, judges, prints the table, writes the JSON."""
-    files = find(paths)
-    if json_file is not None:
-        check_json(json_file)
-    if options.together and len(files) < 2:
-        raise InputError("--together needs several networks, got one")
+def open_for(
+    files: Sequence[Path], options: JudgeConfig
+) -> tuple[list[Network], str, attacks.Threat]:
+    """The networks, the data set and the threat that the files and the options agree on."""
     networks = open_networks(files, options.target, options.activation, options.dataset)
     name = options.dataset or agreed(networks, "dataset", "--dataset")
     if name is None:
@@ -392,19 +414,27 @@ def evaluate_files(
         # A radius means nothing in another norm.
         alike = [network for network in networks if network.metadata.get("norm", "linf") == norm]
         epsilon = agreed(alike, "epsilon", "--epsilon")
-    threat = threat_on(name, norm, epsilon)
+    return networks, name, threat_on(name, norm, epsilon)
+
+
+def evaluate_files(
+    paths: Sequence[Path],
+    options: EvaluateConfig,
+    device: torch.device,
+    data_dir: Path | None,
+    json_file: Path | None,
+) -> dict[str, Any]:
+    """`hypergen evaluate`: opens, judges, prints the table, writes the JSON."""
+    files = find(paths)
+    if json_file is not None:
+        require_writable(json_file, "--json")
+    if options.together and len(files) < 2:
+        raise InputError("--together needs several networks, got one")
+    networks, name, threat = open_for(files, options)
     if options.checks and threat.epsilon == 0:
         raise InputError("--checks needs an --epsilon above 0: without one there is no figure")
-    judge = Judge(
-        threat,
-        options.attack,
-        options.steps,
-        options.restarts,
-        options.images,
-        options.seed,
-        options.step_size,
-        None if json_file is None else Bits(json_file.with_suffix(".survivors.jsonl")),
-    )
+    bits = None if json_file is None else Bits(json_file.with_suffix(".survivors.jsonl"))
+    judge = options.judge(threat, bits)
     judge.judging  # noqa: B018  (refuses a norm that the attack does not know)
     dataset = data.load(name, data_dir, device)
     result = evaluate(networks, dataset, judge, device, options.together, options.checks)

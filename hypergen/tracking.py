@@ -98,6 +98,11 @@ class Tracker:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a small file at once or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, raw: bytes) -> None:
+    """As `write_text`."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
+    part.write_bytes(raw)
     os.replace(part, path)

@@ -1,0 +1,54 @@
+"""The picture of a matrix: what carries over from which network to which."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from hypergen.errors import InputError
+from hypergen.tracking import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WRITTEN = 12
+"""Networks up to which the numbers stand in the cells."""
+
+
+def heatmap(rates: Tensor, title: str) -> "Figure":
+    """Fooling rates [P,P] in [0,1], a row for each network that they were made against."""
+    from matplotlib.figure import Figure  # here, for it takes a second that others need not spend
+
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.subplots()
+    percent = 100 * rates.cpu().numpy()
+    image = axes.imshow(percent, vmin=0, vmax=100)
+    figure.colorbar(image, label="fooling rate (% of test images)")
+    if len(rates) <= WRITTEN:
+        axes.set_xticks(range(len(rates)))
+        axes.set_yticks(range(len(rates)))
+        for row, values in enumerate(percent):
+            for column, value in enumerate(values):
+                colour = "black" if value > 50 else "white"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
+    axes.set_xlabel("tried on network")
+    axes.set_ylabel("made against network")
+    axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def require_picture(file: Path, option: str) -> None:
+    """`InputError` unless the name ends in a format that can be drawn."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.filetypes)
+    if file.suffix[1:] not in known:
+        raise InputError(f"{option}: {file} must end in one of .{', .'.join(known)}")
+
+
+def write_picture(file: Path, figure: "Figure") -> None:
+    """Draws into the file at once or not at all."""
+    raw = io.BytesIO()
+    figure.savefig(raw, format=file.suffix[1:], dpi=150)
+    write_bytes(file, raw.getvalue())
