@@ -138,7 +138,7 @@ BAD = [
     ("transfer base.safetensors truncated.safetensors", "truncated.safetensors"),
     ("transfer base.safetensors base.safetensors --json nowhere/x", "--json: there is no folder"),
     ("transfer base.safetensors base.safetensors --picture empty", "--picture: empty cannot be"),
-    ("transfer base.safetensors base.safetensors --picture x.txt", "x.txt must end in one of .eps"),
+    ("transfer base.safetensors base.safetensors --picture x.txt", "x.txt must end in one of ."),
     ("transfer base.safetensors base.safetensors --images 0", "--images must be at least 1"),
     (f"{TRAIN} --out new --base none.safetensors", "none.safetensors"),
     (f"{TRAIN} --out new --base foreign.safetensors", "not a safetensors file"),
