@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,11 +37,15 @@ MEASURED = (
     "pgd",
     "sra",
     "after",
+    "norms",
+    "union",
     "attack",
     "epsilon",
     "norm",
 )
 """What a file says of an earlier judgement, perhaps by another attack: never passed on as ours."""
+Table = dict[str, Tensor]
+"""Which images are left after each attack, by its name: bool [P,N]."""
 QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
 
 
@@ -118,6 +122,33 @@ class EvaluateConfig(JudgeConfig):
     """judge the networks also as one: voting, and drawing another network for every query"""
     checks: bool = False
     """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
+    norms: str | None = None
+    """judge in several norms and in all at once (union), instead of --norm and --epsilon: norms
+    with their radii, such as linf=0.3,l2=1.5,l1=10"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norms is not None:
+            if self.norm is not None or self.epsilon is not None:
+                raise InputError("--norms says norms and radii: leave out --norm and --epsilon")
+            for threat in threats_from(self.norms):
+                self.require_attack(threat)
+
+
+def threats_from(text: str) -> list[attacks.Threat]:
+    """The threats that --norms names, as in "linf=0.3,l2=1.5"; `InputError` for anything else."""
+    threats: dict[str, attacks.Threat] = {}
+    for part in text.split(","):
+        norm, _, radius = part.strip().partition("=")
+        require_known("norm", norm, NORMS)
+        if norm in threats:
+            raise InputError(f"--norms names {norm} twice")
+        try:
+            epsilon = float(radius)
+        except ValueError:
+            raise InputError(f"--norms: {norm} needs a radius, as in {norm}=0.3") from None
+        threats[norm] = attacks.Threat(norm, epsilon)
+    return list(threats.values())
 
 
 @dataclass(frozen=True)
@@ -179,6 +210,7 @@ class Judge:
         images: how many of the first test images are attacked; accuracy is over all of them.
         seed: of the attacks' random starts.
         bits: where what was found is kept, and read when it is there already.
+        others: threats of other norms, judged by the same attack beside `threat`.
     """
 
     threat: attacks.Threat
@@ -189,6 +221,7 @@ class Judge:
     seed: int = 0
     step_size: float | None = None
     bits: Bits | None = None
+    others: tuple[attacks.Threat, ...] = ()
 
     @property
     def pgd(self) -> attacks.PGD:
@@ -205,51 +238,61 @@ class Judge:
     ) -> list[dict[str, Any]]:
         """A row a network: accuracy, robustness, pgd (all in [0,1]), and what each attack left.
 
-        Beside robustness stands the interval that so few images leave open (see `interval`).
+        Beside robustness stands the interval that so few images leave open (see `interval`). With
+        other threats also robustness in each norm, and "union": the share that survives them all.
         """
-        clean_images, clean_labels = dataset.test.first(len(dataset.test))
-        images, labels = dataset.test.first(self.images)
+        test, some = dataset.test.first(len(dataset.test)), dataset.test.first(self.images)
 
-        def share(name: str, attack: attacks.Attack | None, x: Tensor, y: Tensor) -> dict[str, Any]:
+        def left(name: str, attack: attacks.Attack | None, part: tuple[Tensor, Tensor]) -> Table:
+            """Which images are left after each attack, bool [P,N]."""
             # A bar each, for an image costs a thousand times more here than there.
-            bar = Bar(f"{label}, {name}", len(population) * len(y))
+            bar = Bar(f"{label}, {name}", len(population) * len(part[1]))
             record = None
             if self.bits is not None:
                 what = attack and attack.describe()
                 record = self.bits.about(dataset=dataset.name, attack=what, seed=self.seed)
             table = survivors(
-                population, x, y, attack, self.seed, progress=bar.advance, record=record
+                population, *part, attack, self.seed, progress=bar.advance, record=record
             )
             bar.close()
-            return {n: table[n].float().mean(1).tolist() for n in table} | {
-                name: list(table.values())[-1].float().mean(1).tolist()
-            }
+            return table
 
-        accuracy = share("accuracy", None, clean_images, clean_labels)["accuracy"]
-        pgd = share("pgd", self.pgd, images, labels)
-        columns = {"pgd": pgd["pgd"]}
-        robustness, after = columns["pgd"], {}
+        def last(table: Table) -> Tensor:
+            return list(table.values())[-1]
+
+        columns = {"accuracy": last(left("accuracy", None, test))}
+        columns["robustness"] = columns["pgd"] = last(left("pgd", self.pgd, some))
+        after: Table = {}
         if self.attack != "pgd":
-            after = share("robustness", self.judging, images, labels)
-            robustness = after.pop("robustness")
+            after = left("robustness", self.judging, some)
             after.pop("clean")
+            columns["robustness"] = last(after)
         if self.attack == "standard":
-            columns["sra"] = robustness
-        return [
-            {
-                "accuracy": accuracy[i],
-                "robustness": robustness[i],
-                "interval": interval(robustness[i], len(labels)),
-                **{name: values[i] for name, values in columns.items()},
-                **({"after": {name: values[i] for name, values in after.items()}} if after else {}),
+            columns["sra"] = columns["robustness"]
+        norms: Table = {}
+        if self.others:
+            norms = {self.threat.norm: columns["robustness"]} | {
+                other.norm: last(left(other.norm, replace(self, threat=other).judging, some))
+                for other in self.others
             }
-            for i in range(len(population))
-        ]
+            columns["union"] = torch.stack(list(norms.values())).all(0)
+
+        def shares(table: Table) -> list[dict[str, float]]:
+            means = {name: bits.float().mean(1).tolist() for name, bits in table.items()}
+            return [{name: means[name][i] for name in means} for i in range(len(population))]
+
+        rows: list[dict[str, Any]] = [*shares(columns)]
+        for row, parts, by_norm in zip(rows, shares(after), shares(norms), strict=True):
+            row["interval"] = interval(row["robustness"], len(some[1]))
+            row |= ({"after": parts} if parts else {}) | ({"norms": by_norm} if by_norm else {})
+        return rows
 
     def describe(self, dataset: Dataset) -> dict[str, Any]:
         """The attack, its every setting and how many images there really were, for the JSON."""
         images = min(self.images, len(dataset.test))
-        beside = {"pgd": self.pgd.describe()} if self.attack != "pgd" else {}
+        beside: dict[str, Any] = {"pgd": self.pgd.describe()} if self.attack != "pgd" else {}
+        if self.others:
+            beside["others"] = [replace(self, threat=t).judging.describe() for t in self.others]
         return {**self.judging.describe(), **beside, "images": images, "seed": self.seed}
 
 
@@ -326,7 +369,7 @@ def interval(share: float, images: int) -> list[float]:
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure."""
     summary: dict[str, Any] = {"count": len(rows)}
-    for name in ("accuracy", "robustness", "pgd", "sra"):
+    for name in ("accuracy", "robustness", "pgd", "sra", "union"):
         values = [row[name] for row in rows if name in row]
         if values:
             summary[name] = {
@@ -357,6 +400,7 @@ def text_table(result: dict[str, Any]) -> str:
     # PGD that is judged by stands alone: beside another attack there is its description.
     figure = {"standard": "sra"}.get(attack["name"], "robustness" if "pgd" in attack else None)
     names = ["accuracy", "pgd", *([] if figure is None else [figure])]
+    names += ["union"] if "others" in attack else []
     lines = [f"{'network':<40}" + "".join(f"{name:>12}" for name in names)]
     for row in result["networks"]:
         lines.append(f"{short(row['file']):<40}" + "".join(f"{100 * row[n]:>12.2f}" for n in names))
@@ -371,11 +415,18 @@ def text_table(result: dict[str, Any]) -> str:
         if "verdict" in row:
             reasons = "; ".join(row["reasons"]) or f"all {len(row['checks'])} checks"
             lines.append(f"{short(row['file'])}: {row['verdict']} ({reasons})")
-    threat = attack["threat"]
+    others = [other["threat"] for other in attack.get("others", [])]
+    threats = [f"{t['norm']}, epsilon {t['epsilon']:.4g}" for t in (attack["threat"], *others)]
     lines.append(
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
-        f"{attack['images']}; {threat['norm']}, epsilon {threat['epsilon']:.4g}, {attack['name']}"
+        f"{attack['images']}; {threats[0]}, {attack['name']}"
     )
+    if others:
+        means = [
+            f"{norm} {100 * statistics.fmean(row['norms'][norm] for row in result['networks']):.2f}"
+            for norm in result["networks"][0]["norms"]
+        ]
+        lines.append(f"in each norm: {', '.join(means)}; union: {', '.join(threats)}")
     if figure is None:
         lines.append("PGD alone flatters: --attack standard gives standard robust accuracy")
     return "\n".join(lines)
@@ -430,11 +481,15 @@ def evaluate_files(
         require_writable(json_file, "--json")
     if options.together and len(files) < 2:
         raise InputError("--together needs several networks, got one")
+    others: list[attacks.Threat] = []
+    if options.norms is not None:
+        first, *others = threats_from(options.norms)
+        options = replace(options, norm=first.norm, epsilon=first.epsilon, norms=None)
     networks, name, threat = open_for(files, options)
     if options.checks and threat.epsilon == 0:
         raise InputError("--checks needs an --epsilon above 0: without one there is no figure")
     bits = None if json_file is None else Bits(json_file.with_suffix(".survivors.jsonl"))
-    judge = options.judge(threat, bits)
+    judge = replace(options.judge(threat, bits), others=tuple(others))
     judge.judging  # noqa: B018  (refuses a norm that the attack does not know)
     dataset = data.load(name, data_dir, device)
     result = evaluate(networks, dataset, judge, device, options.together, options.checks)

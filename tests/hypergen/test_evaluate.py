@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import targets
-from attacks import AttackError
+from attacks import PGD, AttackError, Threat
 from hypergen import data, evaluate
 from hypergen.baseline import BaselineConfig, fresh_target, save_baseline
 from hypergen.checks import CHECKS, VERDICTS
@@ -16,6 +16,7 @@ from hypergen.errors import InputError
 from hypergen.evaluate import EvaluateConfig, evaluate_files
 from hypergen.run import run
 from hypergen.weights_file import load_network, save_network
+from targets import Population
 
 QUICK = EvaluateConfig(steps=3, restarts=1, images=20)
 
@@ -53,6 +54,29 @@ def test_a_file_gets_the_promised_figures(judged, base, digits):
     assert row["pgd"] == row["robustness"] <= float(right[:20].float().mean())
     assert row["file"] == str(base) and row["method"] == "standard"
     assert result["summary"]["accuracy"]["mean"] == row["accuracy"]
+
+
+def test_the_union_of_norms_is_what_survives_them_all(judged, base, digits):
+    other = saved(base.parent / "other.safetensors", seed=1)
+    options = EvaluateConfig(steps=1, restarts=1, images=250, norms="linf=.02,l2=.5,l1=5")
+    result = judged(base, other, options=options)
+    images, labels = digits.test.first(250)
+    threats = [Threat("linf", 0.02), Threat("l2", 0.5), Threat("l1", 5.0)]
+    for file, row in zip((base, other), result["networks"], strict=True):
+        network = Population.of([load_network(file)])
+        left = {
+            threat.norm: PGD(threat, steps=1)(network, images[None], labels, [0]).correct
+            for threat in threats
+        }
+        means = {norm: float(bits.float().mean()) for norm, bits in left.items()}
+        assert row["norms"] == pytest.approx(means)
+        assert row["robustness"] == row["norms"]["linf"]
+        everywhere = torch.stack(list(left.values())).all(0).float().mean()
+        assert row["union"] == pytest.approx(float(everywhere))
+    first = result["networks"][0]
+    assert first["union"] < min(first["norms"].values()), "the norms should break other images"
+    assert [t["threat"]["norm"] for t in result["attack"]["others"]] == ["l2", "l1"]
+    assert result["summary"]["union"]["count"] == 2
 
 
 def test_a_run_and_its_folder_of_samples_give_the_same(judged, tiny, small_report, cpu, tmp_path):
