@@ -152,25 +152,29 @@ class ProbeValueNetwork(ValueNetwork):
 class SetValueNetwork(ValueNetwork):
     """Looks at what the network does: the mean over labelled images of a small shared MLP.
 
-    An image's features are the log-probability and the margin of its true class, on the clean and
-    on the attacked image. Margins are relative to the spread of the logits, so that larger logits
-    alone do not look like robustness. Permutation-invariant over images (Zaheer et al. 2017).
+    An image's features are the log-probability and the margin of its true class. Margins are
+    relative to the spread of the logits, so that larger logits alone do not look like robustness.
+    Permutation-invariant over images (Zaheer et al. 2017).
+
+    The first measure is estimated from the clean images and all others from the attacked ones:
+    robust networks are less sure of clean images, and a generator whose V had found that out
+    lowered clean margins for the sake of robustness, and so learned to hide from gradients.
     """
 
     def __init__(self, measures: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(4, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, measures)
+            nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, measures)
         )
 
     def evidence(self, population: Population, batch: Batch) -> Tensor:
-        """[P,B,4]."""
+        """[P,B,4], two features of the clean image and two of the attacked one."""
         clean = population(batch.images.expand(len(population), *batch.images.shape))
         attacked = population(batch.attacked)
         return torch.cat([_features(clean, batch.labels), _features(attacked, batch.labels)], -1)
 
     def forward(self, evidence: Tensor) -> Tensor:
-        return self.layers(evidence).sigmoid().mean(1)
+        return self._logits(evidence).sigmoid().mean(1)
 
     def utility(self, evidence: Tensor) -> Tensor:
         """The mean over images of the log of their share in the estimate, with margin.
@@ -180,23 +184,14 @@ class SetValueNetwork(ValueNetwork):
         right and wrong, which change at a margin of 0, it is flat beyond: so it is asked also what
         it would say were every margin smaller (`MARGINS`), or nothing would urge the generator to
         stay clear of the edge.
-
-        Every measure moves only the images that it is taken on, clean or attacked. Robust networks
-        are less sure of clean images, and a generator that was free to lower clean margins for the
-        sake of robustness learned to hide from gradients instead.
         """
+        asked = [evidence - margin * evidence.new_tensor([0, 1, 0, 1]) for margin in MARGINS]
+        return torch.stack([F.logsigmoid(self._logits(e)).mean(1) for e in asked]).mean(0)
+
+    def _logits(self, evidence: Tensor) -> Tensor:
+        """[P,B,4] -> [P,B,M], what each image adds to each estimate, before the sigmoid."""
         clean, attacked = evidence.chunk(2, -1)
-        through_clean = torch.cat([clean, attacked.detach()], -1)
-        through_attacked = torch.cat([clean.detach(), attacked], -1)
-        smaller = evidence.new_tensor(MARGINS).outer(evidence.new_tensor([0, 1, 0, 1]))
-
-        def urge(seen: Tensor, measures: slice) -> Tensor:
-            asked = seen - smaller[:, None, None]
-            return F.logsigmoid(self.layers(asked)[..., measures]).mean((0, 2))
-
-        return torch.cat(
-            [urge(through_clean, slice(0, 1)), urge(through_attacked, slice(1, None))], -1
-        )
+        return torch.cat([self.layers(clean)[..., :1], self.layers(attacked)[..., 1:]], -1)
 
 
 class EnsembleValueNetwork(ValueNetwork):
