@@ -14,7 +14,8 @@ from hypergen.config import TrainConfig, require_folder
 from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise, text_table
-from hypergen.latent import draw_beta, preference_weights
+from hypergen.halving import best, rank
+from hypergen.latent import draw_beta
 from hypergen.measure import MEASURERS, MEASURES, attacked_batch
 from hypergen.train import CHECKPOINT, Networks
 from hypergen.weights_file import save_network
@@ -28,13 +29,15 @@ class SampleConfig:
     count: int
     """networks drawn"""
     keep: int | None = None
-    """how many of the best by the value network are verified by attack and written; default: all"""
+    """how many of the best are written: found by successive halving on validation images, from the
+    value network's opinion to the standard attacks; default: all, in the value network's order"""
     beta: float | None = None
     """weight of robustness, for a run trained on a range; default: drawn from it"""
     seed: int = 1
     """of the latent samples"""
     images: int = 100
-    """test images that verify, by PGD-50 and standard robust accuracy"""
+    """validation images that choose, and test images that verify, by PGD-50 and standard robust
+    accuracy"""
 
     def __post_init__(self) -> None:
         for name in ("count", "keep", "images"):
@@ -164,19 +167,10 @@ def load_generator(run: Path, dataset: Dataset | None = None) -> Sampler:
     return Sampler(config, networks, state["attack_steps"], dataset)
 
 
-def rank(estimates: Tensor, betas: Tensor) -> Tensor:
-    """[P], the order of networks by estimated alpha * accuracy + beta * robustness, best first.
-
-    estimates: [P,2]; less their uncertainty, so that what V does not know is not preferred.
-    """
-    scores = (preference_weights(betas.to(estimates.device)) * estimates).sum(-1)
-    return scores.argsort(descending=True)
-
-
 def draw_samples(
     run: Path, out: Path, device: torch.device, data_dir: Path | None, options: SampleConfig
 ) -> list[Path]:
-    """`hypergen sample`: draws, ranks by the value network, verifies the best, writes them."""
+    """`hypergen sample`: draws, ranks, verifies the best, writes them."""
     config = TrainConfig.load(run / "config.json")
     require_folder(out)
     if out.exists() and any(out.iterdir()):
@@ -185,12 +179,17 @@ def draw_samples(
     sampler = load_generator(run, dataset)
     population, z, betas = sampler.draw(options.count, options.beta, options.seed)
     estimates, uncertainty = sampler.estimate(population, dataset)
-    best = rank(estimates - uncertainty, betas).cpu()[: options.keep or options.count]  # z is there
-    population, z, betas = population.choose(best), z[best], betas[best]
+    # Less its uncertainty, so that what V does not know is not preferred.
+    order = rank(estimates - uncertainty, betas)
+    if options.keep is not None:
+        verifying = config.threat, options.keep, options.images, options.seed
+        order = best(population, order, betas, dataset.val, *verifying)
+    order = order.cpu()  # where z is
+    population, z, betas = population.choose(order), z[order], betas[order]
     judge = Judge(config.threat, "standard", restarts=1, images=options.images, seed=options.seed)
     rows = judge.judge(population, dataset, "verifying")
     names = [measure.name for measure in MEASURES]
-    for index, row in zip(best, rows, strict=True):
+    for index, row in zip(order, rows, strict=True):
         row["estimated"] = dict(zip(names, estimates[index].tolist(), strict=True))
         if config.value_members > 1:
             row["uncertainty"] = dict(zip(names, uncertainty[index].tolist(), strict=True))
@@ -207,5 +206,6 @@ def draw_samples(
             }
         )
     )
-    print(f"best {len(paths)} of {options.count} by the value network, best first")
+    how = "the value network" if options.keep is None else "successive halving"
+    print(f"best {len(paths)} of {options.count} by {how}, best first")
     return paths

@@ -1,10 +1,13 @@
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import attacks
 import targets
 from hypergen import data, train
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
@@ -13,6 +16,16 @@ from hypergen.data import Dataset
 from hypergen.generator import PublishedGenerator
 from hypergen.report import ReportConfig
 from targets import Population
+
+
+@pytest.fixture(scope="session", autouse=True)
+def brief() -> Iterator[None]:
+    """The standard suite, much shortened: its budgets are tested with the attacks."""
+    short = partial(attacks.standard, steps=5, queries=30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attacks, "standard", short)
+        patch.setitem(attacks.ATTACKS, "standard", short)
+        yield
 
 
 @pytest.fixture(scope="session")

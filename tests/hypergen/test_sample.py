@@ -7,10 +7,11 @@ import safetensors.torch
 import torch
 
 import hypergen
+from attacks import Threat
 from hypergen import checkpoint, data
 from hypergen.cli import main
 from hypergen.errors import InputError
-from hypergen.sample import Sampler, load_generator, rank
+from hypergen.sample import Sampler, load_generator
 from hypergen.weights_file import load_network, read_metadata, read_network
 
 COUNT, IMAGES = 5, 6
@@ -98,23 +99,31 @@ def test_the_best_by_the_value_network_comes_first(drawn):
     assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
 
 
-def test_keep_writes_only_the_best(run, drawn, tmp_path):
+def test_keep_writes_only_the_best(run, drawn, tmp_path, monkeypatch):
+    seen = {}
+
+    def last_two(population, order, betas, split, *verifying):
+        seen["order"], seen["verifying"] = order.tolist(), verifying
+        return order[-2:]
+
+    monkeypatch.setattr("hypergen.sample.best", last_two)
     kept = sample(run, tmp_path / "kept", "--seed", "3", "--keep", "2")
-    assert len(kept) == 2
-    for file, best in zip(kept, drawn, strict=False):
-        assert file.read_bytes() == best.read_bytes()
+    assert [file.read_bytes() for file in kept] == [file.read_bytes() for file in drawn[-2:]]
+    assert sorted(seen["order"]) == list(range(COUNT))
+    assert seen["verifying"] == (Threat("linf", 0.1), 2, IMAGES, 3)
 
 
 def test_the_value_network_decides_the_order(run, tmp_path, monkeypatch):
     worth = torch.tensor([[0.2, 0.2], [0.9, 0.9], [0.1, 0.1], [0.5, 0.5], [0.4, 0.4]])
     unsure = torch.zeros_like(worth)
     monkeypatch.setattr(Sampler, "estimate", lambda *_: (worth, unsure))
-    files = sample(run, tmp_path / "ranked", "--seed", "3", "--keep", "3")
+    files = sample(run, tmp_path / "ranked", "--seed", "3")
     z = load_generator(run).draw(COUNT, seed=3)[1]
-    assert [read_metadata(file)["z"] for file in files] == [z[i].tolist() for i in (1, 3, 4)]
+    ranked = [z[i].tolist() for i in (1, 3, 4, 0, 2)]
+    assert [read_metadata(file)["z"] for file in files] == ranked
     unsure[1] = 0.45  # of what it does not know V promises little
-    files = sample(run, tmp_path / "surer", "--seed", "3", "--keep", "3")
-    assert [read_metadata(file)["z"] for file in files] == [z[i].tolist() for i in (3, 1, 4)]
+    files = sample(run, tmp_path / "surer", "--seed", "3")
+    assert [read_metadata(file)["z"] for file in files][:2] == [ranked[1], ranked[0]]
     assert "uncertainty" not in read_metadata(files[0])
 
 
@@ -127,12 +136,6 @@ def test_several_value_networks_say_how_sure_they_are(tmp_path):
         uncertainty = read_metadata(file)["uncertainty"]
         assert set(uncertainty) == {"accuracy", "robustness"}
         assert all(0 < value < 0.5 for value in uncertainty.values())
-
-
-def test_the_rank_depends_on_the_preference():
-    estimates = torch.tensor([[0.9, 0.1], [0.5, 0.6]])
-    assert rank(estimates, torch.zeros(2)).tolist() == [0, 1]
-    assert rank(estimates, torch.ones(2)).tolist() == [1, 0]
 
 
 def test_two_preferences_give_two_networks(run, sampler, tmp_path):

@@ -1,0 +1,82 @@
+"""The best of many networks, found without attacking all of them at length.
+
+Successive halving (Jamieson, Talwalkar 2016): what costs least looks at all, and each dearer attack
+at fewer, those that did best before. All of it on images that the final figure is not taken on.
+"""
+
+import torch
+from torch import Tensor
+
+import attacks
+from hypergen.data import Split
+from hypergen.latent import preference_weights
+from hypergen.measure import survivors
+from hypergen.tracking import Bar
+from targets import Population
+
+FINALISTS = 2
+"""Networks that meet the last and dearest attack, for each one that is kept."""
+
+
+def rungs(threat: attacks.Threat) -> list[attacks.Attack]:
+    """The attacks, each some ten times dearer than the one before."""
+    return [
+        attacks.PGD(threat, steps=20, loss="margin"),
+        attacks.quick(threat),
+        attacks.standard(threat),
+    ]
+
+
+def sizes(count: int, keep: int, rungs: int) -> list[int]:
+    """How many networks reach each rung: from `count` down in equal ratios, then `keep`."""
+    last = min(count, FINALISTS * keep)
+    ratio = (last / count) ** (1 / rungs)
+    return [round(count * ratio**rung) for rung in range(1, rungs + 1)] + [keep]
+
+
+def rank(figures: Tensor, betas: Tensor) -> Tensor:
+    """[P], the order of networks by alpha * accuracy + beta * robustness, best first.
+
+    figures: [P,2] in [0,1], measured or estimated; betas: [P] in [0,1], weights of robustness.
+    """
+    worth = (preference_weights(betas.to(figures.device)) * figures).sum(-1)
+    return worth.argsort(descending=True, stable=True)
+
+
+def best(
+    population: Population,
+    order: Tensor,
+    betas: Tensor,
+    split: Split,
+    threat: attacks.Threat,
+    keep: int,
+    images: int = 100,
+    seed: int = 0,
+) -> Tensor:
+    """Places [keep] of the best networks, best first (see `rank`).
+
+    Args:
+        population: P networks.
+        order: their places [P], best first, as far as is known before any attack.
+        betas: [P] in [0,1], weights of robustness.
+        split: where accuracy is taken on all images and robustness on the first `images`.
+        threat: what the attacker may do.
+        keep: how many are wanted, at most P.
+        seed: of the attacks.
+    """
+    places = order.to(population.theta.device)
+    attacked, labels = split.first(images)
+    whole = split.first(len(split))
+    ladder = rungs(threat)
+    *reached, last = sizes(len(population), keep, len(ladder))
+    for attack, size in zip(ladder, reached, strict=True):
+        places = places[:size]
+        some = population.choose(places)
+        bar = Bar(f"{size} networks, {attack.name}", size * len(labels))
+        table = survivors(some, attacked, labels, attack, seed, progress=bar.advance)
+        bar.close()
+        accuracy = survivors(some, *whole, None, seed)["clean"].float().mean(1)
+        robustness = list(table.values())[-1].float().mean(1)
+        figures = torch.stack([accuracy, robustness], -1)
+        places = places[rank(figures, betas.to(places.device)[places])]
+    return places[:last]

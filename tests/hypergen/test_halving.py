@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+import attacks
+from attacks import PGD, Threat, quick
+from hypergen import data, halving
+from hypergen.halving import best, rank, rungs, sizes
+from hypergen.weights_file import load_network
+from targets import Population, WeightLayout
+
+THREAT = Threat("linf", 0.03)
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def networks(base) -> Population:
+    """A trained mlp and copies of it, the later the noisier."""
+    module = load_network(base)
+    layout = WeightLayout.of(module)
+    theta = layout.flatten(dict(module.named_parameters())).detach()
+    noise = torch.randn(12, len(theta), generator=torch.Generator().manual_seed(0))
+    spread = torch.linspace(0, 0.6, 12)[:, None]
+    return Population(module, theta + spread * layout.scales() * noise)
+
+
+@pytest.fixture
+def ladder(monkeypatch):
+    """Three attacks that take no time."""
+    attacks = [PGD(THREAT, steps=steps) for steps in (1, 3, 6)]
+    monkeypatch.setattr(halving, "rungs", lambda threat: attacks)
+    return attacks
+
+
+def test_the_rank_depends_on_the_preference():
+    figures = torch.tensor([[0.9, 0.1], [0.5, 0.6]])
+    assert rank(figures, torch.zeros(2)).tolist() == [0, 1]
+    assert rank(figures, torch.ones(2)).tolist() == [1, 0]
+    assert rank(figures, torch.tensor([0.0, 1.0])).tolist() == [0, 1]
+
+
+def test_ever_fewer_networks_meet_ever_stronger_attacks():
+    first, *others = rungs(THREAT)
+    assert isinstance(first, PGD) and others == [quick(THREAT), attacks.standard(THREAT)]
+    assert sizes(1000, 10, 3) == [271, 74, 20, 10]  # 50 to the power of a third each time
+    assert sizes(15, 10, 3) == [15, 15, 15, 10]
+    for count, keep in ((1, 1), (3, 3), (50, 1), (7, 2)):
+        steps = sizes(count, keep, 3)
+        assert count >= steps[0] and steps == sorted(steps, reverse=True) and steps[-1] == keep
+
+
+def figures(networks: Population, dataset: data.Dataset) -> torch.Tensor:
+    """Accuracy on all validation images and PGD on the first, network by network, [P,2]."""
+    images, labels = dataset.val.first(len(dataset.val))
+    rows = []
+    for index in range(len(networks)):
+        alone: nn.Module = networks.module_at(index)
+        accuracy = (alone(images).argmax(-1) == labels).float().mean()
+        model = networks[index : index + 1]
+        left = PGD(THREAT, steps=6)(model, images[None, :IMAGES], labels[:IMAGES], [5])
+        rows.append(torch.stack([accuracy, left.correct.float().mean()]))
+    return torch.stack(rows)
+
+
+def test_where_all_reach_the_end_the_end_decides(networks, digits, ladder):
+    order = torch.arange(12).flip(0)  # the worst first
+    betas = torch.linspace(0, 1, 12)
+    found = best(networks, order, betas, digits.val, THREAT, 6, IMAGES, seed=5)
+    table = figures(networks, digits)
+    worth = (1 - betas) * table[:, 0] + betas * table[:, 1]
+    assert worth[found].tolist() == sorted(worth.tolist(), reverse=True)[:6]
+    assert worth[found[0]] > worth.median()
+
+
+def test_each_rung_sees_the_best_of_the_one_before(networks, digits, ladder, monkeypatch):
+    seen = []
+
+    def noted(population, images, labels, attack, *rest, **options):
+        if attack is not None:
+            seen.append((attack, population.theta, len(labels)))
+        return measured(population, images, labels, attack, *rest, **options)
+
+    measured = halving.survivors
+    monkeypatch.setattr(halving, "survivors", noted)
+    order = torch.arange(12)
+    (found,) = best(networks, order, torch.full((12,), 0.5), digits.val, THREAT, 1, IMAGES)
+    assert [attack for attack, _, _ in seen] == ladder and {n for _, _, n in seen} == {IMAGES}
+    expected = sizes(12, 1, 3)[:-1]
+    assert [len(theta) for _, theta, _ in seen] == expected
+    assert torch.equal(seen[0][1], networks.theta[: expected[0]])
+    for (_, before, _), (_, after, _) in zip(seen, seen[1:], strict=False):
+        assert all((before == row).all(1).any() for row in after)
+    assert (seen[-1][1] == networks.theta[found]).all(1).any()
