@@ -13,6 +13,7 @@ import torch
 import attacks
 from hypergen import data, train
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
+from hypergen.cli import main as hypergen
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.generator import PublishedGenerator
@@ -20,6 +21,7 @@ from scripts import (
     bench_population,
     compare_autoattack,
     compare_diversity,
+    compare_halving,
     compare_measurers,
     compare_torchattacks,
     compare_value_networks,
@@ -95,6 +97,27 @@ def test_compare_torchattacks(tmp_path, capsys):
     assert rows["hypergen"]["clean"] == rows["torchattacks"]["clean"]
     assert figures["difference"] == rows["hypergen"]["square"] - rows["torchattacks"]["square"]
     assert abs(figures["difference"]) < 0.1
+
+
+def test_compare_halving(brief, tmp_path, capsys):
+    options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
+    options += ["--samples", "1", "--sra-samples", "0", "--images", "4", "--epsilon", "0.02"]
+    run = tmp_path / "run"
+    assert hypergen(["train", "--no-baseline", *options, "--out", str(run)]) == 0
+    config = compare_halving.HalvingConfig(
+        run, count=6, keep=3, images=10, work=tmp_path / "work", out=tmp_path / "halving.json"
+    )
+    compare_halving.main(config)
+    figures = written(config.out, capsys)
+    # With two finalists for each network wanted all six meet the last attack: nothing can be lost.
+    assert figures["places"] == [1, 2, 3] and figures["among_best_twice_as_many"] == 3
+    assert len(set(figures["value_network_alone"])) == 3
+    assert all(seconds > 0 for seconds in figures["seconds"].values())
+    cells = sorted(config.work.glob("network-*"))
+    before = [cell.stat().st_mtime_ns for cell in cells]
+    compare_halving.main(config)
+    assert written(config.out, capsys) == figures
+    assert [cell.stat().st_mtime_ns for cell in cells] == before and len(cells) == 6
 
 
 class StubAutoAttack:
