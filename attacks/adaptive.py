@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attacks.base import Attack, AttackResult, Draws, Model, differentiate, evaluate
 from attacks.eot import EOTPGD
+from attacks.error import require_norm
 from attacks.losses import margin
 from attacks.sampling import SamplingGradient
 from attacks.suite import Suite, standard
@@ -105,15 +106,16 @@ def adaptive(
     """`standard`, then EOT-PGD on randomised networks and the sampling gradient on misleading ones.
 
     Args:
-        threat: as in `standard`.
+        threat: l-inf or l2, for the sampling gradient knows no other norm.
         steps: as in `standard`, and of EOT-PGD.
         queries: as in `standard`.
         samples: of EOT-PGD, draws a step.
         schedule: of `SamplingGradient`.
 
     Raises:
-        AttackError: as `standard`, or samples or a schedule out of range.
+        AttackError: as `standard`, another norm, or samples or a schedule out of range.
     """
+    require_norm("adaptive", threat.norm, ["linf", "l2"])
     return Suite(
         *standard(threat, steps, queries).attacks,
         WhereNeeded(EOTPGD(threat, steps=steps, samples=samples), randomised),
