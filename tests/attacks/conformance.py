@@ -14,6 +14,7 @@ from attacks import Attack, AttackError, Threat
 
 CLASSES = 5
 LIMITED = {
+    "adaptive": ["linf", "l2"],
     "random-fgsm": ["linf", "l2"],
     "mi-fgsm": ["linf", "l2"],
     "deepfool": ["linf", "l2"],
