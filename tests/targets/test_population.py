@@ -244,6 +244,7 @@ class TestConcurrently:
             ran.append(item)
             if item == 1:
                 raise TargetError("no such network")
+            time.sleep(0.002)  # or all might be done before the error is seen
             return item
 
         results = concurrently(fails, range(1000))
