@@ -87,10 +87,7 @@ class TargetedFAB(Attack):
         from_points = to_hyperplane(norm, points, normals, gaps)
         from_images = to_hyperplane(norm, images, normals, far)
         # The nearer the point is to the boundary, compared with the image, the less of a pull.
-        ways = [
-            self.threat.distance(way, torch.zeros_like(way)).clamp_min(1e-8)
-            for way in (from_points, from_images)
-        ]
+        ways = [self.threat.length(way).clamp_min(1e-8) for way in (from_points, from_images)]
         alpha = (ways[0] / (ways[0] + ways[1])).clamp_max(ALPHA_MAX)[..., None, None, None]
         ahead = torch.lerp(points + ETA * from_points, images + ETA * from_images, alpha)
         return ahead.clamp_(0, 1)

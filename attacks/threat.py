@@ -62,7 +62,7 @@ class Threat:
         """Perturbations [P,C,H,W] shortened to lie in the ball, bounds of [0, 1] aside."""
         if self.norm == "linf":
             return delta.clamp(-self.epsilon, self.epsilon)
-        length = _length(delta)[..., None, None, None]
+        length = self.length(delta)[..., None, None, None]
         shortened = delta * (self.epsilon / length.clamp_min(torch.finfo(delta.dtype).tiny))
         return torch.where(length <= self.epsilon, delta, shortened)
 
@@ -113,7 +113,10 @@ class Threat:
 
     def distance(self, adv: Tensor, images: Tensor) -> Tensor:
         """How far `adv` is from `images` in the threat's norm, [P,B]."""
-        delta = adv - images
+        return self.length(adv - images)
+
+    def length(self, delta: Tensor) -> Tensor:
+        """The threat's norm of perturbations [...,C,H,W]: [...]."""
         if self.norm == "linf":
             return delta.abs().amax((-3, -2, -1))
         return _length(delta) if self.norm == "l2" else _sum(delta.abs())

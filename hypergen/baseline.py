@@ -53,7 +53,7 @@ class BaselineConfig:
     target: str = "small-lenet5"
     """architecture: small-lenet5, lenet5, fbf-cnn, mlp"""
     activation: str = "relu"
-    """relu, leaky_relu, elu, gelu, swish, tanh, softplus"""
+    """relu, leaky_relu, elu, gelu, swish, tanh, softplus, kwta"""
     norm: str = "linf"
     """norm of the threat trained against: linf, l2 or, by pgd, l1"""
     epsilon: float | None = None

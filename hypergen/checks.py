@@ -184,8 +184,7 @@ def radius(case: Case) -> list[Finding]:
 
 def boundless(case: Case) -> list[Finding]:
     """Without a bound nothing must survive."""
-    black = torch.zeros_like(case.images[None, :1])
-    size = float(case.threat.distance(black + 1, black)) / case.threat.epsilon
+    size = float(case.threat.length(torch.ones_like(case.images[0]))) / case.threat.epsilon
     said = "{} survive an attack that may change everything"
     return graded(share(case.white_box(size)), (0.01, 0.1), said)
 

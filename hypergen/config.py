@@ -59,7 +59,7 @@ class TrainConfig:
     target: str = "small-lenet5"
     """architecture whose weights are generated: small-lenet5, lenet5, fbf-cnn, mlp"""
     activation: str = "relu"
-    """relu, leaky_relu, elu, gelu, swish, tanh, softplus"""
+    """relu, leaky_relu, elu, gelu, swish, tanh, softplus, kwta"""
     objective: str = "direct"
     """where the generator's gradient comes from: the value network (value), the generated network
     itself (direct), or both (hybrid)"""

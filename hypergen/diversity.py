@@ -30,7 +30,7 @@ def error_overlap(population: Population, images: Tensor, labels: Tensor) -> flo
     wrong = (_classes(population, images) != labels).double()
     both = wrong @ wrong.T
     either = wrong.sum(1)[:, None] + wrong.sum(1)[None] - both
-    return _mean_off_diagonal(torch.where(either > 0, both / either.clamp_min(1), 1.0))
+    return float(off_diagonal(torch.where(either > 0, both / either.clamp_min(1), 1.0)).mean())
 
 
 def transfer(
@@ -48,7 +48,7 @@ def transfer(
     clean = (_classes(population, images) == labels).double().mean(-1)
     done = clean - matrix.diagonal()
     carried = (clean[None] - matrix) / torch.where(done > 0, done, torch.inf)[:, None]
-    return matrix, _mean_off_diagonal(carried)
+    return matrix, float(off_diagonal(carried).mean())
 
 
 def weight_distance(population: Population) -> tuple[float, float]:
@@ -116,10 +116,10 @@ def _matched(
     return theta
 
 
-def _mean_off_diagonal(matrix: Tensor) -> float:
-    """Of a [P,P], P at least 2."""
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """[P,P] without its diagonal, row by row, [P,P-1]."""
     count = len(matrix)
-    return float((matrix.sum() - matrix.diagonal().sum()) / (count * (count - 1)))
+    return matrix[~torch.eye(count, dtype=torch.bool, device=matrix.device)].view(count, count - 1)
 
 
 @torch.no_grad()

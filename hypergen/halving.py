@@ -64,19 +64,20 @@ def best(
         keep: how many are wanted, at most P.
         seed: of the attacks.
     """
-    places = order.to(population.theta.device)
     attacked, labels = split.first(images)
-    whole = split.first(len(split))
     ladder = rungs(threat)
     *reached, last = sizes(len(population), keep, len(ladder))
+    places = order[: reached[0]].to(population.theta.device)
+    accuracy = torch.zeros(len(population), device=places.device)
+    clean = survivors(population.choose(places), *split.first(len(split)), None, seed)["clean"]
+    accuracy[places] = clean.float().mean(1)
     for attack, size in zip(ladder, reached, strict=True):
         places = places[:size]
         some = population.choose(places)
         bar = Bar(f"{size} networks, {attack.name}", size * len(labels))
         table = survivors(some, attacked, labels, attack, seed, progress=bar.advance)
         bar.close()
-        accuracy = survivors(some, *whole, None, seed)["clean"].float().mean(1)
         robustness = list(table.values())[-1].float().mean(1)
-        figures = torch.stack([accuracy, robustness], -1)
+        figures = torch.stack([accuracy[places], robustness], -1)
         places = places[rank(figures, betas.to(places.device)[places])]
     return places[:last]

@@ -19,6 +19,7 @@ from attacks.error import unknown
 from attacks.foreign import PREFIX
 from hypergen import data
 from hypergen.data import Dataset
+from hypergen.diversity import off_diagonal
 from hypergen.errors import InputError
 from hypergen.evaluate import (
     JudgeConfig,
@@ -193,12 +194,6 @@ def transfer_files(
     if picture is not None:
         write_picture(picture, heatmap(matrix, caption(result)))
     return result
-
-
-def off_diagonal(matrix: Tensor) -> Tensor:
-    """[P,P] without its diagonal, row by row, [P,P-1]."""
-    count = len(matrix)
-    return matrix[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
 
 
 def text_table(result: dict[str, Any]) -> str:

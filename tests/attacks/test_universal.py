@@ -85,6 +85,14 @@ def test_it_stays_inside_the_ball_and_fools_some(make):
         assert torch.equal(again, perturbation)
 
 
+def test_it_stays_inside_an_l1_ball():
+    model, images, labels = problem(2, 24)
+    threat = Threat("l1", 1.0)
+    perturbation = UniversalGradient(threat, passes=5, batch=8).fit(model, images, labels, [0, 1])
+    lengths = perturbation.abs().sum((1, 2, 3))
+    assert (lengths <= 1 + 1e-6).all() and (lengths > 0.5).all()
+
+
 @BOTH
 def test_no_room_and_nothing_to_fool_are_no_perturbation(make):
     model, images, labels = problem(2, 8)
