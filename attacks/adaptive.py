@@ -14,7 +14,6 @@ from torch import Tensor
 
 from attacks.base import Attack, AttackResult, Draws, Model, differentiate, evaluate
 from attacks.eot import EOTPGD
-from attacks.error import require_norm
 from attacks.losses import margin
 from attacks.sampling import SamplingGradient
 from attacks.suite import Suite, standard
@@ -92,7 +91,7 @@ def misleading(
     seen = margin(evaluate(model, up), labels) - margin(evaluate(model, down), labels)
     # 0 / 0 where the function is flat, and the gradient as good as none.
     error = ((seen - predicted).abs() / (seen.abs() + predicted.abs())).nan_to_num(1.0)
-    misled = error.mean(1) > MISLED
+    misled = (error.mean(1) > MISLED) & (threat.epsilon > 0)  # without room there is no way to miss
     return misled & ~randomised(threat, model, images, labels, seeds)
 
 
@@ -106,16 +105,15 @@ def adaptive(
     """`standard`, then EOT-PGD on randomised networks and the sampling gradient on misleading ones.
 
     Args:
-        threat: l-inf or l2, for the sampling gradient knows no other norm.
+        threat: in l-inf, l2 or l1.
         steps: as in `standard`, and of EOT-PGD.
         queries: as in `standard`.
         samples: of EOT-PGD, draws a step.
         schedule: of `SamplingGradient`.
 
     Raises:
-        AttackError: as `standard`, another norm, or samples or a schedule out of range.
+        AttackError: as `standard`, or samples or a schedule out of range.
     """
-    require_norm("adaptive", threat.norm, ["linf", "l2"])
     return Suite(
         *standard(threat, steps, queries).attacks,
         WhereNeeded(EOTPGD(threat, steps=steps, samples=samples), randomised),

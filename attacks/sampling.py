@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
-from attacks.error import require_counts, require_norm, require_positive
+from attacks.error import require_counts, require_positive
 from attacks.losses import margin
 from attacks.threat import NORMS
 
@@ -31,11 +31,11 @@ class SamplingGradient(Attack):
         schedule: pairs of how many steps, and how many samples a step, an even number. The default
             is the published one: 1.22 million forward passes an image that survives.
         sigma: size of the noise in the threat's norm: of each pixel in l-inf, of all C*H*W together
-            in l2 (sigma / sqrt(C*H*W) a pixel); None means epsilon. Published: 8/255, epsilon .031.
+            in l2 and l1, on average; None means epsilon. Published: 8/255, epsilon .031.
         step_size: length of a step in the threat's norm; None means epsilon / 3.1, as published.
 
     Raises:
-        AttackError: another norm than l-inf and l2, or an option out of range.
+        AttackError: an option out of range.
     """
 
     schedule: tuple[tuple[int, int], ...] = ((20, 100), (20, 1000), (60, 20_000))
@@ -44,7 +44,6 @@ class SamplingGradient(Attack):
     roams = NORMS
 
     def __post_init__(self) -> None:
-        require_norm(self.name, self.threat.norm, ["linf", "l2"])
         if not self.schedule:
             raise AttackError("expected a schedule of at least one pair (steps, samples), got none")
         for steps, samples in self.schedule:
@@ -70,6 +69,12 @@ class SamplingGradient(Attack):
         """Length of a step, the default filled in."""
         return self.threat.epsilon / 3.1 if self.step_size is None else self.step_size
 
+    def deviation(self, pixels: int) -> float:
+        """Standard deviation of one pixel of noise that is `spread` in size on so many."""
+        if self.threat.norm == "l1":
+            return self.spread / pixels * math.sqrt(math.pi / 2)
+        return self.spread / math.sqrt(pixels) if self.threat.norm == "l2" else self.spread
+
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "sigma": self.spread, "step_size": self.size}
 
@@ -89,7 +94,7 @@ class SamplingGradient(Attack):
     ) -> Tensor:
         """The smoothed margin's gradient at the points, up to a positive factor, [P,N,C,H,W]."""
         shape = points.shape[2:]
-        scale = self.spread if self.threat.norm == "linf" else self.spread / math.prod(shape) ** 0.5
+        scale = self.deviation(math.prod(shape))
         pairs_at_once = max(1, POINTS // (2 * labels.numel()))
         gradient = torch.zeros_like(points)
         for drawn in range(0, samples // 2, BLOCK):

@@ -14,11 +14,9 @@ from attacks import Attack, AttackError, Threat
 
 CLASSES = 5
 LIMITED = {
-    "adaptive": ["linf", "l2"],
     "random-fgsm": ["linf", "l2"],
     "mi-fgsm": ["linf", "l2"],
     "deepfool": ["linf", "l2"],
-    "sampling-gradient": ["linf", "l2"],
     "boundary": ["linf"],
 }
 """The norms that registered attacks know, where these are not all."""

@@ -1,3 +1,5 @@
+from math import pi
+
 import pytest
 import torch
 from torch import Tensor
@@ -49,11 +51,11 @@ def test_is_the_published_attack():
     assert torch.allclose(result.images[lost], expected[lost[0]], rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_how_much_is_evaluated_at_once_changes_nothing(monkeypatch, norm):
     model, images, labels = problem(2, 12)
     attack = SamplingGradient(
-        Threat(norm, {"linf": 0.02, "l2": 0.08}[norm]), schedule=((1, 8), (2, 120))
+        Threat(norm, {"linf": 0.02, "l2": 0.08, "l1": 0.4}[norm]), schedule=((1, 8), (2, 120))
     )
     results = []
     for limit in (1, 300, 10_000):
@@ -79,7 +81,7 @@ def test_samples_are_pairs_of_the_size_told():
         return torch.tensor([1.0, 0.0]).expand(*x.shape[:2], 2)
 
     images, labels = torch.full((1, 1, 1, 8, 8), 0.5), torch.zeros(1, 1, dtype=torch.int64)
-    for norm, sigma in (("linf", 0.02), ("l2", 0.02 * 8)):
+    for norm, sigma in (("linf", 0.02), ("l2", 0.02 * 8), ("l1", 0.02 * 64 * (2 / pi) ** 0.5)):
         seen.clear()
         attack = SamplingGradient(Threat(norm, 0.1), schedule=((2, 400), (1, 20)), sigma=sigma)
         attack(model, images, labels, [0])
