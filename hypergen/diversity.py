@@ -1,4 +1,4 @@
-"""How different networks of a population really are: in what they say, get wrong and fall for."""
+"""How different networks of a population really are: in what they say, get wrong and consist of."""
 
 from itertools import combinations
 
@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import attacks
-from hypergen.measure import attacked_batch
 from targets import Population, TargetError, WeightLayout, concurrently
 
 
@@ -31,24 +29,6 @@ def error_overlap(population: Population, images: Tensor, labels: Tensor) -> flo
     both = wrong @ wrong.T
     either = wrong.sum(1)[:, None] + wrong.sum(1)[None] - both
     return float(off_diagonal(torch.where(either > 0, both / either.clamp_min(1), 1.0)).mean())
-
-
-def transfer(
-    population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack, seed: int
-) -> tuple[Tensor, float]:
-    """[P,P], share of images attacked against network i that network j gets right; and a share.
-
-    The share says how much of what an attack does to the network it was made against it does to
-    the others too, mean over pairs: 1 for equal networks, 0 where nothing carries over or nothing
-    was done.
-    """
-    batch = attacked_batch(population, images, labels, attack, seed)
-    right = torch.stack([_classes(population, x) == labels for x in batch.attacked])
-    matrix = right.double().mean(-1)
-    clean = (_classes(population, images) == labels).double().mean(-1)
-    done = clean - matrix.diagonal()
-    carried = (clean[None] - matrix) / torch.where(done > 0, done, torch.inf)[:, None]
-    return matrix, float(off_diagonal(carried).mean())
 
 
 def weight_distance(population: Population) -> tuple[float, float]:

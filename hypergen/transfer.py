@@ -149,6 +149,16 @@ def fooling_rates(
     return right[:, 0].double().mean(-1).cpu(), matrix / len(images)
 
 
+def carried_over(matrix: Tensor) -> float:
+    """How much of what attacks do to the network they were made against they do to others.
+
+    From fooling rates [P,P], mean over pairs: 1 for equal networks, 0 where nothing carries over or
+    nothing was done.
+    """
+    done = matrix.diagonal()[:, None]
+    return float(off_diagonal(matrix / torch.where(done > 0, done, torch.inf)).mean())
+
+
 def transfer_files(
     paths: Sequence[Path],
     options: TransferConfig,
@@ -187,6 +197,7 @@ def transfer_files(
         "fooling": matrix.tolist(),
         "white_box": float(matrix.diagonal().mean()),
         "transfer": float(off_diagonal(matrix).mean()),
+        "carried_over": carried_over(matrix),
     }
     print(text_table(result))
     if json_file is not None:

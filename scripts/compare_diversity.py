@@ -25,9 +25,10 @@ import attacks
 from hypergen import data, objective, train
 from hypergen.baseline import BaselineConfig, train_baseline
 from hypergen.config import TrainConfig
-from hypergen.diversity import disagreement, error_overlap, transfer, weight_distance
+from hypergen.diversity import disagreement, error_overlap, weight_distance
 from hypergen.evaluate import Judge
 from hypergen.generator import ResidualGenerator
+from hypergen.transfer import Mixed, carried_over, fooling_rates
 from scripts.cells import RESULTS, chosen, claim, kept, publish
 from targets import Ensemble, Population
 
@@ -128,8 +129,9 @@ def figures(population: Population, config: CompareConfig, dataset: data.Dataset
     rows = judge.judge(population, dataset, "networks")
     (voted,) = judge.judge(Ensemble(population), dataset, "together")
     images, labels = dataset.test.first(10_000)
-    some, truth = dataset.test.first(config.images)
     pgd = attacks.PGD(threat, steps=20)
+    alone = Mixed([population.module_at(i) for i in range(len(population))], torch.device("cpu"))
+    fooled = fooling_rates(alone, pgd, dataset, config.images, config.train.seed)[1]
     return {
         "count": len(population),
         "accuracy": statistics.fmean(row["accuracy"] for row in rows),
@@ -139,7 +141,7 @@ def figures(population: Population, config: CompareConfig, dataset: data.Dataset
         "best": {name: max(row[name] for row in rows) for name in ("accuracy", "pgd")},
         "disagreement": disagreement(population, images),
         "error_overlap": error_overlap(population, images, labels),
-        "transfer": transfer(population, some, truth, pgd, config.train.seed)[1],
+        "transfer": carried_over(fooled),
         "weight_distance": dict(
             zip(("before", "matched"), weight_distance(population), strict=True)
         ),

@@ -1,13 +1,12 @@
 import copy
-from itertools import combinations, permutations
+from itertools import combinations
 
 import pytest
 import torch
 from torch import nn
 
-import attacks
 import targets
-from hypergen.diversity import disagreement, error_overlap, transfer, weight_distance
+from hypergen.diversity import disagreement, error_overlap, weight_distance
 from hypergen.weights_file import load_network
 from targets import Population, TargetError
 
@@ -44,18 +43,6 @@ def test_error_overlap_is_the_share_of_common_errors(mixture, twins, digits):
     assert error_overlap(twins, images, labels) == 1
     flawless = classes(twins, images)[0]
     assert error_overlap(twins, images, flawless) == 1
-
-
-def test_transfer_asks_every_network_about_every_others_images(mixture, twins, digits):
-    images, labels = digits.test.first(60)
-    attack = attacks.PGD(attacks.Threat("linf", 0.05), steps=3)
-    matrix, _ = transfer(mixture, images, labels, attack, 0)
-    own = [mixture[i : i + 1] for i in range(3)]
-    for i, j in permutations(range(3), 2):
-        points = attack.perturb(own[i], images[None], labels, [0])
-        right = own[j](points)[0].argmax(-1) == labels
-        assert matrix[i, j] == pytest.approx(float(right.float().mean()))
-    assert transfer(twins, images, labels, attack, 0)[1] == pytest.approx(1)
 
 
 def rearranged(network: nn.Module, rng: torch.Generator) -> nn.Module:
@@ -117,30 +104,3 @@ def test_only_chains_can_be_matched():
     normed = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     with pytest.raises(TargetError, match="belongs to no layer"):
         weight_distance(Population.of([normed, normed]))
-
-
-def test_transfer_is_relative_to_the_network_attacked(digits):
-    """Against the strong network the attack does something, to the weak one as much again."""
-    images, labels = digits.test.first(40)
-
-    class Dark(nn.Module):
-        """Right where an image is not too dark, whatever its class."""
-
-        def __init__(self, threshold: float):
-            super().__init__()
-            self.threshold = nn.Parameter(torch.tensor(threshold))
-
-        def forward(self, x):
-            score = 100 * (x.flatten(1).mean(1) - self.threshold)
-            return torch.stack([score, -score], dim=1)
-
-    bright = images.flatten(1).mean(1) > images.mean()
-    labels = torch.zeros_like(labels)
-    population = Population.of([Dark(0.0), Dark(float(images[bright].mean()))])
-    attack = attacks.PGD(attacks.Threat("linf", 0.05), steps=3)
-    matrix, share = transfer(population, images, labels, attack, 0)
-    clean = torch.stack([(c == 0).double().mean() for c in classes(population, images)])
-    done = clean - matrix.diagonal()
-    assert done[0] == 0 and done[1] > 0.05  # nothing can be done to the first
-    carried = (clean[0] - matrix[1, 0]) / done[1]
-    assert share == pytest.approx(float(carried) / 2)

@@ -19,7 +19,7 @@ from hypergen.baseline import BaselineConfig, fresh_target, save_baseline
 from hypergen.cli import main
 from hypergen.heatmap import heatmap
 from hypergen.measure import survivors
-from hypergen.transfer import Mixed, TransferConfig, fooling_rates
+from hypergen.transfer import Mixed, TransferConfig, carried_over, fooling_rates
 from hypergen.weights_file import load_network
 from targets import Population
 
@@ -104,6 +104,13 @@ def test_equal_networks_are_fooled_alike(name, base, rates):
     assert (matrix == matrix[0, 0]).all() and matrix[0, 0] > 0
 
 
+def test_what_carries_over_is_relative_to_what_was_done():
+    matrix = torch.tensor([[0.8, 0.4, 0.2], [0.1, 0.1, 0.0], [0.0, 0.0, 0.0]], dtype=torch.double)
+    # A half and a quarter of the first's, all and none of the second's; the third fools no one.
+    assert carried_over(matrix) == pytest.approx((0.5 + 0.25 + 1 + 0 + 0 + 0) / 6)
+    assert carried_over(torch.full((4, 4), 0.3, dtype=torch.double)) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_without_room_nothing_is_fooled(name, pair, rates):
     assert not rates(pair, made(name, Threat("linf", 0.0)))[1].any()
@@ -158,6 +165,7 @@ def test_the_command(name, base, tmp_path, capsys):
     assert matrix.shape == (2, 2) and ((matrix >= 0) & (matrix <= 1)).all()
     assert result["white_box"] == pytest.approx(float(matrix.diagonal().mean()))
     assert result["transfer"] == pytest.approx(float(matrix[0, 1] + matrix[1, 0]) / 2)
+    assert result["carried_over"] == pytest.approx(carried_over(matrix))
     assert result["attack"]["images"] == 20 and result["attack"]["threat"]["epsilon"] == 0.1
     assert result["attack"].get("fitted") == (20 if name in UNIVERSAL else None)
     assert [row["file"] for row in result["networks"]] == [str(base), str(other)]
