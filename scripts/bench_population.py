@@ -2,18 +2,21 @@
 
 Both run PGD (cross-entropy, random start) on the same networks and images, in batches of the same
 size and from the same starts, a few networks at a time by turns, so that whatever else the machine
-does meets both. The networks are trained by FBF, then repeated with a little noise on their
-weights. Prints a table and a line of JSON.
+does meets both. The networks are samples of a run's generator or, without a run, trained by FBF and
+then repeated with a little noise on their weights. The memory that many networks take is that of a
+process of its own. Prints a table and a line of JSON.
 
-    make bench
+    make bench ARGS="--run RUN"
 """
 
 import json
+import multiprocessing
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,11 +26,13 @@ from torch import Tensor, nn
 
 import attacks
 from hypergen import data
-from hypergen.baseline import BaselineConfig, train_baseline
+from hypergen.baseline import BaselineConfig, fresh_target, train_baseline
 from hypergen.errors import InputError
 from hypergen.measure import survivors
+from hypergen.sample import load_generator
 from targets import Population
 
+TARGET = "small-lenet5"
 NOISE = 0.02
 """Standard deviation of the noise that tells copies apart, in units of the layout's scales."""
 
@@ -36,15 +41,19 @@ NOISE = 0.02
 class BenchConfig:
     """What is attacked, and how."""
 
+    run: Path | None = None
+    """folder of a run whose samples are attacked; default: FBF networks and noisy copies"""
     dataset: str = "mnist"
     """data set; digits where its files are missing"""
-    networks: int = 32
+    networks: int = 64
     """networks attacked"""
     trained: int = 4
-    """different ones among them, each trained by FBF; the others are noisy copies"""
+    """without a run, different ones among them, each trained by FBF"""
     epochs: int = 2
     """of their training"""
-    images: int = 500
+    crowd: int = 256
+    """networks whose memory is measured"""
+    images: int = 1000
     """test images, the first of the test part"""
     steps: int = 50
     """steps of PGD, of size 2.5 * epsilon / steps"""
@@ -68,7 +77,7 @@ def main(config: BenchConfig) -> None:
     except InputError as error:
         print(f"{error}\nusing digits")
         dataset = data.load("digits")
-    population = networks(config, dataset)
+    population = networks(config, dataset) if config.run is None else samples(config)
     images, labels = dataset.test.first(config.images)
     attack = attacks.PGD(attacks.Threat("linf", dataset.epsilon), steps=config.steps)
 
@@ -97,11 +106,17 @@ def main(config: BenchConfig) -> None:
     print("\nrobust accuracy (%), network by network")
     for name, row in zip(("torchattacks", "hypergen"), zip(*robust, strict=True), strict=True):
         print(f"{name:>12}: " + " ".join(f"{100 * value:.1f}" for value in row))
+    crowd = population.theta[torch.arange(config.crowd) % len(population)]
+    with multiprocessing.get_context("spawn").Pool(1) as other:
+        peak = other.apply(peak_memory, (crowd, images, labels, attack, config))
+    print(f"\n{config.crowd} networks x {len(images)} images: {peak:.2f} GiB at the most")
     figures = {
-        **{name: value for name, value in asdict(config).items() if name != "out"},
+        **{name: value for name, value in asdict(config).items() if name not in ("out", "run")},
+        "networks_are": "FBF, noisy copies" if config.run is None else "samples of a generator",
+        "peak_gib": round(peak, 2),
         "dataset": dataset.name,
         "epsilon": dataset.epsilon,
-        "target": "small-lenet5",
+        "target": TARGET,
         "ratio": round(statistics.median(before / after for before, after in seconds), 2),
         "seconds": {
             "torchattacks": [round(before, 2) for before, _ in seconds],
@@ -136,6 +151,25 @@ def networks(config: BenchConfig, dataset: data.Dataset) -> Population:
     noise = NOISE * copies.layout.scales() * torch.randn(copies.theta.shape, generator=rng)
     noise[: len(trained)] = 0
     return copies.with_theta(copies.theta + noise)
+
+
+@torch.no_grad()
+def samples(config: BenchConfig) -> Population:
+    """Networks drawn from the run's generator."""
+    assert config.run is not None
+    return load_generator(config.run).draw(config.networks, seed=config.seed)[0]
+
+
+def peak_memory(
+    theta: Tensor, images: Tensor, labels: Tensor, attack: attacks.PGD, config: BenchConfig
+) -> float:
+    """GiB that this process has taken once all networks are attacked, PyTorch itself included."""
+    torch.set_num_threads(config.threads)
+    module = fresh_target(TARGET, "relu", config.dataset)
+    brief = replace(attack, steps=min(attack.steps, 3))  # which leaves more images than 50 do
+    population = Population(module, theta)
+    survivors(population, images, labels, brief, config.seed, config.batch_size)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def loop(

@@ -60,6 +60,7 @@ def test_bench_population(tmp_path, capsys):
         networks=3,
         trained=1,
         epochs=4,
+        crowd=5,
         images=30,
         steps=3,
         batch_size=16,
@@ -72,6 +73,7 @@ def test_bench_population(tmp_path, capsys):
     robust = figures["robust_accuracy"]
     assert len(robust["hypergen"]) == 3 and len(figures["seconds"]["hypergen"]) == 2
     assert 0 < figures["ratio"] < math.inf
+    assert 0.1 < figures["peak_gib"] < 4
     # From the same starts, and an image that any point visited breaks is lost.
     assert figures["never_higher"]
     assert 0 < sum(robust["hypergen"]) <= sum(robust["torchattacks"])
