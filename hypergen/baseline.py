@@ -1,18 +1,14 @@
-"""Directly trained networks: ordinary, FBF and PGD training of any target, one recipe for all.
+"""Directly trained networks: ordinary, FBF and PGD training of any target.
 
-The recipe is that of "Fast is better than free" (Wong, Rice, Kolter 2020) for MNIST: Adam, batches
-of 100, 10 epochs, learning rate 0 -> 5e-3 -> 0 with its peak at 40 %. PGD training is Madry et al.
-2018 with 7 steps. Four things differ, each because networks were found better for it. The radius
-trained against grows with the learning rate and then stays there (from the start at the full one,
-many seeds never leave the constant classifier); it ends somewhat beyond the radius judged; of three
-lengths of FBF's step, .5, 1 and 2 times that radius instead of always 1.25, each image gets the one
-that hurts most (with one length a network overfits to that one step; Kim et al. 2021); and the
-epoch that does best on validation images is kept (Rice et al. 2020). One-step training can lose its
-robustness from one epoch to the next ("catastrophic overfitting"): then it goes on from there.
+By the recipe for the images at hand (`hypergen.recipe`), and whatever that is, the epoch that does
+best on validation images is kept (Rice et al. 2020). One-step training can lose its robustness from
+one epoch to the next ("catastrophic overfitting"): then it goes on from the best.
 """
 
+import contextlib
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,18 +20,16 @@ from torch.nn import functional as F
 import attacks
 import targets
 from attacks.threat import NORMS
-from hypergen import data
+from hypergen import checkpoint, data
 from hypergen.config import BASE_METHODS, require_known, threat_on
 from hypergen.errors import InputError, RunError
 from hypergen.measure import survivors
+from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
 from hypergen.weights_file import save_network
 from targets.fast_cpu import FastCPU
 
-BATCH_SIZE = 100
-PEAK_LEARNING_RATE = 5e-3
-PEAK_AT = 0.4
-PGD_STEPS = 7
+NETWORK, CHECKPOINT = "network.safetensors", "checkpoint.safetensors"
 VALIDATION_IMAGES = 500
 LOST = 0.1
 """Drop on validation images after which training goes back to its best epoch: well beyond chance,
@@ -58,10 +52,12 @@ class BaselineConfig:
     """norm of the threat trained against: linf, l2 or, by pgd, l1"""
     epsilon: float | None = None
     """its radius, pixels in [0,1]; default in linf: the data set's usual one"""
-    epsilon_factor: float = 1.15
-    """radius trained against in the end, relative to epsilon"""
+    epsilon_factor: float | None = None
+    """radius trained against in the end, relative to epsilon; default: 1.15, on colour images 1"""
     epochs: int | None = None
-    """passes over the training images; default: 10 (digits: 40, for it is small)"""
+    """passes over the training images; default: 10, digits 40, colour images 30"""
+    learning_rate: float | None = None
+    """the highest, reached at 40 % of the training; default: .005 (Adam), colour images .2 (SGD)"""
     seed: int = 0
     """of the initial weights, the order of images, dropout and the attack's starts"""
 
@@ -73,12 +69,29 @@ class BaselineConfig:
         require_known("norm", self.norm, NORMS)
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"--epochs must be at least 1, got {self.epochs}")
+        if (
+            self.learning_rate is not None and not 0 < self.learning_rate < 1e30
+        ):  # as in TrainConfig
+            raise InputError(
+                f"--learning-rate must be above 0 and below 1e30, got {self.learning_rate}"
+            )
         self.threat, self.training_attack(1.0)  # noqa: B018
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the defaults are taken from."""
+        return recipe_for(self.dataset)
 
     @property
     def length(self) -> int:
         """Epochs in fact."""
-        return self.epochs or (40 if self.dataset == "digits" else 10)
+        return self.epochs or self.recipe.epochs
+
+    @property
+    def radius(self) -> float:
+        """What is trained against in the end, in units of the threat's norm."""
+        factor = self.recipe.epsilon_factor if self.epsilon_factor is None else self.epsilon_factor
+        return self.threat.epsilon * factor
 
     @property
     def threat(self) -> attacks.Threat:
@@ -87,56 +100,123 @@ class BaselineConfig:
 
     def training_attack(self, progress: float) -> attacks.PGD | None:
         """What makes the images trained on, at `progress` in (0,1]; None for clean images."""
-        if self.method == "standard" or self.threat.epsilon * self.epsilon_factor == 0:
+        if self.method == "standard" or self.radius == 0:
             return None
-        grown = self.epsilon_factor * min(1.0, progress / PEAK_AT)
-        threat = attacks.Threat(self.norm, self.threat.epsilon * grown)
-        if self.method == "fbf":
-            return attacks.LineSearchFGSM(threat)
-        return attacks.PGD(threat, steps=PGD_STEPS)
+        grown = min(1.0, progress / PEAK_AT) if self.recipe.growing else 1.0
+        threat = attacks.Threat(self.norm, self.radius * grown)
+        return self.recipe.fbf(threat) if self.method == "fbf" else attacks.PGD(threat, PGD_STEPS)
+
+
+class BaselineTraining:
+    """Everything that an epoch changes, and the epoch itself.
+
+    `rng` decides the order of images, their augmentation and the attacks' starts, `noise` what
+    dropout does; with the tensors here they are the whole state, so a training continued from
+    `state_dict` computes what it would have without the stop.
+    """
+
+    def __init__(self, config: BaselineConfig, dataset: data.Dataset, device: torch.device):
+        self.config, self.dataset, self.device = config, dataset, device
+        self.rng = torch.Generator().manual_seed(config.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)  # initial weights draw from the global state
+            self.module = fresh_target(config.target, config.activation, config.dataset).to(device)
+            self.noise = global_noise(device)
+        self.rate = config.learning_rate or config.recipe.learning_rate
+        self.optimizer = config.recipe.optimizer_of(self.module.parameters(), self.rate)
+        self.steps = config.length * -(-len(dataset.train) // config.recipe.batch_size)
+        self.step, self.epoch = 0, 0
+        self.best, self.best_state = -1.0, copy.deepcopy(self.module.state_dict())
+
+    def advance(self, after_step: Callable[[], None] = lambda: None) -> None:
+        """One epoch and its validation; `RunError` when the training has diverged."""
+        with torch.random.fork_rng():  # dropout draws from the global state
+            set_global_noise(self.noise, self.device)
+            self.module.train()
+            for images, labels in self.dataset.train.batches(
+                self.config.recipe.batch_size, self.rng
+            ):
+                self.step += 1
+                self.take_step(
+                    images,
+                    labels,
+                    self.config.training_attack(self.step / self.steps),
+                    self.rate * triangle(self.step / (self.steps + 1)),
+                )
+                after_step()
+            self.noise = global_noise(self.device)
+        if not all(p.isfinite().all() for p in self.module.parameters()):
+            raise RunError(f"{self.config.method} training diverged: the weights are NaN")
+        self.epoch += 1
+        worth = validate(self.module.eval(), self.config, self.dataset)
+        if worth >= self.best:
+            self.best, self.best_state = worth, copy.deepcopy(self.module.state_dict())
+        elif worth < self.best - LOST:
+            self.module.load_state_dict(self.best_state)
+
+    def take_step(
+        self, images: Tensor, labels: Tensor, attack: attacks.PGD | None, rate: float
+    ) -> Tensor:
+        """One step of the weights at a learning rate; the loss before it."""
+        images = self.dataset.augmented(images, self.rng)
+        if attack is not None:
+            images = perturb(self.module, images, labels, attack, self.rng)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with half_precision(self.device):
+            loss = F.cross_entropy(self.module(images).float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state, for a checkpoint."""
+        return {
+            "config": asdict(self.config),
+            "step": self.step,
+            "epoch": self.epoch,
+            "rng": self.rng.get_state(),
+            "noise": self.noise,
+            "module": dict(self.module.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "best_state": dict(self.best_state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
+        self.rng.set_state(state["rng"])
+        self.noise = state["noise"]
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best_state = {name: t.to(self.device) for name, t in state["best_state"].items()}
 
 
 def train_baseline(
-    config: BaselineConfig, dataset: data.Dataset, device: torch.device, show: bool = True
+    config: BaselineConfig,
+    dataset: data.Dataset,
+    device: torch.device,
+    show: bool = True,
+    saved: Path | None = None,
 ) -> nn.Module:
-    """A network trained by `config`, in evaluation mode on `device`; the same for the same seed."""
-    rng = torch.Generator().manual_seed(config.seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)  # initial weights and dropout draw from the global state
-        module = fresh_target(config.target, config.activation, config.dataset).to(device)
-        optimizer = torch.optim.Adam(module.parameters(), lr=PEAK_LEARNING_RATE)
-        per_epoch = -(-len(dataset.train) // BATCH_SIZE)
-        total = config.length * per_epoch
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: triangle((step + 1) / (total + 1))
-        )
-        bar = Bar(f"{config.method} baseline", total) if show else None
-        step, best, best_state = 0, -1.0, module.state_dict()
-        for _ in range(config.length):
-            module.train()
-            for images, labels in dataset.train.batches(BATCH_SIZE, rng):
-                step += 1
-                attack = config.training_attack(step / total)
-                if attack is not None:
-                    images = perturb(module, images, labels, attack, rng)
-                loss = F.cross_entropy(module(images), labels)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                scheduler.step()
-                if bar:
-                    bar.advance()
-            if not all(p.isfinite().all() for p in module.parameters()):
-                raise RunError(f"{config.method} training diverged: the weights are NaN")
-            worth = validate(module.eval(), config, dataset)
-            if worth >= best:
-                best, best_state = worth, copy.deepcopy(module.state_dict())
-            elif worth < best - LOST:
-                module.load_state_dict(best_state)
-        if bar:
-            bar.close()
-    module.load_state_dict(best_state)
-    return module.eval()
+    """A network trained by `config`, in evaluation mode on `device`; the same for the same seed.
+
+    saved: a checkpoint to continue from if it is there, and to write after every epoch.
+    """
+    training = BaselineTraining(config, dataset, device)
+    if saved is not None and saved.exists():
+        training.load_state_dict(checkpoint.load(saved))
+    bar = Bar(f"{config.method} baseline", training.steps, training.step) if show else None
+    while training.epoch < config.length:
+        training.advance(bar.advance if bar else lambda: None)
+        if saved is not None:
+            checkpoint.save(saved, training.state_dict())
+    if bar:
+        bar.close()
+    training.module.load_state_dict(training.best_state)
+    return training.module.eval()
 
 
 def validate(module: nn.Module, config: BaselineConfig, dataset: data.Dataset) -> float:
@@ -147,9 +227,22 @@ def validate(module: nn.Module, config: BaselineConfig, dataset: data.Dataset) -
     return float(list(table.values())[-1].float().mean())
 
 
-def triangle(progress: float) -> float:
-    """0 -> 1 at 40 % of the training -> 0."""
-    return min(progress / PEAK_AT, (1 - progress) / (1 - PEAK_AT))
+def global_noise(device: torch.device) -> list[Tensor]:
+    """The states that dropout on `device` draws from."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def set_global_noise(states: list[Tensor], device: torch.device) -> None:
+    """Continues where `global_noise` was taken."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def half_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """On a GPU, 16 bits where these are enough; for training alone, never for measuring."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def perturb(
@@ -159,8 +252,8 @@ def perturb(
     seed = int(torch.randint(2**31, (), generator=rng))
 
     def model(points: Tensor) -> Tensor:
-        with FastCPU():
-            return module(points[0])[None]
+        with FastCPU(), half_precision(images.device):
+            return module(points[0])[None].float()
 
     return attack.perturb(model, images[None], labels, [seed])[0]
 
@@ -189,7 +282,8 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
     metadata |= {
         "method": config.method,
         "epochs": config.length,
-        "epsilon_factor": config.epsilon_factor,
+        "epsilon_trained": config.radius,
+        "learning_rate": config.learning_rate or config.recipe.learning_rate,
         "seed": config.seed,
         "version": version("hypergen"),
         "epsilon": config.threat.epsilon,
@@ -200,18 +294,39 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
 
 
 def make_baseline(
-    config: BaselineConfig, out: Path, device: torch.device, data_dir: Path | None
+    config: BaselineConfig,
+    out: Path,
+    device: torch.device,
+    data_dir: Path | None,
+    resume: bool = False,
 ) -> Path:
     """`hypergen baseline`: trains, writes out/network.safetensors and prints its accuracy."""
-    path = out / "network.safetensors"
+    path, saved = out / NETWORK, out / CHECKPOINT
     if path.exists():
         raise InputError(f"{path} exists; choose another --out")
+    if saved.exists():
+        require_own(saved, config, resume)
     dataset = data.load(config.dataset, data_dir, device)
-    module = train_baseline(config, dataset, device)
+    out.mkdir(parents=True, exist_ok=True)
+    module = train_baseline(config, dataset, device, saved=saved)
     images, labels = dataset.test.first(len(dataset.test))
     accuracy = survivors(targets.Population.of([module]), images, labels, None, 0)["clean"]
-    out.mkdir(parents=True, exist_ok=True)
     save_baseline(path, module, config, accuracy=float(accuracy.float().mean()))
+    saved.unlink()
     print(f"{path}: accuracy {100 * float(accuracy.float().mean()):.2f} % of {dataset.name} test")
     print(f"robustness: hypergen evaluate {path} --attack standard --images 100")
     return path
+
+
+def require_own(saved: Path, config: BaselineConfig, resume: bool) -> None:
+    """`InputError` unless the checkpoint is to be continued, and with its own settings."""
+    if not resume:
+        raise InputError(f"{saved.parent} holds a training cut short; add --resume")
+    theirs = checkpoint.load(saved)["config"]
+    differences = [
+        f"{name.replace('_', '-')}: {theirs.get(name)}, not {value}"
+        for name, value in asdict(config).items()
+        if theirs.get(name) != value
+    ]
+    if differences:
+        raise InputError(f"{saved.parent} was started with other settings: {differences[0]}")

@@ -21,6 +21,7 @@ from hypergen.baseline import BaselineConfig, make_baseline
 from hypergen.config import SweepConfig, TrainConfig, preset, require_folder, require_known
 from hypergen.errors import InputError, RunError, nearest
 from hypergen.evaluate import EvaluateConfig, evaluate_files
+from hypergen.find_lr import find_lr
 from hypergen.report import ReportConfig
 from hypergen.run import report_settings, run
 from hypergen.sample import SampleConfig, draw_samples
@@ -103,6 +104,10 @@ class BaselineArgs:
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
     out: Path | None = None
     """folder for network.safetensors; default: a dated one under runs/"""
+    resume: bool = False
+    """continue the training in --out, given the same options, after its last whole epoch"""
+    find_lr: bool = False
+    """train no network: try out learning rates, suggest bounds and draw the curve"""
 
 
 @dataclass(frozen=True)
@@ -278,7 +283,11 @@ def baseline(args: BaselineArgs) -> None:
     """`hypergen baseline`."""
     out = args.out or dated(args.config.method)
     require_folder(out)
-    make_baseline(args.config, out, choose_device(args.where.device), args.where.data_dir)
+    where = choose_device(args.where.device), args.where.data_dir
+    if args.find_lr:
+        find_lr(args.config, out, *where)
+    else:
+        make_baseline(args.config, out, *where, resume=args.resume)
 
 
 def sweep(args: SweepArgs) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hypergen.augment import crop_and_flip
 from hypergen.errors import InputError, nearest
 
 
@@ -62,7 +63,8 @@ class Dataset:
     """A data set by name.
 
     input_shape: (C,H,W); epsilon: the usual Linf threat in [0,1];
-    train and val: the training part, 90/10; test: the official test part, in its file order.
+    train and val: the training part, 90/10; test: the official test part, in its file order;
+    crop: pixels by which training images are usually moved at random; flip: whether mirrored.
     """
 
     name: str
@@ -72,6 +74,12 @@ class Dataset:
     train: Split
     val: Split
     test: Split
+    crop: int = 0
+    flip: bool = False
+
+    def augmented(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """Training images [B,C,H,W] as networks trained on this data set usually see them."""
+        return crop_and_flip(images, self.crop, self.flip, rng) if self.crop else images
 
 
 NUM_CLASSES = 10
@@ -84,6 +92,8 @@ _KNOWN = {
     "cifar10": ((3, 32, 32), 8 / 255),
     "svhn": ((3, 32, 32), 8 / 255),
 }
+# name: (crop, flip); a mirrored digit is none
+_AUGMENTED = {"cifar10": (4, True), "svhn": (4, False)}
 
 
 def names() -> list[str]:
@@ -116,6 +126,7 @@ def load(name: str, data_dir: Path | None = None, device: torch.device | str = "
         training, test = _from_files(name, folder.expanduser())
     order = _permutation(len(training))
     cut = len(training) - len(training) // 10
+    crop, flip = _AUGMENTED.get(name, (0, False))
     return Dataset(
         name=name,
         num_classes=NUM_CLASSES,
@@ -124,6 +135,8 @@ def load(name: str, data_dir: Path | None = None, device: torch.device | str = "
         train=_subset(training, order[:cut]).to(device),
         val=_subset(training, order[cut:]).to(device),
         test=test.to(device),
+        crop=crop,
+        flip=flip,
     )
 
 

@@ -171,6 +171,7 @@ class Training:
 
         population = self.population(theta.detach())
         images, labels = self.dataset.train.draw(config.batch_size, self.rng)
+        images = self.dataset.augmented(images, self.rng)
         batch = self.attacked(population, images, labels, self.adversary)
         figures = {}
         if self.step % config.measurement_interval == 0:

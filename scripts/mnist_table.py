@@ -19,6 +19,7 @@ import tyro
 
 import attacks
 from hypergen import data
+from hypergen.baseline import CHECKPOINT
 from hypergen.cli import main as hypergen
 from hypergen.errors import RunError
 from hypergen.evaluate import Judge, find
@@ -110,7 +111,8 @@ def networks(config: TableConfig, name: str) -> list[Path]:
         folder = config.folder / f"{name.replace(' ', '-')}-{number}"
         made = folder / ("network.safetensors" if command[0] == "baseline" else "results.json")
         if not made.exists():
-            resume = ["--resume"] if (folder / "config.json").exists() else []
+            begun = any((folder / name).exists() for name in ("config.json", CHECKPOINT))
+            resume = ["--resume"] if begun else []
             run([*command, "--out", str(folder), *resume])
         folders.append(folder)
     return find(folders)

@@ -7,9 +7,10 @@ import torch
 from torch.nn import functional as F
 
 import targets
-from attacks import PGD, AttackError, Threat
-from hypergen import baseline
+from attacks import PGD, AttackError, RandomFGSM, Threat
+from hypergen import baseline, checkpoint, data
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline, triangle
+from hypergen.cli import main
 from hypergen.errors import InputError, RunError
 from hypergen.weights_file import load_network, read_metadata
 
@@ -89,19 +90,32 @@ def test_the_radius_trained_against_grows_until_the_learning_rate_falls(method):
 
 def test_the_learning_rate_is_a_triangle(few, cpu, monkeypatch):
     rates = []
+    step = torch.optim.Adam.step
 
-    class Recorder(torch.optim.Adam):
-        def step(self, closure=None):
-            rates.append(self.param_groups[0]["lr"])
-            return super().step(closure)
+    def recorded(self, closure=None):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, closure)
 
-    monkeypatch.setattr(torch.optim, "Adam", Recorder)
+    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
     train_baseline(replace(SHORT, epochs=5), few, cpu, show=False)
     assert len(rates) == 5 * 3  # 300 images in batches of 100
     progress = np.arange(1, 16) / 16
     expected = np.interp(progress, [0, 0.4, 1], [0, 5e-3, 0])
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
     assert [triangle(p) for p in (0, 0.2, 0.4, 0.7, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+def test_colour_images_have_the_published_recipe():
+    config = BaselineConfig(dataset="cifar10", target="mlp")
+    for progress in (0.01, 1):
+        attack = config.training_attack(progress)
+        assert attack == RandomFGSM(Threat("linf", 8 / 255)) and attack.size == 10 / 255
+    assert BaselineConfig("pgd", dataset="svhn").training_attack(1).threat.epsilon == 8 / 255
+    assert BaselineConfig(dataset="svhn", epsilon_factor=1.5).radius == 12 / 255
+    recipe = config.recipe
+    assert (config.length, recipe.batch_size, recipe.learning_rate) == (30, 128, 0.2)
+    (group,) = recipe.optimizer_of([torch.zeros(1, requires_grad=True)], 0.2).param_groups
+    assert (group["momentum"], group["weight_decay"], group["lr"]) == (0.9, 5e-4, 0.2)
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_is_touched(few, cpu):
@@ -152,9 +166,49 @@ def test_every_method_learns(method, digits, cpu):
 
 
 def test_training_that_diverges_is_a_failed_run(few, cpu, monkeypatch):
-    monkeypatch.setattr(baseline, "PEAK_LEARNING_RATE", float("inf"))
     with pytest.raises(RunError, match="diverged"):
-        train_baseline(replace(SHORT, method="standard"), few, cpu, show=False)
+        train_baseline(replace(SHORT, method="standard", learning_rate=1e29), few, cpu, show=False)
+
+
+@pytest.mark.parametrize("target", ["mlp", "small-lenet5"])  # the second has dropout
+def test_a_training_continued_is_one_never_stopped(target, few, cpu, tmp_path, monkeypatch):
+    config = replace(SHORT, target=target, epochs=3)
+    whole = weights(train_baseline(config, few, cpu, show=False))
+    saved = tmp_path / "checkpoint.safetensors"
+    validate, calls = baseline.validate, []
+
+    def killed(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return validate(*args)
+
+    monkeypatch.setattr(baseline, "validate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_baseline(config, few, cpu, show=False, saved=saved)
+    torch.manual_seed(77)
+    assert weights(train_baseline(config, few, cpu, show=False, saved=saved)).equal(whole)
+    assert len(calls) == 3 + 1  # the first two epochs were not trained again
+
+
+def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "load", lambda *_: few)
+    saved = tmp_path / "checkpoint.safetensors"
+    training = baseline.BaselineTraining(SHORT, few, cpu)
+    training.advance()
+    checkpoint.save(saved, training.state_dict())
+    command = ["baseline", "--target", "mlp", "--epochs", "2", "--out", str(tmp_path)]
+    for options, said in (
+        ([], "holds a training cut short; add --resume"),
+        (["--resume", "--seed", "1"], "was started with other settings: seed: 0, not 1"),
+    ):
+        assert main([*command, *options]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+    assert main([*command, "--resume"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["network.safetensors"]
+    module = train_baseline(SHORT, few, cpu, show=False)
+    assert weights(load_network(tmp_path / "network.safetensors")).equal(weights(module))
 
 
 def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
@@ -173,7 +227,14 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"method": "fgsm"}, {"dataset": "x"}, {"target": "x"}, {"epochs": 0}, {"epsilon_factor": -1}],
+    [
+        {"method": "fgsm"},
+        {"dataset": "x"},
+        {"target": "x"},
+        {"epochs": 0},
+        {"epsilon_factor": -1},
+        {"learning_rate": 0.0},
+    ],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises((InputError, AttackError)):
