@@ -48,6 +48,8 @@ class BaselineConfig:
     """architecture: small-lenet5, lenet5, fbf-cnn, mlp"""
     activation: str = "relu"
     """relu, leaky_relu, elu, gelu, swish, tanh, softplus, kwta"""
+    beta: float = 1.0
+    """weight of the attacked images in the loss; what is left to 1 is that of the clean ones"""
     norm: str = "linf"
     """norm of the threat trained against: linf, l2 or, by pgd, l1"""
     epsilon: float | None = None
@@ -69,9 +71,9 @@ class BaselineConfig:
         require_known("norm", self.norm, NORMS)
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"--epochs must be at least 1, got {self.epochs}")
-        if (
-            self.learning_rate is not None and not 0 < self.learning_rate < 1e30
-        ):  # as in TrainConfig
+        if not 0 <= self.beta <= 1:
+            raise InputError(f"--beta must lie in [0,1], got {self.beta}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1e30:
             raise InputError(
                 f"--learning-rate must be above 0 and below 1e30, got {self.learning_rate}"
             )
@@ -100,7 +102,7 @@ class BaselineConfig:
 
     def training_attack(self, progress: float) -> attacks.PGD | None:
         """What makes the images trained on, at `progress` in (0,1]; None for clean images."""
-        if self.method == "standard" or self.radius == 0:
+        if self.method == "standard" or self.radius == 0 or self.beta == 0:
             return None
         grown = min(1.0, progress / PEAK_AT) if self.recipe.growing else 1.0
         threat = attacks.Threat(self.norm, self.radius * grown)
@@ -159,12 +161,18 @@ class BaselineTraining:
     ) -> Tensor:
         """One step of the weights at a learning rate; the loss before it."""
         images = self.dataset.augmented(images, self.rng)
+        parts = [(1.0, images)]
         if attack is not None:
-            images = perturb(self.module, images, labels, attack, self.rng)
+            attacked = perturb(self.module, images, labels, attack, self.rng)
+            parts = [(self.config.beta, attacked), (1 - self.config.beta, images)]
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with half_precision(self.device):
-            loss = F.cross_entropy(self.module(images).float(), labels)
+        loss = torch.zeros((), device=images.device)
+        for weight, part in parts:
+            if weight > 0:
+                with half_precision(self.device):
+                    logits = self.module(part)
+                loss = loss + weight * F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -284,6 +292,7 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
         "epochs": config.length,
         "epsilon_trained": config.radius,
         "learning_rate": config.learning_rate or config.recipe.learning_rate,
+        "beta": config.beta,
         "seed": config.seed,
         "version": version("hypergen"),
         "epsilon": config.threat.epsilon,

@@ -38,6 +38,10 @@ class Split:
         """The first `count` images (all, if there are fewer) and labels, as `batch` gives them."""
         return self.batch(slice(_checked(count)))
 
+    def head(self, count: int) -> "Split":
+        """The first `count` images (all, if there are fewer) as a split of their own."""
+        return Split(self.images[: _checked(count)], self.labels[:count])
+
     def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """A random batch of `count` different images (all, if there are fewer) and labels."""
         order = torch.randperm(len(self), generator=rng, device=rng.device)

@@ -4,14 +4,19 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from hypergen.errors import InputError
+from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
+from hypergen.cli import main
+from hypergen.data import Dataset
+from hypergen.errors import InputError, RunError
 from hypergen.tracking import write_text
+from hypergen.weights_file import load_network
 
 RESULTS = Path(__file__).parent / "results"
 PLACES = ("only", "rows", "work", "out", "files", "foreign", "autoattack")
@@ -37,6 +42,25 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
+def hypergen(command: list[str]) -> None:
+    """One hypergen command, printed first; `RunError` when it fails."""
+    print("hypergen", *command, flush=True)
+    if main(command):
+        raise RunError(f"failed: hypergen {' '.join(command)}")
+
+
+def trained(
+    path: Path, recipe: BaselineConfig, dataset: Dataset, device: torch.device
+) -> nn.Module:
+    """The network in a weight file, on `device`; trained only if it is not there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        saved = path.with_suffix(".checkpoint.safetensors")
+        save_baseline(path, train_baseline(recipe, dataset, device, saved=saved), recipe)
+        saved.unlink()
+    return load_network(path).to(device)
+
+
 def chosen(names: tuple[str, ...], known: Any) -> list[str]:
     """The names asked for, or all known ones; `InputError` for others."""
     for name in names:
@@ -47,7 +71,19 @@ def chosen(names: tuple[str, ...], known: Any) -> list[str]:
 
 def machine() -> str:
     """What the figures were made on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     return f"{os.cpu_count()} {platform.machine()} cores"
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def shortened(dataset: Dataset, images: int | None) -> Dataset:
+    """With the first `images` of its training images alone; None for all."""
+    return dataset if images is None else replace(dataset, train=dataset.train.head(images))
 
 
 def publish(out: Path, settings: dict[str, Any], found: dict[str, Any], whole: bool) -> None:

@@ -18,13 +18,13 @@ import tyro
 
 from attacks import AttackError
 from hypergen import data
-from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
+from hypergen.baseline import BaselineConfig
 from hypergen.config import TrainConfig
 from hypergen.errors import RunError
 from hypergen.evaluate import Judge
 from hypergen.train import Training
 from hypergen.weights_file import load_network
-from scripts.cells import RESULTS, chosen, claim, kept, publish
+from scripts.cells import RESULTS, chosen, claim, kept, publish, trained
 from targets import Population
 
 CPU = torch.device("cpu")
@@ -86,16 +86,14 @@ class ConvergenceConfig:
 def ordinary(config: ConvergenceConfig, seed: int, dataset: data.Dataset) -> Path:
     """The ordinarily trained network of a seed, made or found."""
     path = config.work / f"standard-{seed}.safetensors"
-    if not path.exists():
-        settings = config.train
-        recipe = BaselineConfig(
-            method="standard",
-            dataset=settings.dataset,
-            target=settings.target,
-            activation=settings.activation,
-            seed=seed,
-        )
-        save_baseline(path, train_baseline(recipe, dataset, CPU, show=False), recipe)
+    recipe = BaselineConfig(
+        method="standard",
+        dataset=config.train.dataset,
+        target=config.train.target,
+        activation=config.train.activation,
+        seed=seed,
+    )
+    trained(path, recipe, dataset, CPU)
     return path
 
 

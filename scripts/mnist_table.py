@@ -20,12 +20,10 @@ import tyro
 import attacks
 from hypergen import data
 from hypergen.baseline import CHECKPOINT
-from hypergen.cli import main as hypergen
-from hypergen.errors import RunError
 from hypergen.evaluate import Judge, find
 from hypergen.scatter import scatter
 from hypergen.weights_file import load_network
-from scripts.cells import RESULTS, chosen, claim, kept, publish
+from scripts.cells import RESULTS, chosen, claim, hypergen, kept, publish
 from targets import Ensemble, Population
 
 VOTING = "direct voting"
@@ -113,7 +111,7 @@ def networks(config: TableConfig, name: str) -> list[Path]:
         if not made.exists():
             begun = any((folder / name).exists() for name in ("config.json", CHECKPOINT))
             resume = ["--resume"] if begun else []
-            run([*command, "--out", str(folder), *resume])
+            hypergen([*command, "--out", str(folder), *resume])
         folders.append(folder)
     return find(folders)
 
@@ -127,7 +125,7 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
     for kind, some, judged in (("pgd", files, pgd), ("sra", files[: config.sra_samples], standard)):
         path = config.folder / f"{name.replace(' ', '-')}-{kind}.json"
         if not path.exists():
-            run(["evaluate", *map(str, some), *judged, "--json", str(path)])
+            hypergen(["evaluate", *map(str, some), *judged, "--json", str(path)])
         found[kind] = json.loads(path.read_text())
     strong = found["sra"]["networks"]
     rows = [
@@ -155,13 +153,6 @@ def voting(config: TableConfig) -> dict[str, Any]:
     together = Ensemble(Population.of(load_network(file) for file in files))
     judge = Judge(attacks.Threat("linf", config.epsilon), "standard", 50, 1, config.images)
     return judge.judge(together, data.load(config.dataset), "voting")[0]
-
-
-def run(command: list[str]) -> None:
-    """One hypergen command; `RunError` when it fails."""
-    print("hypergen", *command, flush=True)
-    if hypergen(command):
-        raise RunError(f"failed: hypergen {' '.join(command)}")
 
 
 def main(config: TableConfig) -> None:

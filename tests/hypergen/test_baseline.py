@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -234,6 +235,7 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
         {"epochs": 0},
         {"epsilon_factor": -1},
         {"learning_rate": 0.0},
+        {"beta": 1.5},
     ],
 )
 def test_wrong_settings_are_refused(wrong):
@@ -246,6 +248,19 @@ def test_without_a_threat_adversarial_training_is_the_ordinary_one(method, few, 
     plain = weights(train_baseline(replace(SHORT, method="standard"), few, cpu, show=False))
     other = replace(SHORT, method=method, epsilon=0.0)
     assert weights(train_baseline(other, few, cpu, show=False)).equal(plain)
+
+
+def test_beta_weighs_attacked_images_against_clean_ones(few, cpu):
+    standard = weights(train_baseline(replace(SHORT, method="standard"), few, cpu, show=False))
+    assert weights(train_baseline(replace(SHORT, beta=0.0), few, cpu, show=False)).equal(standard)
+    training = baseline.BaselineTraining(replace(SHORT, beta=0.3), few, cpu)
+    module = copy.deepcopy(training.module)
+    images, labels = few.train.first(50)
+    attack = training.config.training_attack(1.0)
+    attacked = baseline.perturb(module, images, labels, attack, rng(SHORT.seed))
+    loss = training.take_step(images, labels, attack, 1e-3)
+    parts = [F.cross_entropy(module(part), labels) for part in (attacked, images)]
+    assert float(loss) == pytest.approx(float(0.3 * parts[0] + 0.7 * parts[1]))
 
 
 def test_norms_other_than_linf_need_an_epsilon_and_fbf_has_no_recipe_in_l1():

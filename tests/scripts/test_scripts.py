@@ -4,13 +4,11 @@ import json
 import math
 import sys
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-import attacks
 from hypergen import data, train
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
 from hypergen.cli import main as hypergen
@@ -32,29 +30,7 @@ from scripts.foreign_networks import Foreign
 from targets import Population
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def brief(monkeypatch):
-    """The standard suite, much shortened."""
-    short = partial(attacks.standard, steps=2, queries=5)
-    monkeypatch.setattr(attacks, "standard", short)
-    monkeypatch.setitem(attacks.ATTACKS, "standard", short)
-
-
-def written(path, capsys) -> dict:
-    """The figures in the file, which the last line printed repeats."""
-    figures = json.loads(path.read_text())
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == figures
-    return figures
-
-
-def test_bench_population(tmp_path, capsys):
+def test_bench_population(tmp_path, written):
     config = bench_population.BenchConfig(
         dataset="digits",
         networks=3,
@@ -69,7 +45,7 @@ def test_bench_population(tmp_path, capsys):
         out=tmp_path / "results" / "bench.json",
     )
     bench_population.main(config)
-    figures = written(config.out, capsys)
+    figures = written(config.out)
     robust = figures["robust_accuracy"]
     assert len(robust["hypergen"]) == 3 and len(figures["seconds"]["hypergen"]) == 2
     assert 0 < figures["ratio"] < math.inf
@@ -79,7 +55,7 @@ def test_bench_population(tmp_path, capsys):
     assert 0 < sum(robust["hypergen"]) <= sum(robust["torchattacks"])
 
 
-def test_compare_torchattacks(tmp_path, capsys):
+def test_compare_torchattacks(tmp_path, written):
     config = compare_torchattacks.CompareConfig(
         dataset="digits",
         epochs=4,
@@ -90,7 +66,7 @@ def test_compare_torchattacks(tmp_path, capsys):
         out=tmp_path / "results" / "compare.json",
     )
     compare_torchattacks.main(config)
-    figures = written(config.out, capsys)
+    figures = written(config.out)
     for row in figures["accuracy"].values():
         assert list(row) == ["clean", "pgd", "apgd-ce", "apgd-t", "fab-t", "square"]
         left = [row[name] for name in ("clean", "apgd-ce", "apgd-t", "fab-t", "square")]
@@ -101,7 +77,7 @@ def test_compare_torchattacks(tmp_path, capsys):
     assert abs(figures["difference"]) < 0.1
 
 
-def test_compare_halving(brief, tmp_path, capsys):
+def test_compare_halving(brief, tmp_path, written):
     options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
     options += ["--samples", "1", "--sra-samples", "0", "--images", "4", "--epsilon", "0.02"]
     run = tmp_path / "run"
@@ -110,7 +86,7 @@ def test_compare_halving(brief, tmp_path, capsys):
         run, count=6, keep=3, images=10, work=tmp_path / "work", out=tmp_path / "halving.json"
     )
     compare_halving.main(config)
-    figures = written(config.out, capsys)
+    figures = written(config.out)
     # With two finalists for each network wanted all six meet the last attack: nothing can be lost.
     assert figures["places"] == [1, 2, 3] and figures["among_best_twice_as_many"] == 3
     assert len(set(figures["value_network_alone"])) == 3
@@ -118,7 +94,7 @@ def test_compare_halving(brief, tmp_path, capsys):
     cells = sorted(config.work.glob("network-*"))
     before = [cell.stat().st_mtime_ns for cell in cells]
     compare_halving.main(config)
-    assert written(config.out, capsys) == figures
+    assert written(config.out) == figures
     assert [cell.stat().st_mtime_ns for cell in cells] == before and len(cells) == 6
 
 
@@ -133,7 +109,7 @@ class StubAutoAttack:
         return torch.cat([torch.zeros_like(images[:10]), images[10:]])
 
 
-def test_compare_autoattack(brief, tmp_path, monkeypatch, capsys):
+def test_compare_autoattack(brief, tmp_path, monkeypatch, written):
     monkeypatch.setitem(sys.modules, "autoattack", SimpleNamespace(AutoAttack=StubAutoAttack))
     baseline = BaselineConfig("fbf", target="mlp", epochs=8)
     module = train_baseline(baseline, data.load("digits"), torch.device("cpu"))
@@ -149,7 +125,7 @@ def test_compare_autoattack(brief, tmp_path, monkeypatch, capsys):
         out=tmp_path / "compare.json",
     )
     compare_autoattack.main(config)
-    row = written(config.out, capsys)["networks"]["mine"]
+    row = written(config.out)["networks"]["mine"]
     cells = {
         way: json.loads((config.work / f"mine-{way}.json").read_text())["left"]
         for way in row["robust"]
@@ -256,7 +232,7 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
     assert "thesis" not in mnist_table.commands(replace(config, epsilon=0.2))
 
 
-def test_compare_diversity(tmp_path, capsys):
+def test_compare_diversity(tmp_path, written):
     tiny = TrainConfig(target="mlp", steps=2, population=3, batch_size=8)
     config = compare_diversity.CompareConfig(
         train=tiny,
@@ -268,7 +244,7 @@ def test_compare_diversity(tmp_path, capsys):
         out=tmp_path / "diversity.json",
     )
     compare_diversity.main(config)
-    figures = written(config.out, capsys)
+    figures = written(config.out)
     assert set(figures["ways"]) == {*compare_diversity.WAYS, "fbf"}
     apart = {name: row["disagreement"] for name, row in figures["ways"].items()}
     assert apart["nothing"] < apart["fixed map 0.5"] and apart["nothing"] < apart["eight starts"]
@@ -278,13 +254,13 @@ def test_compare_diversity(tmp_path, capsys):
         assert row["pgd"] <= row["best"]["pgd"] and row["accuracy"] <= row["best"]["accuracy"]
 
 
-def test_compare_measurers(brief, tmp_path, capsys):
+def test_compare_measurers(brief, tmp_path, written):
     tiny = TrainConfig(target="mlp", objective="value", population=2, batch_size=8, epsilon=0.02)
     config = compare_measurers.CompareConfig(
         train=tiny, seconds=0.2, images=20, work=tmp_path / "work", out=tmp_path / "measurers.json"
     )
     compare_measurers.main(config)
-    figures = written(config.out, capsys)["measurers"]
+    figures = written(config.out)["measurers"]
     assert set(figures) == set(compare_measurers.CANDIDATES)
     for row in figures.values():
         assert row["steps"] >= 1 and 0 <= row["claimed"] <= 1
@@ -292,7 +268,7 @@ def test_compare_measurers(brief, tmp_path, capsys):
         assert after == sorted(after, reverse=True) and after[-1] == row["sra"]
 
 
-def test_compare_value_networks(brief, tmp_path, capsys):
+def test_compare_value_networks(brief, tmp_path, written):
     tiny = TrainConfig(target="mlp", steps=8, population=2, batch_size=8, epsilon=0.02)
     config = compare_value_networks.CompareConfig(
         train=tiny,
@@ -307,7 +283,7 @@ def test_compare_value_networks(brief, tmp_path, capsys):
         out=tmp_path / "values.json",
     )
     compare_value_networks.main(config)
-    figures = written(config.out, capsys)
+    figures = written(config.out)
     assert figures["networks"] == {f"run {i}": 6 for i in range(4)} | {"fbf": 4, "fbf + noise": 30}
     assert figures["fitted"] == 10 and figures["cost"]["ratio"] > 0
     for kind, row in figures["value_networks"].items():
@@ -318,7 +294,7 @@ def test_compare_value_networks(brief, tmp_path, capsys):
             assert ("uncertainty" in group) == ("ensemble" in kind)
 
 
-def test_convergence(brief, tmp_path, monkeypatch, capsys):
+def test_convergence(brief, tmp_path, monkeypatch, written):
     monkeypatch.setattr(train, "VALUE_PRETRAINING_STEPS", 3)
     config = convergence.ConvergenceConfig(
         train=TrainConfig(target="mlp", steps=2, population=2, batch_size=8),
@@ -330,7 +306,7 @@ def test_convergence(brief, tmp_path, monkeypatch, capsys):
         out=tmp_path / "convergence.json",
     )
     convergence.main(config)
-    ways = written(config.out, capsys)["ways"]
+    ways = written(config.out)["ways"]
     assert set(ways) == {way.name for way in convergence.WAYS}
     for name, row in ways.items():
         assert row["runs"] == len(row["each"]) == (2 if "set" in name or "direct" in name else 1)

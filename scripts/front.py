@@ -1,0 +1,123 @@
+"""The whole trade-off by one generator, beside one direct training for each point of it.
+
+A generator conditioned on beta is trained once and sampled at nine preferences; FBF with the same
+nine weights of attacked against clean images is trained nine times. Judged by standard robust
+accuracy (SRA). What took how many seconds is told too. Networks and figures are kept: a killed run
+goes on.
+
+    HYPERGEN_DATA=... python -m scripts.front
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from hypergen import data
+from hypergen.baseline import BaselineConfig
+from hypergen.config import TrainConfig
+from hypergen.evaluate import Judge
+from hypergen.sample import load_generator
+from hypergen.scatter import scatter
+from hypergen.train import train
+from scripts.cells import RESULTS, claim, device, kept, publish, trained
+from targets import Population
+
+BETAS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+
+
+@dataclass(frozen=True)
+class FrontConfig:
+    """What is trained, and how it is judged."""
+
+    quick: bool = False
+    """steps, epochs and images cut down to minutes on two cores"""
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(dataset="mnist", epsilon=0.3, beta="0:1", steps=6000)
+    )
+    """of the generator; FBF takes data set, target, activation and threat from it"""
+    betas: tuple[float, ...] = BETAS
+    """preferences for robustness"""
+    samples: int = 4
+    """networks drawn at each"""
+    epochs: int | None = None
+    """of each FBF training; default: the recipe's"""
+    images: int = 500
+    """test images attacked; accuracy is over all"""
+    work: Path = Path("runs/front")
+    """folder of the networks and their figures"""
+    out: Path = RESULTS / "front.json"
+    """the figures as JSON; the picture is written beside it"""
+
+
+def judged(config: FrontConfig, population: Population, dataset: data.Dataset) -> Any:
+    """A row of figures a network."""
+    judge = Judge(config.train.threat, "standard", restarts=1, images=config.images)
+    keys = ("accuracy", "pgd", "sra")
+    return [{key: row[key] for key in keys} for row in judge.judge(population, dataset, "judging")]
+
+
+def generator(config: FrontConfig, dataset: data.Dataset) -> dict[str, Any]:
+    """Trains the one generator; the seconds it took."""
+    folder, started = config.work / "generator", time.perf_counter()
+    folder.mkdir(exist_ok=True)
+    config.train.save(folder / "config.json")
+    train(config.train, dataset, folder, device())
+    return {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str, Any]:
+    """Trains one network at one preference and judges it."""
+    settings, started = config.train, time.perf_counter()
+    recipe = BaselineConfig(
+        method="fbf",
+        dataset=settings.dataset,
+        target=settings.target,
+        activation=settings.activation,
+        beta=beta,
+        norm=settings.norm,
+        epsilon=settings.epsilon,
+        epochs=config.epochs,
+        seed=settings.seed,
+    )
+    network = trained(config.work / f"fbf-{beta:g}.safetensors", recipe, dataset, device())
+    seconds = round(time.perf_counter() - started, 1)
+    return {"seconds": seconds, "rows": judged(config, Population.of([network]), dataset)}
+
+
+def main(config: FrontConfig) -> None:
+    """Trains and judges all, prints the table, writes and draws it."""
+    if config.quick:
+        short = replace(config.train, steps=400)
+        config = replace(config, train=short, epochs=1, images=30, samples=2)
+    settings = claim(config.work, config)
+    dataset = data.load(config.train.dataset, device=device())
+    made = kept(config.work / "generator.json", lambda: generator(config, dataset))
+    sampler = load_generator(config.work / "generator", dataset)
+    rows: list[dict[str, Any]] = []
+    seconds = {"generator": made["seconds"], "direct": 0.0}
+    for beta in config.betas:
+        drawn = kept(
+            config.work / f"samples-{beta:g}.json",
+            lambda beta=beta: judged(config, sampler.sample(config.samples, beta), dataset),
+        )
+        alone = kept(
+            config.work / f"fbf-{beta:g}.json", lambda beta=beta: direct(config, beta, dataset)
+        )
+        seconds["direct"] += alone["seconds"]
+        for kind, found in (("one generator", drawn), ("FBF, each its own", alone["rows"])):
+            rows += [{"kind": kind, "beta": beta, **row} for row in found]
+    print(f"\n{'':<22}{'beta':>6}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}")
+    for row in rows:
+        shown = "".join(f"{100 * row[key]:>10.2f}" for key in ("accuracy", "pgd", "sra"))
+        print(f"{row['kind']:<22}{row['beta']:>6g}{shown}")
+    print(f"{seconds['generator']:.0f} s for the generator, {seconds['direct']:.0f} s for FBF")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    scatter(rows, "sra").savefig(config.out.with_suffix(".png"), dpi=120)
+    publish(config.out, settings, {"networks": rows, "seconds": seconds}, whole=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(FrontConfig, description=__doc__))

@@ -1,0 +1,130 @@
+"""Activations under FBF training: accuracy and robustness of VGG and ResNet-20 with each of eight.
+
+The comparison of Peconi 2020 on CIFAR-10 at 8/255, judged by PGD-50-10 on the true label (there it
+was the predicted one) and by standard robust accuracy (SRA). Networks and figures are kept: a
+killed run goes on. `--quick` trains briefly on few images, to see it work on two cores; its figures
+say nothing of the activations.
+
+    HYPERGEN_DATA=... python -m scripts.study_activations
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from hypergen import data
+from hypergen.baseline import BaselineConfig
+from hypergen.evaluate import Judge
+from hypergen.scatter import scatter
+from scripts.cells import RESULTS, chosen, claim, device, kept, publish, shortened, trained
+from targets import Population, outside_dictionary
+
+ACTIVATIONS = ("relu", "elu", "swish", "kaf", "kaf-relu", "kaf-elu", "kaf-swish", "kaf-free")
+# As `step_size` of PGD-50-10 in the papers.
+STEP = 2 / 255
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is trained, and how it is judged."""
+
+    quick: bool = False
+    """epochs, images and networks cut down to minutes on two cores"""
+    dataset: str = "cifar10"
+    """data set"""
+    targets: tuple[str, ...] = ("vgg", "resnet20")
+    """architectures"""
+    activations: tuple[str, ...] = ACTIVATIONS
+    """of each"""
+    method: str = "fbf"
+    """fbf, pgd or standard"""
+    epochs: int | None = None
+    """of training; default: the recipe's"""
+    train_images: int | None = None
+    """the first of the training part; default: all"""
+    images: int = 10_000
+    """test images under PGD-50-10"""
+    sra_images: int = 1000
+    """test images for SRA"""
+    restarts: int = 10
+    """of PGD"""
+    seed: int = 0
+    """of the training and the attacks' starts"""
+    only: tuple[str, ...] = ()
+    """cells to run, as TARGET-ACTIVATION; default: all"""
+    work: Path = Path("runs/study-activations")
+    """folder of the networks and their figures"""
+    out: Path = RESULTS / "activations.json"
+    """the figures as JSON; the picture is written beside it"""
+
+
+QUICK: dict[str, Any] = {
+    "epochs": 2,
+    "train_images": 2000,
+    "images": 100,
+    "sra_images": 20,
+    "restarts": 1,
+}
+
+
+def cell(config: StudyConfig, target: str, activation: str, dataset: data.Dataset) -> Any:
+    """Trains one network, or finds it, and judges it."""
+    recipe = BaselineConfig(
+        method=config.method,
+        dataset=config.dataset,
+        target=target,
+        activation=activation,
+        epochs=config.epochs,
+        seed=config.seed,
+    )
+    started = time.perf_counter()
+    path = config.work / f"{target}-{activation}.safetensors"
+    network = trained(path, recipe, dataset, device())
+    seconds = time.perf_counter() - started
+    population = Population.of([network])
+    judge = Judge(
+        recipe.threat, "pgd", 50, config.restarts, config.images, config.seed, step_size=STEP
+    )
+    (pgd,) = judge.judge(population, dataset, f"{target}-{activation}")
+    strong = replace(judge, attack="standard", restarts=1, images=config.sra_images)
+    (sra,) = strong.judge(population, dataset, f"{target}-{activation}")
+    outside = outside_dictionary(network, dataset.test.first(500)[0])
+    return {
+        "kind": f"{target} {activation}",
+        "accuracy": pgd["accuracy"],
+        "pgd": pgd["pgd"],
+        "sra": sra["sra"],
+        "after": sra["after"],
+        "outside_dictionary": max(outside.values(), default=0.0),
+        "seconds": round(seconds, 1),
+    }
+
+
+def main(config: StudyConfig) -> None:
+    """Trains and judges every network, prints the table, writes and draws it."""
+    if config.quick:
+        config = replace(config, **QUICK)
+    settings = claim(config.work, config)
+    dataset = shortened(data.load(config.dataset, device=device()), config.train_images)
+    pairs = {f"{t}-{a}": (t, a) for t in config.targets for a in config.activations}
+    rows = {
+        name: kept(config.work / f"{name}.json", lambda n=name: cell(config, *pairs[n], dataset))
+        for name in chosen(config.only, pairs)
+    }
+    # Outside: inputs beyond a KAF's dictionary, in the layer that has most.
+    print(f"\n{'':<24}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}{'outside':>10}")
+    for row in rows.values():
+        shown = [row[key] for key in ("accuracy", "pgd", "sra", "outside_dictionary")]
+        print(f"{row['kind']:<24}" + "".join(f"{100 * value:>10.2f}" for value in shown))
+    whole = not config.only
+    if whole:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        scatter(list(rows.values()), "pgd").savefig(config.out.with_suffix(".png"), dpi=120)
+    publish(config.out, settings, {"networks": rows}, whole)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(StudyConfig, description=__doc__))

@@ -1,0 +1,161 @@
+"""The studies, on as little as they can run on."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hypergen import data
+from hypergen.config import TrainConfig
+from scripts import (
+    front,
+    study_activation_distributions,
+    study_activations,
+    study_exploding_gradients,
+    study_generated_activations,
+    study_kwta,
+)
+from scripts.study_exploding_gradients import Way
+
+MNIST_SIZES = {"dataset": "digits", "epochs": 1}
+
+
+def test_activations(brief, tmp_path, written):
+    config = study_activations.StudyConfig(
+        **MNIST_SIZES,
+        targets=("mlp",),
+        activations=("relu", "kaf-elu"),
+        train_images=300,
+        images=10,
+        sra_images=5,
+        restarts=1,
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    study_activations.main(config)
+    rows = written(config.out)["networks"]
+    assert list(rows) == ["mlp-relu", "mlp-kaf-elu"]
+    assert rows["mlp-relu"]["outside_dictionary"] == 0 < rows["mlp-kaf-elu"]["outside_dictionary"]
+    for row in rows.values():
+        assert 0 <= row["sra"] <= 1 and 0 <= row["pgd"] <= row["accuracy"] + 0.5
+    assert config.out.with_suffix(".png").stat().st_size > 10_000
+    assert {path.suffix for path in config.work.iterdir()} == {".json", ".safetensors"}
+
+
+def test_kwta(brief, tmp_path, written):
+    config = study_kwta.StudyConfig(
+        datasets=("digits",),
+        targets=("mlp",),
+        activations=("relu", "kwta-0.2"),
+        starts=("scratch",),
+        epochs=1,
+        train_images=300,
+        images=6,
+        schedule=((1, 4),),
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    study_kwta.main(config)
+    rows = written(config.out)["networks"]
+    assert list(rows) == ["digits-mlp-relu-scratch", "digits-mlp-kwta-0.2-scratch"]
+    for row in rows.values():
+        assert row["sampling-gradient"] <= row["square"] <= row["clean"]
+
+
+def test_exploding_gradients(tmp_path, written, monkeypatch):
+    ways = {way.name: way for way in (Way("mlp", "relu"), Way("mlp", "kaf", clip=1.0))}
+    monkeypatch.setattr(study_exploding_gradients, "WAYS", ways)
+    config = study_exploding_gradients.StudyConfig(
+        dataset="digits", steps=3, batch_size=8, work=tmp_path / "runs", out=tmp_path / "f.json"
+    )
+    study_exploding_gradients.main(config)
+    rows = written(config.out)["ways"]
+    assert list(rows) == ["mlp relu", "mlp kaf, clipped"]
+    for row in rows.values():
+        assert row["steps"] == 3 and not row["diverged"] and 0 < row["loss"] < math.inf
+        assert list(row["first"]) == ["layers.0", "layers.2"] == list(row["worst"])
+        assert max(row["worst"].values()) >= max(row["first"].values()) > 0
+    assert (config.work / "mlp-relu").is_dir()  # TensorBoard's events
+
+
+def test_what_explodes_is_reported(tmp_path):
+    config = study_exploding_gradients.StudyConfig(
+        dataset="digits", steps=5, batch_size=8, learning_rate=1e30, work=tmp_path
+    )
+    row = study_exploding_gradients.watched(config, Way("mlp", "relu"), data.load("digits"))
+    assert row["diverged"] and row["steps"] < 5 and row["loss"] is None
+
+
+def test_activation_distributions(tmp_path, written):
+    config = study_activation_distributions.StudyConfig(
+        **MNIST_SIZES,
+        target="mlp",
+        activations=("relu", "kwta-0.2"),
+        train_images=300,
+        images=20,
+        steps=3,
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    study_activation_distributions.main(config)
+    found = written(config.out)["activations"]
+    for row in found.values():
+        (layer,) = row["layers"].values()
+        assert 0.9 < sum(layer["clean"]) <= 1 + 1e-6 and layer["moved"] > 0
+    kwta = found["kwta-0.2"]["layers"]["layers.1"]
+    assert kwta["zeros"] == pytest.approx(26 / 32, abs=0.02)  # 6 of 32 stay
+
+
+def test_a_histogram_is_of_shares():
+    clean = torch.arange(1000.0).view(10, 100)
+    found = study_activation_distributions.histograms(clean, 2 * clean)
+    assert found["moved"] == pytest.approx(1)
+    assert sum(found["attacked"]) == pytest.approx(1, abs=0.01) > sum(found["clean"]) - 0.01
+    assert found["range"][0] == 1 and found["zeros"] == 0.001
+    seen = study_activation_distributions.outputs(
+        nn.Sequential(nn.Flatten(), nn.ReLU()), "relu", torch.full((2, 1, 2, 2), -1.0)
+    )
+    assert list(seen) == ["1"] and not seen["1"].any() and seen["1"].shape == (2, 4)
+
+
+def test_generated_activations(brief, tmp_path, written):
+    config = study_generated_activations.StudyConfig(
+        **MNIST_SIZES,
+        target="mlp",
+        activations=("relu", "kwta-0.2"),
+        steps=2,
+        samples=2,
+        seeds=1,
+        images=5,
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    study_generated_activations.main(config)
+    figures = written(config.out)
+    kinds = ["relu, generated", "relu, fbf", "kwta-0.2, generated", "kwta-0.2, fbf"]
+    assert list(figures["summary"]) == kinds
+    assert [row["count"] for row in figures["summary"].values()] == [2, 1, 2, 1]
+    assert len(figures["networks"]) == 6
+    for row in figures["summary"].values():
+        assert list(row["after"].values())[-1] == pytest.approx(row["robustness"])
+
+
+def test_front(brief, tmp_path, written):
+    config = front.FrontConfig(
+        train=TrainConfig(target="mlp", beta="0:1", steps=2, population=2),
+        betas=(0.2, 0.8),
+        samples=2,
+        epochs=1,
+        images=5,
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    front.main(config)
+    figures = written(config.out)
+    assert [(row["kind"], row["beta"]) for row in figures["networks"]] == [
+        (kind, beta)
+        for beta in config.betas
+        for kind in ["one generator"] * 2 + ["FBF, each its own"]
+    ]
+    assert figures["seconds"]["generator"] > 0 and figures["seconds"]["direct"] > 0
