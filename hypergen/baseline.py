@@ -47,7 +47,8 @@ class BaselineConfig:
     target: str = "small-lenet5"
     """architecture: small-lenet5, lenet5, fbf-cnn, mlp"""
     activation: str = "relu"
-    """relu, leaky_relu, elu, gelu, swish, tanh, softplus, kwta"""
+    """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
+    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free"""
     beta: float = 1.0
     """weight of the attacked images in the loss; what is left to 1 is that of the clean ones"""
     norm: str = "linf"
@@ -67,7 +68,7 @@ class BaselineConfig:
         require_known("method", self.method, BASE_METHODS)
         require_known("data set", self.dataset, data.names())
         require_known("target", self.target, targets.TARGETS)
-        require_known("activation", self.activation, targets.ACTIVATIONS)
+        targets.activation_factory(self.activation)  # raises TargetError
         require_known("norm", self.norm, NORMS)
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"--epochs must be at least 1, got {self.epochs}")

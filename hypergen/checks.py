@@ -17,7 +17,7 @@ import attacks
 from attacks.base import differentiate
 from attacks.losses import cross_entropy, margin
 from hypergen.measure import attacked_batch, survivors
-from targets import Population, concurrently
+from targets import Population, concurrently, outside_dictionary
 
 VERDICTS = ("passed", "suspicious", "masked")
 """From good to bad."""
@@ -214,6 +214,18 @@ def randomness(case: Case) -> list[Finding]:
     return graded(share(differ), (0, 1), said)
 
 
+def kaf_range(case: Case) -> list[Finding]:
+    """Activations must lie inside the dictionary of their KAF: beyond it both value and gradient
+    vanish. Judged by the layer where most do not; networks without KAFs pass.
+    """
+    networks = [case.population.module_at(index) for index in range(len(case.population))]
+    by_layer = torch.tensor([list(outside_dictionary(n, case.images).values()) for n in networks])
+    worst = by_layer.amax(1) if by_layer.numel() else torch.zeros(len(networks))
+    # Ordinary training puts up to .18 outside in a layer.
+    said = "{} of the activations of a layer lie outside the dictionary of its KAF"
+    return graded(worst, (0.25, 1), said, by_layer=by_layer)
+
+
 CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
     "one step": one_step,
     "gradient-free": gradient_free,
@@ -227,6 +239,7 @@ CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
     "gradient": gradient,
     "logits": logits,
     "randomness": randomness,
+    "kaf range": kaf_range,
 }
 """Every check by its name; each takes a case to one finding a network."""
 

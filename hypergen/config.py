@@ -59,7 +59,8 @@ class TrainConfig:
     target: str = "small-lenet5"
     """architecture whose weights are generated: small-lenet5, lenet5, fbf-cnn, mlp"""
     activation: str = "relu"
-    """relu, leaky_relu, elu, gelu, swish, tanh, softplus, kwta"""
+    """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
+    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free"""
     objective: str = "direct"
     """where the generator's gradient comes from: the value network (value), the generated network
     itself (direct), or both (hybrid)"""
@@ -129,7 +130,6 @@ class TrainConfig:
         for field, known in (
             ("dataset", data.names()),
             ("target", targets.TARGETS),
-            ("activation", targets.ACTIVATIONS),
             ("norm", NORMS),
             ("objective", OBJECTIVES),
             ("value_network", VALUE_NETWORKS),
@@ -138,6 +138,7 @@ class TrainConfig:
             ("schedule", ("cosine", "constant")),
         ):
             require_known(field.replace("_", "-"), getattr(self, field), known)
+        targets.activation_factory(self.activation)  # raises TargetError
         self.beta_range  # noqa: B018  (raises when it cannot be read)
         for field in COUNTS:
             value, least = getattr(self, field), 0 if field in ("perturbed", "seed") else 1

@@ -83,7 +83,7 @@ class JudgeConfig:
             require_known("data set", self.dataset, data.names())
         if self.target is not None:
             require_known("target", self.target, targets.TARGETS)
-            require_known("activation", self.activation, targets.ACTIVATIONS)
+            targets.activation_factory(self.activation)  # raises TargetError
         for name in ("steps", "restarts", "images"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")

@@ -33,6 +33,7 @@ from hypergen.report import ReportConfig
 from hypergen.scatter import scatter
 from hypergen.tracking import Bar, write_text
 from hypergen.train import load_base
+from targets import TargetError
 
 ATTEMPTS = 3
 """How often a trial's process is started before the trial counts as failed."""
@@ -67,7 +68,7 @@ def parse_vary(text: str, config: TrainConfig) -> tuple[str, Suggest]:
         number = number or float
         low, high, *rest = values.split(":")
         low, high = number(low), number(high)
-    except (InputError, AttackError):
+    except (InputError, AttackError, TargetError):
         raise
     except ValueError:
         raise InputError(

@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 from torch import nn
 
-from targets.activations import ACTIVATIONS, activation
+from targets.activations import ACTIVATIONS, activation, activation_factory
 from targets.fbf_cnn import FBFCNN
+from targets.kaf import outside_dictionary
+from targets.kwta import set_share
 from targets.layout import Slot, TargetError, WeightLayout
 from targets.lenet import LeNet5, SmallLeNet5
 from targets.mlp import MLP
@@ -60,6 +62,9 @@ __all__ = [
     "TargetError",
     "WeightLayout",
     "activation",
+    "activation_factory",
     "build",
     "concurrently",
+    "outside_dictionary",
+    "set_share",
 ]

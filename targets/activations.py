@@ -8,52 +8,55 @@ like any other: they are trained, generated and saved with it.
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn import functional as F
 
+from targets.kaf import KAF
+from targets.kwta import KWTA
 from targets.layout import TargetError
 from targets.names import nearest
-
-
-class KWTA(nn.Module):
-    """k winners take all (Xiao et al. 2020): of an image's N values the largest stay, others -> 0.
-
-    Winners are chosen among all channels and places together. The function jumps where one value
-    overtakes another, so its gradient says little of where the output goes.
-
-    Args:
-        share: of the N values, in (0, 1], that stay, rounded down but one at least.
-    """
-
-    def __init__(self, share: float = 0.2):
-        super().__init__()
-        self.share = share
-
-    def forward(self, values: Tensor) -> Tensor:
-        """[B, ...] -> [B, ...]."""
-        flat = values.flatten(1)
-        winners = flat.topk(max(1, int(self.share * flat.shape[1])), sorted=False).values
-        least = winners.amin(1).view(-1, *[1] * (values.ndim - 1))
-        return torch.where(values >= least, values, 0)
-
-    def extra_repr(self) -> str:
-        """Told apart by their share."""
-        return f"share={self.share}"
-
 
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "relu": lambda channels: nn.ReLU(),
     "leaky_relu": lambda channels: nn.LeakyReLU(),
+    "prelu": nn.PReLU,
     "elu": lambda channels: nn.ELU(),
     "gelu": lambda channels: nn.GELU(),
     "swish": lambda channels: nn.SiLU(),
     "tanh": lambda channels: nn.Tanh(),
     "softplus": lambda channels: nn.Softplus(),
-    "kwta": lambda channels: KWTA(),
+    "kwta-0.2": lambda channels: KWTA(0.2),
+    "kaf": KAF,
+    "kaf-relu": lambda channels: KAF(channels, F.relu),
+    "kaf-elu": lambda channels: KAF(channels, F.elu),
+    "kaf-swish": lambda channels: KAF(channels, F.silu),
+    "kaf-tanh": lambda channels: KAF(channels, torch.tanh),
+    "kaf-free": lambda channels: KAF(channels, free=True),
 }
+"""What is known by a name of its own; `kwta-<share>` takes any other share, as in kwta-0.1."""
+
+
+def activation_factory(name: str) -> Callable[[int], nn.Module]:
+    """What makes activations of that name: a function from the number of channels to a module.
+
+    Raises:
+        TargetError: an unknown name (the nearest known one is named), or k-WTA with a share that
+            is not a number in (0, 1].
+    """
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    family, _, share = name.partition("-")
+    if family != "kwta":
+        raise TargetError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
+    try:
+        KWTA(float(share))
+    except ValueError:
+        raise TargetError(
+            f"activation {name!r}: expected kwta-<share>, a share in (0, 1] as in kwta-0.2"
+        ) from None
+    return lambda channels: KWTA(float(share))
 
 
 def activation(name: str, channels: int) -> nn.Module:
     """A fresh activation module for `channels` channels (conv) or features (dense)."""
-    if name not in ACTIVATIONS:
-        raise TargetError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
-    return ACTIVATIONS[name](channels)
+    return activation_factory(name)(channels)

@@ -3,7 +3,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from targets.activations import KWTA
+from targets.kwta import KWTA
 
 
 def trained(net: nn.Module, epochs: int) -> tuple[nn.Module, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import attacks
 from hypergen.baseline import BaselineConfig, train_baseline
 from hypergen.checks import CHECKS, Case, check
-from targets import Population
+from targets import Population, build
 
 THREAT = attacks.Threat("linf", 0.1)
 IMAGES = 60
@@ -106,3 +106,17 @@ def test_winners_take_all_is_found_out(digits, report):
     (found,) = report(net)
     assert found["verdict"] != "passed"
     assert [reason.split(":")[0] for reason in found["reasons"]] == ["gradient-free"]
+
+
+def test_activations_outside_the_dictionary_of_their_kaf_are_found_out(digits):
+    """Scaled up before its KAF, a network answers as if its neurons were dead."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sound, pushed = build("mlp", "kaf-elu"), build("mlp", "kaf-elu")
+    pushed.layers[0].weight.data *= 100
+    case = Case(Population.of([sound, pushed]), *digits.test.first(IMAGES), THREAT)
+    passed, found = CHECKS["kaf range"](case)
+    assert passed.verdict == "passed" and passed.figures["share"] < 0.01
+    assert found.verdict == "suspicious" and found.figures["share"] > 0.5
+    assert "outside the dictionary" in found.reason
+    assert len(found.figures["by_layer"]) == 1

@@ -67,7 +67,8 @@ BAD = [
     # names
     ("train --dataset mnst", 'unknown dataset "mnst" (did you mean "mnist"?)'),
     ("train --target lenet", 'unknown target "lenet" (did you mean "lenet5"?)'),
-    ("train --activation rellu", 'unknown activation "rellu" (did you mean "relu"?)'),
+    ("train --activation rellu", "unknown activation 'rellu'; did you mean 'relu'?"),
+    ("baseline --activation kwta-2", "activation 'kwta-2': expected kwta-<share>"),
     ("train --objective dirct", 'unknown objective "dirct" (did you mean "direct"?)'),
     ("train --value-network sett", 'unknown value-network "sett" (did you mean "set"?)'),
     ("train --generator chunky", 'unknown generator "chunky" (did you mean "chunk"?)'),

@@ -6,10 +6,13 @@ import torch
 from targets import ACTIVATIONS, TARGETS, TargetError, WeightLayout, build
 from tests.targets.conformance import CHECKS
 
+# What a KAF starts at changes its numbers, not what it does: one target is enough.
+STARTS = ("kaf-relu", "kaf-elu", "kaf-swish", "kaf-tanh")
+PAIRS = [(t, a) for t in TARGETS for a in ACTIVATIONS if t == "mlp" or a not in STARTS]
+
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("target", "activation"), PAIRS)
 def test_target(target, activation, check):
     def make(seed):
         torch.manual_seed(seed)
@@ -40,6 +43,7 @@ def test_other_images_and_classes(target):
         ({"name": "qqq"}, "unknown target 'qqq'; known: small-lenet5, lenet5, "),
         ({"activation": "rleu"}, "unknown activation 'rleu'; did you mean 'relu'?"),
         ({"activation": "qqq"}, "unknown activation 'qqq'; known: relu, leaky_relu, "),
+        ({"activation": "kwta"}, "activation 'kwta': expected kwta-<share>, a share in (0, 1]"),
         ({"num_classes": 1}, "a classifier needs at least 2 classes, got 1"),
         ({"input_shape": (1, 4, 4)}, "small-lenet5 cannot take images of shape (1, 4, 4)"),
         ({"input_shape": (28, 28)}, "expected an input shape (C, H, W), got (28, 28)"),
