@@ -51,7 +51,9 @@ class BaselineConfig:
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, cifar10 or svhn"""
     target: str = "small-lenet5"
-    """architecture: small-lenet5, lenet5, fbf-cnn, mlp"""
+    """architecture: small-lenet5, lenet5, fbf-cnn, mlp, alexnet, resnet18 (torchvision's), vgg,
+    light-cnn, resnet20, resnet56, preactresnet18; the last five have batch norm or, as NAME-group
+    and NAME-none, group norm or none"""
     activation: str = "relu"
     """relu, leaky_relu, elu, gelu, swish, tanh, softplus, kwta"""
     norm: str = "linf"

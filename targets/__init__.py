@@ -4,7 +4,7 @@ To add a target: one file with an `nn.Module` whose constructor takes (activatio
 classes, input shape), and one line in `TARGETS`; tests/targets/conformance.py then tests it.
 Layers are declared once, in `torch.nn`; the flat layout, the population, the generator's scales and
 the weight files all follow from that declaration. Images come in [0,1]: a target that wants them
-normalised does so in a first layer.
+normalised does so in a first layer (targets/normalization.py).
 """
 
 from collections.abc import Callable
@@ -84,6 +84,7 @@ def build(
 
 __all__ = [
     "ACTIVATIONS",
+    "NORMALIZED",
     "TARGETS",
     "Ensemble",
     "Population",

@@ -30,9 +30,7 @@ class ImageNetTarget(nn.Module):
         TargetError: images of other than 1 or 3 channels.
     """
 
-    def __init__(
-        self, act: str, num_classes: int, input_shape: tuple[int, int, int], *, name: str
-    ):
+    def __init__(self, act: str, num_classes: int, input_shape: tuple[int, int, int], *, name: str):
         from torchvision import models  # here, for it takes seconds to load
 
         super().__init__()

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 GROUPS = 8
-"""Of group norm: divides every width of these targets, and leaves groups of 2 channels in the
-narrowest layer (16) up to 64 in the widest. Group norm is insensitive to the number (Wu, He 2018)."""
+"""Of group norm (Wu, He 2018): so many divide every width of the targets, and leave at least 2
+channels to a group where 16 is the width."""
 
 NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,

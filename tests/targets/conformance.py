@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attacks import LineSearchFGSM, Threat
 from targets import Population, WeightLayout
 
 CLASSES = 10
@@ -129,6 +130,32 @@ def opens_in_plain_pytorch(make: MakeTarget, shape: Shape) -> None:
             )
 
 
+def takes_an_fbf_step(make: MakeTarget, shape: Shape) -> None:
+    module, images = make(0).train(), torch.rand(1, 4, *shape)
+    attack = LineSearchFGSM(Threat("linf", 0.1))
+    attacked = attack.perturb(lambda x: module(x[0])[None], images, torch.arange(4), [0])
+    assert attacked.min() >= 0 and attacked.max() <= 1
+    assert 0.05 < (attacked - images).abs().max() < 0.1 + 1e-6
+
+
+def works(make: MakeTarget, shape: Shape) -> None:
+    """The main points, with one network: for targets that are too large for all checks."""
+    every_weight_learns(make, shape)
+    takes_an_fbf_step(make, shape)
+    population, images = problem(make, shape, networks=1)
+    other = make(1).double()
+    other.load_state_dict(population.module_at(0).state_dict(), strict=True)
+    weights = list(other.eval().parameters())
+    theta = population.theta.clone().requires_grad_()
+    logits, by_images, by_theta = gradients(population.with_theta(theta), images, theta)
+    expected, expected_by_images, *by_weights = gradients(
+        lambda x: other(x[0])[None], images, *weights
+    )
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(by_images, expected_by_images)
+    torch.testing.assert_close(by_theta[0], torch.cat([g.flatten() for g in by_weights]))
+
+
 CHECKS = [
     answers_with_logits,
     every_weight_learns,
@@ -140,4 +167,5 @@ CHECKS = [
     packed_equals_alone,
     images_do_not_influence_each_other,
     opens_in_plain_pytorch,
+    takes_an_fbf_step,
 ]
