@@ -45,10 +45,14 @@ class BaselineConfig:
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, cifar10 or svhn"""
     target: str = "small-lenet5"
-    """architecture: small-lenet5, lenet5, fbf-cnn, mlp"""
+    """architecture: small-lenet5, lenet5, fbf-cnn, mlp, alexnet, resnet18 (torchvision's), vgg,
+    light-cnn, resnet20, resnet56, preactresnet18; the last five have batch norm or, as NAME-group
+    and NAME-none, group norm or none"""
     activation: str = "relu"
     """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
     kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free"""
+    pretrained: bool = False
+    """start from torchvision's weights for ImageNet, downloaded: alexnet and resnet18"""
     beta: float = 1.0
     """weight of the attacked images in the loss; what is left to 1 is that of the clean ones"""
     norm: str = "linf"
@@ -123,7 +127,10 @@ class BaselineTraining:
         self.rng = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # initial weights draw from the global state
-            self.module = fresh_target(config.target, config.activation, config.dataset).to(device)
+            module = fresh_target(
+                config.target, config.activation, config.dataset, config.pretrained
+            )
+            self.module = module.to(device)
             self.noise = global_noise(device)
         self.rate = config.learning_rate or config.recipe.learning_rate
         self.optimizer = config.recipe.optimizer_of(self.module.parameters(), self.rate)
@@ -221,6 +228,7 @@ def train_baseline(
     while training.epoch < config.length:
         training.advance(bar.advance if bar else lambda: None)
         if saved is not None:
+            saved.parent.mkdir(parents=True, exist_ok=True)
             checkpoint.save(saved, training.state_dict())
     if bar:
         bar.close()
@@ -267,9 +275,10 @@ def perturb(
     return attack.perturb(model, images[None], labels, [seed])[0]
 
 
-def fresh_target(target: str, activation: str, dataset: str) -> nn.Module:
+def fresh_target(target: str, activation: str, dataset: str, pretrained: bool = False) -> nn.Module:
     """A target for the named data set, initialised from PyTorch's global random state."""
-    return targets.build(target, activation, data.NUM_CLASSES, data.image_shape(dataset))
+    shape = data.image_shape(dataset)
+    return targets.build(target, activation, data.NUM_CLASSES, shape, pretrained)
 
 
 def describe(target: str, activation: str, dataset: str) -> dict[str, Any]:
@@ -294,6 +303,7 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
         "epsilon_trained": config.radius,
         "learning_rate": config.learning_rate or config.recipe.learning_rate,
         "beta": config.beta,
+        "pretrained": config.pretrained,
         "seed": config.seed,
         "version": version("hypergen"),
         "epsilon": config.threat.epsilon,
@@ -317,7 +327,6 @@ def make_baseline(
     if saved.exists():
         require_own(saved, config, resume)
     dataset = data.load(config.dataset, data_dir, device)
-    out.mkdir(parents=True, exist_ok=True)
     module = train_baseline(config, dataset, device, saved=saved)
     images, labels = dataset.test.first(len(dataset.test))
     accuracy = survivors(targets.Population.of([module]), images, labels, None, 0)["clean"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hypergen.measure import BATCH_IMAGES
 from targets import Population, TargetError, WeightLayout, concurrently
 
 
@@ -105,7 +106,9 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 @torch.no_grad()
 def _classes(population: Population, images: Tensor) -> Tensor:
     """[P,N], the class that every network puts images [N,C,H,W] into."""
-    pieces = [piece for _, piece in population.pieces(1)]
-    return torch.cat(
-        list(concurrently(lambda piece: piece(images[None]).argmax(-1), pieces)), dim=0
-    )
+    parts = images.split(BATCH_IMAGES)  # all at once would not fit where layers are wide
+
+    def run(piece: Population) -> Tensor:
+        return torch.cat([piece(part[None]).argmax(-1) for part in parts], dim=1)
+
+    return torch.cat(list(concurrently(run, [piece for _, piece in population.pieces(1)])))

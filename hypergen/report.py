@@ -16,7 +16,7 @@ from hypergen.data import Dataset
 from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise
-from hypergen.sample import Sampler
+from hypergen.sample import CALIBRATION_IMAGES, Sampler
 from hypergen.scatter import scatter
 from hypergen.tracking import write_text
 from hypergen.train import BASE
@@ -63,10 +63,10 @@ def report(
     """
     config = sampler.config
     population, z, betas = sampler.draw(sizes.samples, seed=config.seed + APART)
-    groups = {"sample": population, "start": starting_network(folder, config)}
+    images = dataset.train.first(CALIBRATION_IMAGES)[0].cpu()
+    groups = {"sample": population, "start": starting_network(folder, config, images)}
     if baselines:
         direct = train_baselines(folder / "baselines", config, dataset)
-        images = dataset.train.first(1024)[0].cpu()
         groups |= direct | trivial_competitors(direct["fbf"], population, images, config.seed)
     device = population.theta.device
     judge = Judge(config.threat, "pgd", restarts=1, images=sizes.images, seed=config.seed)
@@ -121,12 +121,16 @@ def report(
     return result
 
 
-def starting_network(folder: Path, config: TrainConfig) -> Population:
-    """Where theta0 began: the base, or the fresh initialisation of the run's seed."""
+def starting_network(folder: Path, config: TrainConfig, images: Tensor) -> Population:
+    """Where theta0 began: the base, or the fresh initialisation of the run's seed.
+
+    Batch-norm statistics of the latter are those of training images [N,C,H,W].
+    """
     if config.base is None:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            return Population.of([fresh_target(config.target, config.activation, config.dataset)])
+            fresh = fresh_target(config.target, config.activation, config.dataset)
+        return Population.of([fresh]).recalibrate(images)
     return Population.of([load_network(folder / BASE)])
 
 

@@ -21,6 +21,9 @@ from hypergen.train import CHECKPOINT, Networks
 from hypergen.weights_file import save_network
 from targets import Population
 
+CALIBRATION_IMAGES = 1024
+"""Training images that the batch-norm statistics of what is drawn are measured on."""
+
 
 @dataclass(frozen=True)
 class SampleConfig:
@@ -75,7 +78,8 @@ class Sampler:
         """`count` networks, their z [count,Z] and preferences [count].
 
         beta in [0,1]: weight of robustness; by default what the run was trained at, drawn from its
-        range. `InputError` for a preference outside that range or a count below 1.
+        range. `InputError` for a preference outside that range, a count below 1, or a target with
+        batch norm and no data set.
         """
         if count < 1:
             raise InputError(f"--count must be at least 1, got {count}")
@@ -91,7 +95,12 @@ class Sampler:
         theta = self.networks.averaged(z.to(device), betas.to(device))
         population = Population(self.networks.module, theta)
         if self.dataset is not None:
-            population = population.recalibrate(self.dataset.train.first(1024)[0])
+            population = population.recalibrate(self.dataset.train.first(CALIBRATION_IMAGES)[0])
+        elif population.has_batch_norm:
+            raise InputError(
+                f"{self.config.target} has batch norm, whose statistics are measured on training "
+                f'images: load_generator(run, hypergen.data.load("{self.config.dataset}"))'
+            )
         return population, z, betas
 
     def sample(self, count: int, beta: float | None = None, seed: int = 0) -> Population:

@@ -41,6 +41,9 @@ VALUE_BATCH = 64
 VALUE_PRETRAINING_STEPS = 500
 PERTURBATIONS = 0.03, 3.0
 """Least and greatest size of a perturbation, relative to a layer's typical weight."""
+STEP_CALIBRATION_IMAGES = 256
+"""Training images that batch-norm statistics are measured on in a step; more would take most of it.
+What is drawn from a run gets more."""
 WATCHED_SHARE = 0.2
 """How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
@@ -235,7 +238,8 @@ class Training:
 
     def population(self, theta: Tensor) -> Population:
         """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
-        return Population(self.module, theta).recalibrate(self.dataset.train.first(1024)[0])
+        images = self.dataset.train.first(STEP_CALIBRATION_IMAGES)[0]
+        return Population(self.module, theta).recalibrate(images)
 
     def attacked(
         self, population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack

@@ -120,8 +120,9 @@ class ProbeValueNetwork(ValueNetwork):
     """What the network answers on images that are learned with V -> MLP ("probes").
 
     48 probe images in [0,1]; their soft-max outputs are the features, so no data are needed once V
-    is fitted. Its evidence is the weights themselves, and every step of V evaluates all networks of
-    its batch: some hundred times slower than `set`. Kahana et al. 2024 ("ProbeGen").
+    is fitted, not even for batch-norm statistics, which are those of the probes. Its evidence is
+    the weights themselves, and every step of V evaluates all networks of its batch: some hundred
+    times slower than `set`. Kahana et al. 2024 ("ProbeGen").
     """
 
     probes = 48
@@ -144,8 +145,9 @@ class ProbeValueNetwork(ValueNetwork):
         return population.theta
 
     def forward(self, evidence: Tensor) -> Tensor:
-        population = Population(self.target[0], evidence)
-        images = self.images.sigmoid().expand(len(evidence), *self.images.shape)
+        probes = self.images.sigmoid()
+        population = Population(self.target[0], evidence).recalibrate(probes.detach())
+        images = probes.expand(len(evidence), *probes.shape)
         return self.layers(population(images).softmax(-1).flatten(1))
 
 

@@ -54,7 +54,6 @@ def trained(
 ) -> nn.Module:
     """The network in a weight file, on `device`; trained only if it is not there."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         saved = path.with_suffix(".checkpoint.safetensors")
         save_baseline(path, train_baseline(recipe, dataset, device, saved=saved), recipe)
         saved.unlink()

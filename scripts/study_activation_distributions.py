@@ -145,7 +145,8 @@ def picture(found: dict[str, dict[str, Any]]) -> "Figure":
     grid = figure.subplots(len(found), columns, squeeze=False)
     for axes_row, (activation, row) in zip(grid, found.items(), strict=True):
         for axes, (layer, shown) in zip(axes_row, row["layers"].items(), strict=False):
-            centres = torch.linspace(*shown["range"], BINS).tolist()
+            low, high = shown["range"]
+            centres = torch.linspace(low, high, BINS).tolist()
             axes.step(centres, shown["clean"], where="mid", label="clean")
             axes.step(centres, shown["attacked"], where="mid", label="attacked")
             axes.set_yscale("log")

@@ -83,9 +83,11 @@ class WeightLayout:
         """Flat [*lead, D] -> named tensors [*lead, *shape]: views, so gradients flow back."""
         if theta.shape[-1:] != (self.size,):
             raise TargetError(f"expected {self.size} weights, got shape {list(theta.shape)}")
+        # One split: the gradient of a slice would be a whole [*lead, D] for every tensor.
+        parts = theta.split([slot.stop - slot.start for slot in self.slots], dim=-1)
         return {
-            slot.name: theta[..., slot.start : slot.stop].reshape(*theta.shape[:-1], *slot.shape)
-            for slot in self.slots
+            slot.name: part.reshape(*theta.shape[:-1], *slot.shape)
+            for slot, part in zip(self.slots, parts, strict=True)
         }
 
     def scales(self) -> Tensor:

@@ -71,6 +71,11 @@ class Population:
         """The target in words: its modules, as PyTorch prints them."""
         return repr(self._skeleton.module)
 
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether the target has statistics to `recalibrate`."""
+        return bool(_norms(self._skeleton.module))
+
     def __len__(self) -> int:
         return len(self.theta)
 
@@ -132,7 +137,7 @@ class Population:
         batch, the mean and unbiased variance over all images. A target without batch norm comes
         back as it is.
         """
-        if not _norms(self._skeleton.module):
+        if not self.has_batch_norm:
             return self
         batches = images.tensor_split(-(-len(images) // batch_size))
         jobs = range(len(self))

@@ -243,6 +243,13 @@ def test_wrong_settings_are_refused(wrong):
         BaselineConfig(**wrong)
 
 
+def test_only_networks_for_imagenet_start_pretrained(capsys, tmp_path):
+    options = ["--pretrained", "--target", "mlp", "--out", str(tmp_path / "out")]
+    assert main(["baseline", *options]) == 2
+    assert "mlp has no pretrained weights" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("method", ["fbf", "pgd"])
 def test_without_a_threat_adversarial_training_is_the_ordinary_one(method, few, cpu):
     plain = weights(train_baseline(replace(SHORT, method="standard"), few, cpu, show=False))

@@ -119,6 +119,13 @@ def test_the_generator_grows_slower_than_its_target():
     assert parameters(large.head) < layout_of("fbf-cnn").size
 
 
+@pytest.mark.parametrize("target", ["resnet20", "vgg"])
+def test_generators_of_larger_targets_stay_within_20_times_their_size(target):
+    generator = built("auto", target)
+    held = sum(tensor.numel() for tensor in generator.state_dict().values())
+    assert held <= 20 * layout_of(target).size
+
+
 def test_every_chunk_has_weights_of_its_own():
     torch.manual_seed(0)
     chunks = ChunkHead(3 * 2048)(torch.randn(1, 64)).view(3, 2048)

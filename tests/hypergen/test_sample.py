@@ -10,9 +10,12 @@ import hypergen
 from attacks import Threat
 from hypergen import checkpoint, data
 from hypergen.cli import main
+from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.sample import Sampler, load_generator
+from hypergen.train import Networks
 from hypergen.weights_file import load_network, read_metadata, read_network
+from targets import Population
 
 COUNT, IMAGES = 5, 6
 
@@ -206,3 +209,30 @@ def test_estimates_use_the_measurer_that_training_ended_with(run, tmp_path):
     checkpoint.save(again / "checkpoint.safetensors", state | {"attack_steps": 12})
     assert load_generator(run).attack_steps == load_generator(run).config.attack_steps == 3
     assert load_generator(again).attack_steps == 12
+
+
+def test_networks_with_batch_norm_are_the_same_alone_together_and_from_a_file(few, tmp_path):
+    dataset = replace(few, train=data.Split(*(t[:48] for t in vars(few.train).values())))
+    config = TrainConfig(target="vgg")
+    networks = Networks.fresh(config)
+    with pytest.raises(InputError, match="vgg has batch norm, .* load_generator"):
+        Sampler(config, networks, attack_steps=1).sample(2)
+    sampler = Sampler(config, networks, 1, dataset)
+    population, z, betas = sampler.draw(2)
+    images = dataset.test.first(6)[0]
+    stack = images.expand(2, *images.shape)
+    paths = sampler.save(tmp_path, population, z, betas, [{}, {}])
+    with torch.no_grad():
+        together = population(stack)
+        uncalibrated = Population(networks.module, population.theta)(stack)
+        assert not together.allclose(uncalibrated, atol=0.1)
+        for index, path in enumerate(paths):
+            alone = population[index : index + 1](images[None])[0]
+            assert torch.equal(alone, together[index])
+            torch.testing.assert_close(load_network(path)(images), alone)
+            # The statistics are those of training images: what a layer says of them is normalised.
+            layers = population.module_at(index).features[:3]
+            said = layers[2](layers[:2](dataset.train.first(48)[0]))
+            spread = layers[2].weight.abs()
+            torch.testing.assert_close(said.mean((0, 2, 3)), layers[2].bias, atol=1e-3, rtol=0)
+            torch.testing.assert_close(said.std((0, 2, 3)), spread, atol=1e-2, rtol=0)

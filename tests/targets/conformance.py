@@ -1,7 +1,7 @@
 """What any target must do with any activation, and the checks.
 
-Every function in CHECKS takes a function from a seed to a freshly initialised target for grey
-images of 28 x 28 and 10 classes.
+Every function in CHECKS takes a function from a seed to a freshly initialised target for 10 classes
+and the shape of its images.
 """
 
 from collections.abc import Callable
@@ -10,19 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attacks import LineSearchFGSM, Threat
 from targets import Population, WeightLayout
 
-SHAPE = (1, 28, 28)
 CLASSES = 10
 MakeTarget = Callable[[int], nn.Module]
+Shape = tuple[int, int, int]
 
 
-def problem(make: MakeTarget, networks: int = 3, batch: int = 4) -> tuple[Population, Tensor]:
+def problem(
+    make: MakeTarget, shape: Shape, networks: int = 3, batch: int = 4
+) -> tuple[Population, Tensor]:
     """A population and images [P,B,C,H,W], in float64: the comparisons are about mathematics."""
     rng = torch.Generator().manual_seed(0)
     population = Population.of(make(seed).double() for seed in range(networks))
-    images = torch.rand(networks, batch, *SHAPE, generator=rng, dtype=torch.float64)
-    return population, images
+    images = torch.rand(networks, batch, *shape, generator=rng, dtype=torch.float64)
+    return population.recalibrate(images.flatten(0, 1)), images
 
 
 def gradients(
@@ -35,32 +38,32 @@ def gradients(
     return logits.detach(), *torch.autograd.grad(loss, (images, *others))
 
 
-def answers_with_logits(make: MakeTarget) -> None:
-    images = torch.rand(3, *SHAPE)
+def answers_with_logits(make: MakeTarget, shape: Shape) -> None:
+    images = torch.rand(3, *shape)
     for module in (make(0).eval(), make(0).train()):
         logits = module(images)
         assert logits.shape == (3, CLASSES) and logits.isfinite().all()
 
 
-def every_weight_learns(make: MakeTarget) -> None:
+def every_weight_learns(make: MakeTarget, shape: Shape) -> None:
     module = make(0).train()
-    F.cross_entropy(module(torch.rand(32, *SHAPE)), torch.arange(32) % CLASSES).backward()
+    F.cross_entropy(module(torch.rand(32, *shape)), torch.arange(32) % CLASSES).backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
 
 
-def is_built_ready_to_train(make: MakeTarget) -> None:
+def is_built_ready_to_train(make: MakeTarget, shape: Shape) -> None:
     assert all(layer.training for layer in make(0).modules())
 
 
-def same_seed_same_weights(make: MakeTarget) -> None:
+def same_seed_same_weights(make: MakeTarget, shape: Shape) -> None:
     layout = WeightLayout.of(make(0))
     first, again, other = (layout.flatten(make(seed).state_dict()) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def layout_is_all_weights(make: MakeTarget) -> None:
+def layout_is_all_weights(make: MakeTarget, shape: Shape) -> None:
     module = make(0)
     layout = WeightLayout.of(module)
     assert layout.size == sum(parameter.numel() for parameter in module.parameters())
@@ -69,8 +72,8 @@ def layout_is_all_weights(make: MakeTarget) -> None:
     assert layout.fingerprint == WeightLayout.of(make(1)).fingerprint
 
 
-def population_equals_a_loop_over_modules(make: MakeTarget) -> None:
-    population, images = problem(make)
+def population_equals_a_loop_over_modules(make: MakeTarget, shape: Shape) -> None:
+    population, images = problem(make, shape)
     modules = [population.module_at(index) for index in range(len(population))]
     theta = population.theta.clone().requires_grad_()
     logits, by_images, by_theta = gradients(population.with_theta(theta), images, theta)
@@ -86,8 +89,8 @@ def population_equals_a_loop_over_modules(make: MakeTarget) -> None:
     torch.testing.assert_close(by_theta.flatten(), expected_by_theta)
 
 
-def vmap_equals_loop(make: MakeTarget) -> None:
-    population, images = problem(make)
+def vmap_equals_loop(make: MakeTarget, shape: Shape) -> None:
+    population, images = problem(make, shape)
     results = []
     for path in (population._loop, population._vmap):
         theta = population.theta.clone().requires_grad_()
@@ -97,9 +100,9 @@ def vmap_equals_loop(make: MakeTarget) -> None:
         torch.testing.assert_close(loop, vmapped)
 
 
-def packed_equals_alone(make: MakeTarget) -> None:
+def packed_equals_alone(make: MakeTarget, shape: Shape) -> None:
     population = Population.of(make(seed) for seed in range(3))
-    images = torch.rand(3, 5, *SHAPE)
+    images = torch.rand(3, 5, *shape)
     packed = gradients(population, images)[0]
     for index in range(3):
         place = slice(index, index + 1)
@@ -107,16 +110,16 @@ def packed_equals_alone(make: MakeTarget) -> None:
         assert torch.equal(alone, packed[place])
 
 
-def images_do_not_influence_each_other(make: MakeTarget) -> None:
-    population, images = problem(make, networks=1, batch=6)
+def images_do_not_influence_each_other(make: MakeTarget, shape: Shape) -> None:
+    population, images = problem(make, shape, networks=1, batch=6)
     together = population(images)
     alone = torch.cat([population(images[:, i : i + 1]) for i in range(6)], dim=1)
     torch.testing.assert_close(alone, together)
 
 
-def opens_in_plain_pytorch(make: MakeTarget) -> None:
-    population = Population.of(make(seed) for seed in range(2))
-    images = torch.rand(5, *SHAPE)
+def opens_in_plain_pytorch(make: MakeTarget, shape: Shape) -> None:
+    images = torch.rand(5, *shape)
+    population = Population.of(make(seed) for seed in range(2)).recalibrate(images)
     logits = population(images.expand(2, *images.shape))
     for index in range(2):
         module = make(7)
@@ -125,6 +128,32 @@ def opens_in_plain_pytorch(make: MakeTarget) -> None:
             torch.testing.assert_close(
                 module.eval()(images), logits[index].detach(), atol=1e-5, rtol=0
             )
+
+
+def takes_an_fbf_step(make: MakeTarget, shape: Shape) -> None:
+    module, images = make(0).train(), torch.rand(1, 4, *shape)
+    attack = LineSearchFGSM(Threat("linf", 0.1))
+    attacked = attack.perturb(lambda x: module(x[0])[None], images, torch.arange(4), [0])
+    assert attacked.min() >= 0 and attacked.max() <= 1
+    assert 0.05 < (attacked - images).abs().max() < 0.1 + 1e-6
+
+
+def works(make: MakeTarget, shape: Shape) -> None:
+    """The main points, with one network: for targets that are too large for all checks."""
+    every_weight_learns(make, shape)
+    takes_an_fbf_step(make, shape)
+    population, images = problem(make, shape, networks=1)
+    other = make(1).double()
+    other.load_state_dict(population.module_at(0).state_dict(), strict=True)
+    weights = list(other.eval().parameters())
+    theta = population.theta.clone().requires_grad_()
+    logits, by_images, by_theta = gradients(population.with_theta(theta), images, theta)
+    expected, expected_by_images, *by_weights = gradients(
+        lambda x: other(x[0])[None], images, *weights
+    )
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(by_images, expected_by_images)
+    torch.testing.assert_close(by_theta[0], torch.cat([g.flatten() for g in by_weights]))
 
 
 CHECKS = [
@@ -138,4 +167,5 @@ CHECKS = [
     packed_equals_alone,
     images_do_not_influence_each_other,
     opens_in_plain_pytorch,
+    takes_an_fbf_step,
 ]

@@ -1,5 +1,6 @@
 """The faster CPU paths against PyTorch's own."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
+from targets import build
 from targets.fast_cpu import FastCPU
 
 # (batch, channels, height, width), (filters, kernel height, kernel width), options of conv2d
@@ -86,6 +88,21 @@ def test_pooling_follows_in_the_fast_format():
             pooled = torch.nn.MaxPool2d(2)(answer)
         assert pooled.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(pooled, F.max_pool2d(answer.contiguous(), 2))
+
+
+@pytest.mark.parametrize("target", ["vgg", "resnet20", "preactresnet18"])
+def test_colour_targets(target):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = build(target, input_shape=(3, 8, 8)).double().eval()
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64).requires_grad_()
+    results = []
+    for context in (nullcontext, FastCPU):
+        with context():
+            logits = net(images)
+        results.append((logits, *torch.autograd.grad(logits.square().sum(), images)))
+    for plain, mine in zip(*results, strict=True):
+        torch.testing.assert_close(mine, plain)
 
 
 def test_single_image_without_batch():
