@@ -65,7 +65,7 @@ class CompareConfig:
     seed: int = 0
     """of the attacks' starts"""
     only: tuple[str, ...] = ()
-    """names of the networks to compare; default: all"""
+    """names of the networks to compare now, beside those compared before; default: all"""
     work: Path = Path("runs/compare-autoattack")
     """folder of the cells"""
     out: Path = RESULTS / "compare_autoattack.json"
@@ -248,16 +248,15 @@ def main(config: CompareConfig) -> None:
     known = subjects(config)
     settings = claim(config.work, config)
     ways = [way for way in WAYS if way != "AutoAttack" or config.autoattack]
-    networks: dict[str, Any] = {}
+    paths = {name: {way: config.work / f"{name}-{way}.json" for way in ways} for name in known}
     for name in chosen(config.only, known):
-        subject = known[name]
-        cells = {
-            way: kept(
-                config.work / f"{name}-{way}.json",
-                lambda way=way, subject=subject: timed(way, subject, config),
-            )
-            for way in ways
-        }
+        for way, path in paths[name].items():
+            kept(path, lambda way=way, subject=known[name]: timed(way, subject, config))
+    networks: dict[str, Any] = {}
+    for name, subject in known.items():
+        if not all(path.exists() for path in paths[name].values()):
+            continue  # left to another call
+        cells = {way: json.loads(path.read_text()) for way, path in paths[name].items()}
         count, clean = (cells["standard"][key] for key in ("images", "clean"))
         networks[name] = {
             "dataset": subject.dataset,
@@ -270,7 +269,7 @@ def main(config: CompareConfig) -> None:
             "compared": compared(cells, count),
         }
     show(networks)
-    publish(config.out, settings, {"bar": BAR, "networks": networks}, whole=not config.only)
+    publish(config.out, settings, {"bar": BAR, "networks": networks}, whole=True)
 
 
 def show(networks: dict[str, Any]) -> None:

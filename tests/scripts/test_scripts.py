@@ -21,7 +21,6 @@ from scripts import (
     compare_diversity,
     compare_halving,
     compare_measurers,
-    compare_torchattacks,
     compare_value_networks,
     convergence,
     mnist_table,
@@ -53,28 +52,6 @@ def test_bench_population(tmp_path, written):
     # From the same starts, and an image that any point visited breaks is lost.
     assert figures["never_higher"]
     assert 0 < sum(robust["hypergen"]) <= sum(robust["torchattacks"])
-
-
-def test_compare_torchattacks(tmp_path, written):
-    config = compare_torchattacks.CompareConfig(
-        dataset="digits",
-        epochs=4,
-        images=30,
-        steps=5,
-        queries=20,
-        pgd_steps=5,
-        out=tmp_path / "results" / "compare.json",
-    )
-    compare_torchattacks.main(config)
-    figures = written(config.out)
-    for row in figures["accuracy"].values():
-        assert list(row) == ["clean", "pgd", "apgd-ce", "apgd-t", "fab-t", "square"]
-        left = [row[name] for name in ("clean", "apgd-ce", "apgd-t", "fab-t", "square")]
-        assert left == sorted(left, reverse=True) and left[-1] > 0
-    rows = figures["accuracy"]
-    assert rows["hypergen"]["clean"] == rows["torchattacks"]["clean"]
-    assert figures["difference"] == rows["hypergen"]["square"] - rows["torchattacks"]["square"]
-    assert abs(figures["difference"]) < 0.1
 
 
 def test_compare_halving(brief, tmp_path, written):
