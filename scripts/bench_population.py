@@ -4,14 +4,14 @@ Both run PGD (cross-entropy, random start) on the same networks and images, in b
 size and from the same starts, a few networks at a time by turns, so that whatever else the machine
 does meets both. The networks are samples of a run's generator or, without a run, trained by FBF and
 then repeated with a little noise on their weights. The memory that many networks take is that of a
-process of its own. Prints a table and a line of JSON.
+process of its own, on a GPU what PyTorch holds there. Prints a table and a line of JSON.
 
     make bench ARGS="--run RUN"
+    make bench ARGS="--networks 256 --turn 256"       # on a GPU, all at once
 """
 
 import json
 import multiprocessing
-import platform
 import resource
 import statistics
 import time
@@ -30,6 +30,7 @@ from hypergen.baseline import BaselineConfig, fresh_target, train_baseline
 from hypergen.errors import InputError
 from hypergen.measure import survivors
 from hypergen.sample import load_generator
+from scripts.cells import device, machine
 from targets import Population
 
 TARGET = "small-lenet5"
@@ -73,11 +74,12 @@ def main(config: BenchConfig) -> None:
     """Trains, attacks by turns, prints and writes."""
     torch.set_num_threads(config.threads)
     try:
-        dataset = data.load(config.dataset)
+        dataset = data.load(config.dataset, device=device())
     except InputError as error:
         print(f"{error}\nusing digits")
-        dataset = data.load("digits")
+        dataset = data.load("digits", device=device())
     population = networks(config, dataset) if config.run is None else samples(config)
+    population = population.to(device())
     images, labels = dataset.test.first(config.images)
     attack = attacks.PGD(attacks.Threat("linf", dataset.epsilon), steps=config.steps)
 
@@ -107,8 +109,12 @@ def main(config: BenchConfig) -> None:
     for name, row in zip(("torchattacks", "hypergen"), zip(*robust, strict=True), strict=True):
         print(f"{name:>12}: " + " ".join(f"{100 * value:.1f}" for value in row))
     crowd = population.theta[torch.arange(config.crowd) % len(population)]
-    with multiprocessing.get_context("spawn").Pool(1) as other:
-        peak = other.apply(peak_memory, (crowd, images, labels, attack, config))
+    if device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        peak = peak_memory(crowd, images, labels, attack, config)
+    else:
+        with multiprocessing.get_context("spawn").Pool(1) as other:
+            peak = other.apply(peak_memory, (crowd, images, labels, attack, config))
     print(f"\n{config.crowd} networks x {len(images)} images: {peak:.2f} GiB at the most")
     figures = {
         **{name: value for name, value in asdict(config).items() if name not in ("out", "run")},
@@ -128,7 +134,7 @@ def main(config: BenchConfig) -> None:
         },
         "never_higher": all(after <= before for before, after in robust),
         "torch": torch.__version__,
-        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}",
+        "machine": f"{machine()}, {torch.get_num_threads()} threads",
     }
     config.out.parent.mkdir(parents=True, exist_ok=True)
     config.out.write_text(json.dumps(figures, indent=2) + "\n")
@@ -141,12 +147,12 @@ def networks(config: BenchConfig, dataset: data.Dataset) -> Population:
         train_baseline(
             BaselineConfig("fbf", dataset.name, epochs=config.epochs, seed=config.seed + index),
             dataset,
-            torch.device("cpu"),
+            device(),
             show=False,
         )
         for index in range(min(config.trained, config.networks))
     )
-    copies = trained.choose(torch.arange(config.networks) % len(trained))
+    copies = trained.to(torch.device("cpu")).choose(torch.arange(config.networks) % len(trained))
     rng = torch.Generator().manual_seed(config.seed)
     noise = NOISE * copies.layout.scales() * torch.randn(copies.theta.shape, generator=rng)
     noise[: len(trained)] = 0
@@ -163,12 +169,14 @@ def samples(config: BenchConfig) -> Population:
 def peak_memory(
     theta: Tensor, images: Tensor, labels: Tensor, attack: attacks.PGD, config: BenchConfig
 ) -> float:
-    """GiB that this process has taken once all networks are attacked, PyTorch itself included."""
+    """GiB taken once all networks are attacked; on a CPU by the process, PyTorch included."""
     torch.set_num_threads(config.threads)
     module = fresh_target(TARGET, "relu", config.dataset)
     brief = replace(attack, steps=min(attack.steps, 3))  # which leaves more images than 50 do
     population = Population(module, theta)
     survivors(population, images, labels, brief, config.seed, config.batch_size)
+    if theta.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
@@ -191,7 +199,7 @@ def loop(
 def timed(function: Callable[..., Tensor], *args: object) -> tuple[float, Tensor]:
     """Seconds taken, and the result."""
     start = time.perf_counter()
-    result = function(*args)
+    result = function(*args).cpu()  # which waits for a GPU
     return time.perf_counter() - start, result
 
 

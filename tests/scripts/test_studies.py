@@ -9,6 +9,7 @@ from torch import nn
 from hypergen import data
 from hypergen.config import TrainConfig
 from scripts import (
+    check_cuda,
     front,
     study_activation_distributions,
     study_activations,
@@ -160,3 +161,20 @@ def test_front(brief, tmp_path, written):
         for kind in ["one generator"] * 2 + ["FBF, each its own"]
     ]
     assert figures["seconds"]["generator"] > 0 and figures["seconds"]["direct"] > 0
+
+
+def test_check_cuda(tmp_path, written):
+    config = check_cuda.CheckConfig(
+        **MNIST_SIZES,
+        target="mlp",
+        steps=2,
+        images=20,
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    check_cuda.main(config)
+    figures = written(config.out)
+    if not torch.cuda.is_available():  # the same machine twice
+        assert figures["fbf"]["cpu"] == figures["fbf"]["device"]
+        assert figures["generated"]["logits_apart"] == figures["resumed"]["weights_apart"] == 0
+    assert all(figures[check]["within"] for check in ("fbf", "generated", "resumed"))

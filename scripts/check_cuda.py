@@ -1,0 +1,111 @@
+"""Does a GPU compute what a CPU does? Trains on one, judges on both, carries samples across.
+
+Bars: accuracy of the same weights within .1 point, PGD-20 within .5; samples of a run trained on
+the GPU answer alike on the CPU; a run continued from its checkpoint steps as the one that went on.
+Without a GPU both sides are the CPU: a rehearsal.
+
+    HYPERGEN_DATA=... python -m scripts.check_cuda
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import nn
+
+from hypergen import checkpoint, data
+from hypergen.baseline import BaselineConfig, train_baseline
+from hypergen.config import TrainConfig
+from hypergen.evaluate import Judge
+from hypergen.sample import load_generator
+from hypergen.train import Training, train
+from scripts.cells import RESULTS, claim, device, publish
+from targets import Population
+
+ACCURACY_BAR, PGD_BAR = 0.001, 0.005
+RELATIVE_BAR = 1e-3
+"""For logits and weights, relative to the largest."""
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What is trained and compared."""
+
+    dataset: str = "mnist"
+    """data set"""
+    target: str = "small-lenet5"
+    """architecture"""
+    epochs: int = 2
+    """of FBF training"""
+    steps: int = 40
+    """of the generator"""
+    images: int = 1000
+    """test images under PGD; accuracy is over all"""
+    work: Path = Path("runs/check-cuda")
+    """folder of the run"""
+    out: Path = RESULTS / "check-cuda.json"
+    """the figures as JSON"""
+
+
+def fbf(config: CheckConfig, sides: dict[str, data.Dataset]) -> dict[str, Any]:
+    """An FBF network trained on the device, judged on both."""
+    recipe = BaselineConfig(dataset=config.dataset, target=config.target, epochs=config.epochs)
+    population = Population.of([train_baseline(recipe, sides["device"], device())])
+    judge = Judge(recipe.threat, "pgd", steps=20, restarts=1, images=config.images)
+    found = {
+        side: judge.judge(population.to(dataset.test.images.device), dataset, side)[0]
+        for side, dataset in sides.items()
+    }
+    apart = {key: abs(found["cpu"][key] - found["device"][key]) for key in ("accuracy", "pgd")}
+    within = apart["accuracy"] <= ACCURACY_BAR and apart["pgd"] <= PGD_BAR
+    return {side: {k: row[k] for k in apart} for side, row in found.items()} | {"within": within}
+
+
+def generated(config: CheckConfig, sides: dict[str, data.Dataset]) -> dict[str, Any]:
+    """A run trained and sampled on the device; the samples' answers on both."""
+    run = TrainConfig(dataset=config.dataset, target=config.target, steps=config.steps)
+    folder = config.work / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    run.save(folder / "config.json")
+    train(run, sides["device"], folder, device())
+    population = load_generator(folder, sides["device"]).sample(2, seed=1)
+    images, _ = sides["device"].test.first(100)
+    with torch.no_grad():
+        there = population(images.expand(2, *images.shape)).cpu()
+        here = population.to(torch.device("cpu"))(images.cpu().expand(2, *images.shape))
+    apart = float((here - there).abs().max() / there.abs().max())
+    return {"logits_apart": apart, "within": apart <= RELATIVE_BAR}
+
+
+def resumed(config: CheckConfig, sides: dict[str, data.Dataset]) -> dict[str, Any]:
+    """The next step of a run and of one that was loaded from its checkpoint."""
+    run = TrainConfig(dataset=config.dataset, target=config.target, steps=config.steps)
+    one, other = (Training(run, sides["device"], device()) for _ in range(2))
+    one.take_step()
+    path = config.work / "resumed.safetensors"
+    checkpoint.save(path, one.state_dict())
+    other.load_state_dict(checkpoint.load(path))
+    weights = []
+    for training in (one, other):
+        training.take_step()
+        weights.append(nn.utils.parameters_to_vector(training.generator.parameters()).detach())
+    apart = float((weights[0] - weights[1]).abs().max() / weights[0].abs().max())
+    return {"weights_apart": apart, "within": apart <= RELATIVE_BAR}
+
+
+def main(config: CheckConfig) -> None:
+    """Checks all, prints what was found and writes it."""
+    settings = claim(config.work, config)
+    sides = {
+        side: data.load(config.dataset, device=where)
+        for side, where in (("cpu", "cpu"), ("device", device()))
+    }
+    found = {check.__name__: check(config, sides) for check in (fbf, generated, resumed)}
+    print("as it should be" if all(part["within"] for part in found.values()) else "NOT EQUAL")
+    publish(config.out, settings, found, whole=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(CheckConfig, description=__doc__))

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Everything that wants a GPU, in order of worth: checks first, then what decides most. Each line may
+# be killed and goes on when called again with the same folder. Figures are written to FOLDER, to be
+# moved to scripts/results/ once looked at.
+#
+#     HYPERGEN_DATA=... sh scripts/on_gpu.sh FOLDER [any options for a rehearsal: --quick]
+set -eu
+folder=$1
+shift
+study() {
+    name=$1
+    shift
+    echo "== $name: $*"
+    python -m "scripts.$name" "$@" || echo "$name failed"
+}
+mkdir -p "$folder"
+study check_cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json"
+study bench_population --networks 256 --turn 256 --out "$folder/bench.json"
+study study_activations --targets resnet20 --activations relu swish \
+    --work "$folder/activations-first" --out "$folder/activations-first.json" "$@"
+study study_generated_activations --dataset cifar10 --target resnet20 --activations swish \
+    --work "$folder/generated" --out "$folder/generated.json" "$@"
+study study_activations --work "$folder/activations" --out "$folder/activations.json" "$@"
+study front --work "$folder/front" --out "$folder/front.json" "$@"
+study study_exploding_gradients --work "$folder/exploding" --out "$folder/exploding.json" "$@"
+study study_kwta --datasets cifar10 --work "$folder/kwta" --out "$folder/kwta.json" "$@"
