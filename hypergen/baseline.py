@@ -21,7 +21,8 @@ import attacks
 import targets
 from attacks.threat import NORMS
 from hypergen import checkpoint, data
-from hypergen.config import BASE_METHODS, require_known, threat_on
+from hypergen.checkpoint import CHECKPOINT
+from hypergen.config import BASE_METHODS, differences, require_known, threat_on
 from hypergen.errors import InputError, RunError
 from hypergen.measure import survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
@@ -29,7 +30,7 @@ from hypergen.tracking import Bar
 from hypergen.weights_file import save_network
 from targets.fast_cpu import FastCPU
 
-NETWORK, CHECKPOINT = "network.safetensors", "checkpoint.safetensors"
+NETWORK = "network.safetensors"
 VALIDATION_IMAGES = 500
 LOST = 0.1
 """Drop on validation images after which training goes back to its best epoch: well beyond chance,
@@ -95,6 +96,11 @@ class BaselineConfig:
         return self.epochs or self.recipe.epochs
 
     @property
+    def rate(self) -> float:
+        """The highest learning rate in fact."""
+        return self.learning_rate or self.recipe.learning_rate
+
+    @property
     def radius(self) -> float:
         """What is trained against in the end, in units of the threat's norm."""
         factor = self.recipe.epsilon_factor if self.epsilon_factor is None else self.epsilon_factor
@@ -132,8 +138,7 @@ class BaselineTraining:
             )
             self.module = module.to(device)
             self.noise = global_noise(device)
-        self.rate = config.learning_rate or config.recipe.learning_rate
-        self.optimizer = config.recipe.optimizer_of(self.module.parameters(), self.rate)
+        self.optimizer = config.recipe.optimizer_of(self.module.parameters(), config.rate)
         self.steps = config.length * -(-len(dataset.train) // config.recipe.batch_size)
         self.step, self.epoch = 0, 0
         self.best, self.best_state = -1.0, copy.deepcopy(self.module.state_dict())
@@ -151,7 +156,7 @@ class BaselineTraining:
                     images,
                     labels,
                     self.config.training_attack(self.step / self.steps),
-                    self.rate * triangle(self.step / (self.steps + 1)),
+                    self.config.rate * triangle(self.step / (self.steps + 1)),
                 )
                 after_step()
             self.noise = global_noise(self.device)
@@ -301,7 +306,7 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
         "method": config.method,
         "epochs": config.length,
         "epsilon_trained": config.radius,
-        "learning_rate": config.learning_rate or config.recipe.learning_rate,
+        "learning_rate": config.rate,
         "beta": config.beta,
         "pretrained": config.pretrained,
         "seed": config.seed,
@@ -341,11 +346,6 @@ def require_own(saved: Path, config: BaselineConfig, resume: bool) -> None:
     """`InputError` unless the checkpoint is to be continued, and with its own settings."""
     if not resume:
         raise InputError(f"{saved.parent} holds a training cut short; add --resume")
-    theirs = checkpoint.load(saved)["config"]
-    differences = [
-        f"{name.replace('_', '-')}: {theirs.get(name)}, not {value}"
-        for name, value in asdict(config).items()
-        if theirs.get(name) != value
-    ]
-    if differences:
-        raise InputError(f"{saved.parent} was started with other settings: {differences[0]}")
+    apart = differences(checkpoint.load(saved)["config"], asdict(config))
+    if apart:
+        raise InputError(f"{saved.parent} was started with other settings: {'; '.join(apart)}")

@@ -9,6 +9,8 @@ from torch import Tensor
 from hypergen.errors import InputError
 from hypergen.weights_file import read_tensors, write_tensors
 
+CHECKPOINT = "checkpoint.safetensors"
+"""Its name in the folder of a run, and of a direct training cut short."""
 _KEY = "hypergen.checkpoint"
 
 

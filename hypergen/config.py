@@ -203,12 +203,8 @@ class TrainConfig:
             raise InputError(f"{path}: not a run's configuration ({error})") from None
 
     def differences(self, other: Self) -> list[str]:
-        """The fields in which two configurations differ, as "name: mine, theirs"."""
-        return [
-            f"{f.name.replace('_', '-')}: {getattr(self, f.name)}, not {getattr(other, f.name)}"
-            for f in fields(self)
-            if getattr(self, f.name) != getattr(other, f.name)
-        ]
+        """The fields in which two configurations differ, as "name: mine, not theirs"."""
+        return differences(asdict(self), asdict(other))
 
 
 @dataclass(frozen=True)
@@ -232,6 +228,15 @@ class SweepConfig:
 
 
 COUNTS = [f.name for f in fields(TrainConfig) if f.type in (int, int | None)]
+
+
+def differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The settings in `theirs` that are others in `mine`, as "name: mine, not theirs"."""
+    return [
+        f"{name.replace('_', '-')}: {mine.get(name)}, not {value}"
+        for name, value in theirs.items()
+        if mine.get(name) != value
+    ]
 
 
 def preset(name: str | None) -> TrainConfig:

@@ -9,7 +9,7 @@ import torch
 from hypergen import data
 from hypergen.baseline import BaselineConfig, BaselineTraining
 from hypergen.errors import InputError
-from hypergen.heatmap import write_picture
+from hypergen.picture import write_picture
 from hypergen.tracking import Bar
 
 if TYPE_CHECKING:

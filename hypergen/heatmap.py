@@ -1,13 +1,8 @@
 """The picture of a matrix: what carries over from which network to which."""
 
-import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-
-from hypergen.errors import InputError
-from hypergen.tracking import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,19 +31,3 @@ def heatmap(rates: Tensor, title: str) -> "Figure":
     axes.set_ylabel("made against network")
     axes.set_title(title, fontsize="medium")
     return figure
-
-
-def require_picture(file: Path, option: str) -> None:
-    """`InputError` unless the name ends in a format that can be drawn."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = sorted(FigureCanvasBase.filetypes)
-    if file.suffix[1:] not in known:
-        raise InputError(f"{option}: {file} must end in one of .{', .'.join(known)}")
-
-
-def write_picture(file: Path, figure: "Figure") -> None:
-    """Draws into the file at once or not at all."""
-    raw = io.BytesIO()
-    figure.savefig(raw, format=file.suffix[1:], dpi=150)
-    write_bytes(file, raw.getvalue())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hypergen import checkpoint, data
 from hypergen.baseline import describe
+from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import TrainConfig, require_folder
 from hypergen.data import Dataset
 from hypergen.errors import InputError
@@ -17,7 +18,7 @@ from hypergen.evaluate import Judge, summarise, text_table
 from hypergen.halving import best, rank
 from hypergen.latent import draw_beta
 from hypergen.measure import MEASURERS, MEASURES, attacked_batch
-from hypergen.train import CHECKPOINT, Networks
+from hypergen.train import Networks
 from hypergen.weights_file import save_network
 from targets import Population
 

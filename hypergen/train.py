@@ -22,6 +22,7 @@ from hypergen.baseline import (
     save_baseline,
     train_baseline,
 )
+from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, TrainConfig
 from hypergen.data import Dataset, image_shape
 from hypergen.errors import InputError, RunError
@@ -35,7 +36,7 @@ from hypergen.value_network import ValueNetwork, build_value_network
 from hypergen.weights_file import load_network, read_metadata, read_network, save_network
 from targets import Population, WeightLayout, concurrently
 
-CHECKPOINT, BASE = "checkpoint.safetensors", "base.safetensors"
+BASE = "base.safetensors"
 CHECKPOINT_SECONDS = 20.0
 VALUE_BATCH = 64
 VALUE_PRETRAINING_STEPS = 500

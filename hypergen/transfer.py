@@ -29,8 +29,9 @@ from hypergen.evaluate import (
     require_writable,
     short,
 )
-from hypergen.heatmap import heatmap, require_picture, write_picture
+from hypergen.heatmap import heatmap
 from hypergen.measure import BATCH_IMAGES, PIECE_IMAGES
+from hypergen.picture import require_picture, write_picture
 from hypergen.tracking import Bar, write_text
 from targets import Population, concurrently
 

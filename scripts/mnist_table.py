@@ -19,7 +19,7 @@ import tyro
 
 import attacks
 from hypergen import data
-from hypergen.baseline import CHECKPOINT
+from hypergen.checkpoint import CHECKPOINT
 from hypergen.evaluate import Judge, find
 from hypergen.scatter import scatter
 from hypergen.weights_file import load_network
