@@ -1,7 +1,11 @@
 """The best of many networks, found without attacking all of them at length.
 
-Successive halving (Jamieson, Talwalkar 2016): what costs least looks at all, and each dearer attack
-at fewer, those that did best before. All of it on images that the final figure is not taken on.
+Successive halving (Jamieson, Talwalkar 2016): the cheapest attack meets all, and each dearer one
+fewer, those that did best before. All of it on images that the final figure is not taken on.
+
+The cheap attacks aim at several wrong classes, as the strongest do: ten steps towards each of nine
+rank networks as the standard attacks do (Kendall's tau .98), twenty steps up the margin or the
+value network only roughly (.81, .70; 40 samples of one generator, digits).
 """
 
 import torch
@@ -19,19 +23,19 @@ FINALISTS = 2
 
 
 def rungs(threat: attacks.Threat) -> list[attacks.Attack]:
-    """The attacks, each some ten times dearer than the one before."""
+    """The attacks, each several times dearer than the one before."""
     return [
-        attacks.PGD(threat, steps=20, loss="margin"),
-        attacks.quick(threat),
+        attacks.PGD(threat, steps=10, loss="targeted", restarts=3),
+        attacks.PGD(threat, steps=20, loss="targeted", restarts=9),
         attacks.standard(threat),
     ]
 
 
 def sizes(count: int, keep: int, rungs: int) -> list[int]:
-    """How many networks reach each rung: from `count` down in equal ratios, then `keep`."""
+    """How many networks reach each rung: from all `count` down in equal ratios, then `keep`."""
     last = min(count, FINALISTS * keep)
-    ratio = (last / count) ** (1 / rungs)
-    return [round(count * ratio**rung) for rung in range(1, rungs + 1)] + [keep]
+    ratio = (last / count) ** (1 / (rungs - 1))
+    return [round(count * ratio**rung) for rung in range(rungs)] + [keep]
 
 
 def rank(figures: Tensor, betas: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ def best(
 
     Args:
         population: P networks.
-        order: their places [P], best first, as far as is known before any attack.
+        order: their places [P], best first, as far as is known before any attack; decides ties.
         betas: [P] in [0,1], weights of robustness.
         split: where accuracy is taken on all images and robustness on the first `images`.
         threat: what the attacker may do.
@@ -67,10 +71,8 @@ def best(
     attacked, labels = split.first(images)
     ladder = rungs(threat)
     *reached, last = sizes(len(population), keep, len(ladder))
-    places = order[: reached[0]].to(population.theta.device)
-    accuracy = torch.zeros(len(population), device=places.device)
-    clean = survivors(population.choose(places), *split.first(len(split)), None, seed)["clean"]
-    accuracy[places] = clean.float().mean(1)
+    places = order.to(population.theta.device)
+    accuracy = survivors(population, *split.first(len(split)), None, seed)["clean"].float().mean(1)
     for attack, size in zip(ladder, reached, strict=True):
         places = places[:size]
         some = population.choose(places)

@@ -33,8 +33,9 @@ class SampleConfig:
     count: int
     """networks drawn"""
     keep: int | None = None
-    """how many of the best are written: found by successive halving on validation images, from the
-    value network's opinion to the standard attacks; default: all, in the value network's order"""
+    """how many of the best are written: found by successive halving on validation images, from
+    cheap attacks on all to the standard ones on a few; default: all, in the value network's
+    order"""
     beta: float | None = None
     """weight of robustness, for a run trained on a range; default: drawn from it"""
     seed: int = 1

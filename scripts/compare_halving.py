@@ -1,7 +1,8 @@
 """Successive halving beside the standard attacks on every network: what it costs, what it finds.
 
 Both choose by the same validation images, so the second is the truth that the first is to find.
-The truth is kept network by network: a killed run of this script continues where it was.
+Networks of equal worth share the best of their places. The truth is kept network by network: a
+killed run of this script continues where it was.
 
     python -m scripts.compare_halving RUN
 """
@@ -18,6 +19,7 @@ from tyro.conf import Positional
 import attacks
 from hypergen import data
 from hypergen.halving import best, rank
+from hypergen.latent import preference_weights
 from hypergen.measure import survivors
 from hypergen.sample import load_generator
 from scripts.cells import RESULTS, claim, kept, publish
@@ -83,19 +85,25 @@ def main(config: HalvingConfig) -> None:
         for index in range(config.count)
     ]
     figures = torch.tensor([[row["accuracy"], row["sra"]] for row in truth])
-    order = rank(figures, betas).tolist()
-    places = sorted(order.index(index) + 1 for index in short["found"])
+    worth = (preference_weights(betas.cpu()) * figures).sum(-1)
+
+    def places_of(indices: list[int]) -> list[int]:
+        return sorted(1 + int((worth > worth[index]).sum()) for index in indices)
+
+    places = places_of(short["found"])
     seconds = sum(row["seconds"] for row in truth)
     print(f"the {config.keep} found are, of all {config.count}, places {places}")
     print(f"{short['seconds']:.0f} s against {seconds:.0f} s: 1/{seconds / short['seconds']:.0f}")
     found = {
         "places": places,
         "among_best_twice_as_many": sum(place <= 2 * config.keep for place in places),
-        "value_network_alone": sorted(
-            order.index(index) + 1 for index in short["by_value_network"][: config.keep]
-        ),
+        "value_network_alone": places_of(short["by_value_network"][: config.keep]),
         "seconds": {"halving": short["seconds"], "all": seconds},
-        "sra": {"best": max(row["sra"] for row in truth), "mean": float(figures[:, 1].mean())},
+        "sra": {
+            "best": max(row["sra"] for row in truth),
+            "mean": float(figures[:, 1].mean()),
+            "found": [truth[index]["sra"] for index in short["found"]],
+        },
     }
     publish(config.out, settings, found, whole=True)
 
