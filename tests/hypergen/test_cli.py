@@ -126,6 +126,7 @@ BAD = [
     ("evaluate base.safetensors --epsilon -0.1", "epsilon >= 0, got -0.1"),
     ("baseline --epochs 0", "--epochs must be at least 1"),
     ("baseline --epsilon inf", "finite epsilon"),
+    ("baseline --ema-decay 1", "--ema-decay must lie in [0,1), got 1.0"),
     ("sweep --trials 0", "--trials must be at least 1"),
     ("sweep --workers 0", "--workers must be at least 1"),
     # weight files
