@@ -30,6 +30,7 @@ from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
 from hypergen.weights_file import save_network
 from targets.fast_cpu import FastCPU
+from targets.kwta import KWTA
 
 NETWORK = "network.safetensors"
 VALIDATION_IMAGES = 500
@@ -67,6 +68,10 @@ class BaselineConfig:
     """passes over the training images; default: 10, digits 40, colour images 30"""
     learning_rate: float | None = None
     """the highest, reached at 40 % of the training; default: .005 (Adam), colour images .2 (SGD)"""
+    share_start: float | None = None
+    """share that k-WTA keeps in the first epoch; it falls evenly, epoch by epoch, to the
+    activation's own over the first half of the training, as in Xiao et al. 2020 from .2; whatever
+    is trained at, the activation's own is what is validated and written; default: no other"""
     ema_decay: float = 0.0
     """of the weights' moving average, which then is what is validated and written; 0 for none"""
     seed: int = 0
@@ -86,6 +91,16 @@ class BaselineConfig:
             raise InputError(
                 f"--learning-rate must be above 0 and below 1e30, got {self.learning_rate}"
             )
+        if self.share_start is not None:
+            if self.final_share is None:
+                raise InputError(
+                    f"--share-start needs k-WTA, such as kwta-0.1, not {self.activation}"
+                )
+            if not self.final_share <= self.share_start <= 1:
+                raise InputError(
+                    f"--share-start with {self.activation} must lie in [{self.final_share:g},1], "
+                    f"got {self.share_start}"
+                )
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"--ema-decay must lie in [0,1), got {self.ema_decay}")
         self.threat, self.training_attack(1.0)  # noqa: B018
@@ -112,6 +127,19 @@ class BaselineConfig:
         return self.threat.epsilon * factor
 
     @property
+    def final_share(self) -> float | None:
+        """What k-WTA keeps in the end; None with another activation."""
+        layer = targets.activation_factory(self.activation)(1)
+        return layer.share if isinstance(layer, KWTA) else None
+
+    def share(self, epoch: int) -> float | None:
+        """What k-WTA keeps while epoch 0, 1, ... is trained; None without a schedule of its own."""
+        if self.share_start is None or self.final_share is None:
+            return None
+        above = max(0.0, 1 - 2 * epoch / self.length)
+        return self.final_share + (self.share_start - self.final_share) * above
+
+    @property
     def threat(self) -> attacks.Threat:
         """What the network is to withstand."""
         return threat_on(self.dataset, self.norm, self.epsilon)
@@ -131,7 +159,7 @@ class BaselineTraining:
     `rng` decides the order of images, their augmentation and the attacks' starts, `noise` what
     dropout does; with the tensors here they are the whole state, so a training continued from
     `state_dict` computes what it would have without the stop. `averaged` follows `module` and is
-    the network that is judged and kept.
+    the network that is judged and kept, its k-WTA layers always at their final share.
     """
 
     def __init__(self, config: BaselineConfig, dataset: data.Dataset, device: torch.device):
@@ -155,6 +183,9 @@ class BaselineTraining:
         with torch.random.fork_rng():  # dropout draws from the global state
             set_global_noise(self.noise, self.device)
             self.module.train()
+            share = self.config.share(self.epoch)
+            if share is not None:
+                targets.set_share(self.module, share)
             for images, labels in self.dataset.train.batches(
                 self.config.recipe.batch_size, self.rng
             ):
@@ -321,6 +352,7 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
         "epsilon_trained": config.radius,
         "learning_rate": config.rate,
         "beta": config.beta,
+        "share_start": config.share_start,
         "ema_decay": config.ema_decay,
         "pretrained": config.pretrained,
         "seed": config.seed,

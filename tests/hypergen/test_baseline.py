@@ -14,6 +14,7 @@ from hypergen.baseline import BaselineConfig, save_baseline, train_baseline, tri
 from hypergen.cli import main
 from hypergen.errors import InputError, RunError
 from hypergen.weights_file import load_network, read_metadata
+from targets.kwta import KWTA
 
 SHORT = BaselineConfig(target="mlp", epochs=2)
 
@@ -190,6 +191,29 @@ def test_the_average_is_judged_kept_and_gone_back_to(few, cpu, monkeypatch):
     assert weights(kept).equal(seen[1]) and not kept.training
 
 
+def test_the_share_falls_over_the_first_half_and_the_last_is_judged(few, cpu, monkeypatch):
+    trained, judged = [], []
+
+    def shares(module):
+        (found,) = {layer.share for layer in module.modules() if isinstance(layer, KWTA)}
+        return found
+
+    def validate(module, config, dataset):
+        judged.append(shares(module))
+        return -float(len(judged))  # the first epoch is the best, and later ones a collapse
+
+    monkeypatch.setattr(baseline, "validate", validate)
+    config = replace(SHORT, activation="kwta-0.1", share_start=0.5, epochs=8)
+    training = baseline.BaselineTraining(config, few, cpu)
+    for _ in range(8):
+        training.advance(lambda: trained.append(shares(training.module)))
+    expected = [0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1]
+    assert trained == pytest.approx(np.repeat(expected, 3))
+    assert judged == [0.1] * 8 and trained[-1] == 0.1
+    assert shares(train_baseline(replace(config, epochs=2), few, cpu, show=False)) == 0.1
+    assert replace(config, share_start=1.0).share(0) == 1.0
+
+
 def test_the_epoch_best_in_validation_is_kept(few, cpu, monkeypatch):
     seen, worth = [], iter([0.3, 0.9, 0.2, 0.1])
 
@@ -233,11 +257,16 @@ def test_training_that_diverges_is_a_failed_run(few, cpu, monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"target": "small-lenet5"}, {"ema_decay": 0.9}],  # the second has dropout
+    [
+        {},
+        {"target": "small-lenet5"},  # it has dropout
+        {"ema_decay": 0.9},
+        {"activation": "kwta-0.1", "share_start": 0.5, "epochs": 6},  # killed while it falls
+    ],
     ids=str,
 )
 def test_a_training_continued_is_one_never_stopped(options, few, cpu, tmp_path, monkeypatch):
-    config = replace(SHORT, epochs=3, **options)
+    config = replace(SHORT, **{"epochs": 3} | options)
     whole = weights(train_baseline(config, few, cpu, show=False))
     saved = tmp_path / "checkpoint.safetensors"
     validate, calls = baseline.validate, []
@@ -253,7 +282,7 @@ def test_a_training_continued_is_one_never_stopped(options, few, cpu, tmp_path, 
         train_baseline(config, few, cpu, show=False, saved=saved)
     torch.manual_seed(77)
     assert weights(train_baseline(config, few, cpu, show=False, saved=saved)).equal(whole)
-    assert len(calls) == 3 + 1  # the first two epochs were not trained again
+    assert len(calls) == config.length + 1  # the first two epochs were not trained again
 
 
 def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypatch, capsys):
