@@ -180,6 +180,20 @@ class BaselineTraining:
 
     def advance(self, after_step: Callable[[], None] = lambda: None) -> None:
         """One epoch and its validation; `RunError` when the training has diverged."""
+        self.train_epoch(after_step)
+        if not all(p.isfinite().all() for p in self.module.parameters()):
+            raise RunError(f"{self.config.method} training diverged: the weights are NaN")
+        self.epoch += 1
+        judged = self.averaged.module.eval()
+        worth = validate(judged, self.config, self.dataset)
+        if worth >= self.best:
+            self.best, self.best_state = worth, copy.deepcopy(judged.state_dict())
+        elif worth < self.best - LOST:
+            self.module.load_state_dict(self.best_state)
+            judged.load_state_dict(self.best_state)
+
+    def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> None:
+        """The steps of an epoch alone."""
         with torch.random.fork_rng():  # dropout draws from the global state
             set_global_noise(self.noise, self.device)
             self.module.train()
@@ -199,16 +213,6 @@ class BaselineTraining:
                 self.averaged.update_parameters(self.module)
                 after_step()
             self.noise = global_noise(self.device)
-        if not all(p.isfinite().all() for p in self.module.parameters()):
-            raise RunError(f"{self.config.method} training diverged: the weights are NaN")
-        self.epoch += 1
-        judged = self.averaged.module.eval()
-        worth = validate(judged, self.config, self.dataset)
-        if worth >= self.best:
-            self.best, self.best_state = worth, copy.deepcopy(judged.state_dict())
-        elif worth < self.best - LOST:
-            self.module.load_state_dict(self.best_state)
-            judged.load_state_dict(self.best_state)
 
     def take_step(
         self, images: Tensor, labels: Tensor, attack: attacks.PGD | None, rate: float
