@@ -21,6 +21,7 @@ import attacks
 import targets
 from attacks.threat import NORMS
 from hypergen import checkpoint, data
+from hypergen.averaging import averaged
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, differences, require_known, threat_on
 from hypergen.errors import InputError, RunError
@@ -29,6 +30,7 @@ from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
 from hypergen.weights_file import save_network
 from targets.fast_cpu import FastCPU
+from targets.kwta import KWTA
 
 NETWORK = "network.safetensors"
 VALIDATION_IMAGES = 500
@@ -66,6 +68,12 @@ class BaselineConfig:
     """passes over the training images; default: 10, digits 40, colour images 30"""
     learning_rate: float | None = None
     """the highest, reached at 40 % of the training; default: .005 (Adam), colour images .2 (SGD)"""
+    share_start: float | None = None
+    """share that k-WTA keeps in the first epoch; it falls evenly, epoch by epoch, to the
+    activation's own over the first half of the training, as in Xiao et al. 2020 from .2; whatever
+    is trained at, the activation's own is what is validated and written; default: no other"""
+    ema_decay: float = 0.0
+    """of the weights' moving average, which then is what is validated and written; 0 for none"""
     seed: int = 0
     """of the initial weights, the order of images, dropout and the attack's starts"""
 
@@ -83,6 +91,18 @@ class BaselineConfig:
             raise InputError(
                 f"--learning-rate must be above 0 and below 1e30, got {self.learning_rate}"
             )
+        if self.share_start is not None:
+            if self.final_share is None:
+                raise InputError(
+                    f"--share-start needs k-WTA, such as kwta-0.1, not {self.activation}"
+                )
+            if not self.final_share <= self.share_start <= 1:
+                raise InputError(
+                    f"--share-start with {self.activation} must lie in [{self.final_share:g},1], "
+                    f"got {self.share_start}"
+                )
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"--ema-decay must lie in [0,1), got {self.ema_decay}")
         self.threat, self.training_attack(1.0)  # noqa: B018
 
     @property
@@ -107,6 +127,19 @@ class BaselineConfig:
         return self.threat.epsilon * factor
 
     @property
+    def final_share(self) -> float | None:
+        """What k-WTA keeps in the end; None with another activation."""
+        layer = targets.activation_factory(self.activation)(1)
+        return layer.share if isinstance(layer, KWTA) else None
+
+    def share(self, epoch: int) -> float | None:
+        """What k-WTA keeps while epoch 0, 1, ... is trained; None without a schedule of its own."""
+        if self.share_start is None or self.final_share is None:
+            return None
+        above = max(0.0, 1 - 2 * epoch / self.length)
+        return self.final_share + (self.share_start - self.final_share) * above
+
+    @property
     def threat(self) -> attacks.Threat:
         """What the network is to withstand."""
         return threat_on(self.dataset, self.norm, self.epsilon)
@@ -125,7 +158,8 @@ class BaselineTraining:
 
     `rng` decides the order of images, their augmentation and the attacks' starts, `noise` what
     dropout does; with the tensors here they are the whole state, so a training continued from
-    `state_dict` computes what it would have without the stop.
+    `state_dict` computes what it would have without the stop. `averaged` follows `module` and is
+    the network that is judged and kept, its k-WTA layers always at their final share.
     """
 
     def __init__(self, config: BaselineConfig, dataset: data.Dataset, device: torch.device):
@@ -137,6 +171,7 @@ class BaselineTraining:
                 config.target, config.activation, config.dataset, config.pretrained
             )
             self.module = module.to(device)
+            self.averaged = averaged(self.module, config.ema_decay)
             self.noise = global_noise(device)
         self.optimizer = config.recipe.optimizer_of(self.module.parameters(), config.rate)
         self.steps = config.length * -(-len(dataset.train) // config.recipe.batch_size)
@@ -145,9 +180,26 @@ class BaselineTraining:
 
     def advance(self, after_step: Callable[[], None] = lambda: None) -> None:
         """One epoch and its validation; `RunError` when the training has diverged."""
+        self.train_epoch(after_step)
+        if not all(p.isfinite().all() for p in self.module.parameters()):
+            raise RunError(f"{self.config.method} training diverged: the weights are NaN")
+        self.epoch += 1
+        judged = self.averaged.module.eval()
+        worth = validate(judged, self.config, self.dataset)
+        if worth >= self.best:
+            self.best, self.best_state = worth, copy.deepcopy(judged.state_dict())
+        elif worth < self.best - LOST:
+            self.module.load_state_dict(self.best_state)
+            judged.load_state_dict(self.best_state)
+
+    def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> None:
+        """The steps of an epoch alone."""
         with torch.random.fork_rng():  # dropout draws from the global state
             set_global_noise(self.noise, self.device)
             self.module.train()
+            share = self.config.share(self.epoch)
+            if share is not None:
+                targets.set_share(self.module, share)
             for images, labels in self.dataset.train.batches(
                 self.config.recipe.batch_size, self.rng
             ):
@@ -158,16 +210,9 @@ class BaselineTraining:
                     self.config.training_attack(self.step / self.steps),
                     self.config.rate * triangle(self.step / (self.steps + 1)),
                 )
+                self.averaged.update_parameters(self.module)
                 after_step()
             self.noise = global_noise(self.device)
-        if not all(p.isfinite().all() for p in self.module.parameters()):
-            raise RunError(f"{self.config.method} training diverged: the weights are NaN")
-        self.epoch += 1
-        worth = validate(self.module.eval(), self.config, self.dataset)
-        if worth >= self.best:
-            self.best, self.best_state = worth, copy.deepcopy(self.module.state_dict())
-        elif worth < self.best - LOST:
-            self.module.load_state_dict(self.best_state)
 
     def take_step(
         self, images: Tensor, labels: Tensor, attack: attacks.PGD | None, rate: float
@@ -200,6 +245,7 @@ class BaselineTraining:
             "rng": self.rng.get_state(),
             "noise": self.noise,
             "module": dict(self.module.state_dict()),
+            "averaged": dict(self.averaged.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "best_state": dict(self.best_state),
@@ -211,6 +257,7 @@ class BaselineTraining:
         self.rng.set_state(state["rng"])
         self.noise = state["noise"]
         self.module.load_state_dict(state["module"])
+        self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state = {name: t.to(self.device) for name, t in state["best_state"].items()}
 
@@ -237,8 +284,9 @@ def train_baseline(
             checkpoint.save(saved, training.state_dict())
     if bar:
         bar.close()
-    training.module.load_state_dict(training.best_state)
-    return training.module.eval()
+    network = training.averaged.module
+    network.load_state_dict(training.best_state)
+    return network.eval()
 
 
 def validate(module: nn.Module, config: BaselineConfig, dataset: data.Dataset) -> float:
@@ -308,6 +356,8 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
         "epsilon_trained": config.radius,
         "learning_rate": config.rate,
         "beta": config.beta,
+        "share_start": config.share_start,
+        "ema_decay": config.ema_decay,
         "pretrained": config.pretrained,
         "seed": config.seed,
         "version": version("hypergen"),

@@ -29,7 +29,8 @@ def range_test(
 ) -> tuple[list[float], list[float]]:
     """Learning rates, growing evenly in their logarithm from step to step, and smoothed losses.
 
-    One training, at the full radius from its first step. It ends early once the loss explodes.
+    One training, at the full radius and k-WTA's final share from its first step. It ends early once
+    the loss explodes.
     """
     training = BaselineTraining(config, dataset, device)
     training.module.train()

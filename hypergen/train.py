@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import attacks
 from hypergen import checkpoint, objective
+from hypergen.averaging import averaged
 from hypergen.baseline import (
     BaselineConfig,
     describe,
@@ -73,12 +74,12 @@ class Networks:
             start = module if base is None else load_base(base, config)
             theta0 = layout.flatten(start.state_dict())
             generator = build_generator(config, layout, theta0, pretrain=base is not None)
-            averaged = AveragedModel(generator, multi_avg_fn=moving_average(config.ema_decay))
+            average = averaged(generator, config.ema_decay)
             shape = image_shape(config.dataset)
             value = build_value_network(
                 config.value_network, module, shape, len(MEASURES), config.value_members
             )
-        return cls(module, generator, averaged, value)
+        return cls(module, generator, average, value)
 
     def to(self, device: torch.device) -> Self:
         """Moves all of them."""
@@ -102,17 +103,6 @@ def load_base(path: Path, config: TrainConfig) -> nn.Module:
             f"for {config.dataset}"
         )
     return network
-
-
-def moving_average(decay: float) -> Callable[..., None]:
-    """The exponential one, which forgets the untrained start of a short run faster."""
-
-    def update(averages: list[Tensor], currents: list[Tensor], count: Tensor | int) -> None:
-        share = 1 - min(decay, float((1 + count) / (10 + count)))
-        for average, current in zip(averages, currents, strict=True):
-            average.lerp_(current, share)
-
-    return update
 
 
 class Training:

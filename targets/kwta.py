@@ -43,8 +43,11 @@ class KWTA(nn.Module):
 def set_share(module: nn.Module, share: float) -> None:
     """Sets the share, in (0, 1], of every k-WTA layer of `module`.
 
-    For training: a small share is reached best from a larger one (Xiao et al. go from .2 down by
-    .005 every 2 epochs).
+    For a training that lowers it on the way: a small share is reached best from a larger one (Xiao
+    et al. go from .2 down by .005 every 2 epochs).
+
+    Raises:
+        TargetError: another share.
     """
     for layer in module.modules():
         if isinstance(layer, KWTA):

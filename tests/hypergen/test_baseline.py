@@ -14,6 +14,7 @@ from hypergen.baseline import BaselineConfig, save_baseline, train_baseline, tri
 from hypergen.cli import main
 from hypergen.errors import InputError, RunError
 from hypergen.weights_file import load_network, read_metadata
+from targets.kwta import KWTA
 
 SHORT = BaselineConfig(target="mlp", epochs=2)
 
@@ -130,6 +131,89 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_touched(few, cpu):
     assert not other.equal(first)
 
 
+@pytest.mark.parametrize("method", ["standard", "fbf"])
+def test_what_is_trained_is_that_of_a_plain_loop_bit_for_bit(method, few, cpu):
+    """With dropout, which draws from the global state; with no average, what is judged too."""
+    config = BaselineConfig(method, target="small-lenet5", epochs=2)
+    training = baseline.BaselineTraining(config, few, cpu)
+    draws = rng(config.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        module = targets.build("small-lenet5").train()
+        optimizer = torch.optim.Adam(module.parameters())
+        for step in range(1, 7):
+            if step % 3 == 1:
+                order = torch.randperm(300, generator=draws).split(100)
+            images, labels = few.train.batch(order[(step - 1) % 3])
+            if method == "fbf":
+                attack = config.training_attack(step / 6)
+                images = baseline.perturb(module, images, labels, attack, draws)
+            optimizer.param_groups[0]["lr"] = 5e-3 * triangle(step / 7)
+            optimizer.zero_grad()
+            F.cross_entropy(module(images), labels).backward()
+            optimizer.step()
+    training.advance()
+    training.advance()
+    for network in (training.module, training.averaged.module):
+        assert weights(network).equal(weights(module))
+
+
+def test_the_average_is_judged_kept_and_gone_back_to(few, cpu, monkeypatch):
+    seen, worth = [], iter([0.3, 0.9, 0.2])
+
+    def validate(module, config, dataset):
+        assert not module.training
+        seen.append(weights(module).clone())
+        return next(worth)
+
+    monkeypatch.setattr(baseline, "validate", validate)
+    training = baseline.BaselineTraining(replace(SHORT, epochs=3, ema_decay=0.9), few, cpu)
+    average, count = torch.empty(0), 0
+
+    def follow():
+        nonlocal average, count
+        current = weights(training.module).double()
+        decay = min(0.9, (1 + count) / (10 + count))
+        average = decay * average + (1 - decay) * current if count else current
+        count += 1
+
+    for epoch in range(2):
+        training.advance(follow)
+        torch.testing.assert_close(seen[epoch].double(), average, rtol=1e-4, atol=1e-6)
+        assert not weights(training.module).equal(seen[epoch])
+    training.advance()  # lost .7: both are the best average again
+    assert not seen[2].equal(seen[1])
+    for network in (training.module, training.averaged.module):
+        assert weights(network).equal(seen[1])
+    worth = iter([0.3, 0.9, 0.2])
+    config = replace(SHORT, epochs=3, ema_decay=0.9)
+    kept = train_baseline(config, few, cpu, show=False)
+    assert weights(kept).equal(seen[1]) and not kept.training
+
+
+def test_the_share_falls_over_the_first_half_and_the_last_is_judged(few, cpu, monkeypatch):
+    trained, judged = [], []
+
+    def shares(module):
+        (found,) = {layer.share for layer in module.modules() if isinstance(layer, KWTA)}
+        return found
+
+    def validate(module, config, dataset):
+        judged.append(shares(module))
+        return -float(len(judged))  # the first epoch is the best, and later ones a collapse
+
+    monkeypatch.setattr(baseline, "validate", validate)
+    config = replace(SHORT, activation="kwta-0.1", share_start=0.5, epochs=8)
+    training = baseline.BaselineTraining(config, few, cpu)
+    for _ in range(8):
+        training.advance(lambda: trained.append(shares(training.module)))
+    expected = [0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1]
+    assert trained == pytest.approx(np.repeat(expected, 3))
+    assert judged == [0.1] * 8 and trained[-1] == 0.1
+    assert shares(train_baseline(replace(config, epochs=2), few, cpu, show=False)) == 0.1
+    assert replace(config, share_start=1.0).share(0) == 1.0
+
+
 def test_the_epoch_best_in_validation_is_kept(few, cpu, monkeypatch):
     seen, worth = [], iter([0.3, 0.9, 0.2, 0.1])
 
@@ -171,9 +255,18 @@ def test_training_that_diverges_is_a_failed_run(few, cpu, monkeypatch):
         train_baseline(replace(SHORT, method="standard", learning_rate=1e29), few, cpu, show=False)
 
 
-@pytest.mark.parametrize("target", ["mlp", "small-lenet5"])  # the second has dropout
-def test_a_training_continued_is_one_never_stopped(target, few, cpu, tmp_path, monkeypatch):
-    config = replace(SHORT, target=target, epochs=3)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"target": "small-lenet5"},  # it has dropout
+        {"ema_decay": 0.9},
+        {"activation": "kwta-0.1", "share_start": 0.5, "epochs": 6},  # killed while it falls
+    ],
+    ids=str,
+)
+def test_a_training_continued_is_one_never_stopped(options, few, cpu, tmp_path, monkeypatch):
+    config = replace(SHORT, **{"epochs": 3} | options)
     whole = weights(train_baseline(config, few, cpu, show=False))
     saved = tmp_path / "checkpoint.safetensors"
     validate, calls = baseline.validate, []
@@ -189,7 +282,7 @@ def test_a_training_continued_is_one_never_stopped(target, few, cpu, tmp_path, m
         train_baseline(config, few, cpu, show=False, saved=saved)
     torch.manual_seed(77)
     assert weights(train_baseline(config, few, cpu, show=False, saved=saved)).equal(whole)
-    assert len(calls) == 3 + 1  # the first two epochs were not trained again
+    assert len(calls) == config.length + 1  # the first two epochs were not trained again
 
 
 def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypatch, capsys):
@@ -213,7 +306,7 @@ def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypa
 
 
 def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
-    config = BaselineConfig(target="small-lenet5", epochs=1)
+    config = BaselineConfig(target="small-lenet5", epochs=1, ema_decay=0.5)
     module = train_baseline(config, few, cpu, show=False)
     path = tmp_path / "net.safetensors"
     save_baseline(path, module, config)
@@ -224,6 +317,7 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
     assert load_network(path)(images).equal(module(images))
     metadata = read_metadata(path)
     assert (metadata["method"], metadata["epsilon"], metadata["dataset"]) == ("fbf", 0.1, "digits")
+    assert metadata["ema_decay"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -236,6 +330,8 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
         {"epsilon_factor": -1},
         {"learning_rate": 0.0},
         {"beta": 1.5},
+        {"ema_decay": 1.0},
+        {"ema_decay": float("nan")},
     ],
 )
 def test_wrong_settings_are_refused(wrong):

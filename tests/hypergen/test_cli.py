@@ -126,6 +126,13 @@ BAD = [
     ("evaluate base.safetensors --epsilon -0.1", "epsilon >= 0, got -0.1"),
     ("baseline --epochs 0", "--epochs must be at least 1"),
     ("baseline --epsilon inf", "finite epsilon"),
+    ("baseline --share-start 0.2", "--share-start needs k-WTA, such as kwta-0.1, not relu"),
+    (
+        "baseline --activation kwta-0.1 --share-start 0.05",
+        "--share-start with kwta-0.1 must lie in [0.1,1], got 0.05",
+    ),
+    ("baseline --activation kwta-0.1 --share-start 1.1", "must lie in [0.1,1], got 1.1"),
+    ("baseline --ema-decay 1", "--ema-decay must lie in [0,1), got 1.0"),
     ("sweep --trials 0", "--trials must be at least 1"),
     ("sweep --workers 0", "--workers must be at least 1"),
     # weight files

@@ -9,13 +9,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from attacks.threat import Threat
 from hypergen import data, train
-from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
+from hypergen.baseline import BaselineConfig, BaselineTraining, save_baseline, train_baseline
 from hypergen.cli import main as hypergen
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.generator import PublishedGenerator
 from scripts import (
+    bench_fbf,
     bench_population,
     compare_autoattack,
     compare_diversity,
@@ -52,6 +54,41 @@ def test_bench_population(tmp_path, written):
     # From the same starts, and an image that any point visited breaks is lost.
     assert figures["never_higher"]
     assert 0 < sum(robust["hypergen"]) <= sum(robust["torchattacks"])
+
+
+def test_bench_fbf(tmp_path, written):
+    out = tmp_path / "results" / "fbf.json"
+    config = bench_fbf.BenchConfig(dataset="digits", batches=2, turns=2, out=out)
+    bench_fbf.main(config)
+    figures = written(config.out)
+    assert set(figures["ratio"]) == {"one step", "three lengths"}
+    times = figures["ms_a_batch"]
+    assert len(times) == 3 and all(len(row) == 2 and min(row) > 0 for row in times.values())
+    for name, ratio in figures["ratio"].items():
+        each = [a / b for a, b in zip(times["plain loop"], times[name], strict=True)]
+        assert ratio == pytest.approx(sum(each) / 2, abs=2e-3)
+
+
+def test_the_plain_loop_makes_the_step_of_the_one_it_is_compared_with(monkeypatch):
+    """From the same start, on the one batch that there is, whatever its order."""
+    config = bench_fbf.BenchConfig(dataset="digits", batches=1, turns=2)
+    dataset = data.load("digits")
+    dataset = replace(dataset, train=dataset.train.head(bench_fbf.BATCH))
+    recipe = bench_fbf.Published(
+        dataset="digits", target=bench_fbf.TARGET, epsilon=bench_fbf.EPSILON, epochs=2
+    )
+    ways = (
+        bench_fbf.PlainLoop(config, dataset),
+        BaselineTraining(recipe, dataset, torch.device("cpu")),
+    )
+    monkeypatch.setattr(Threat, "random_offset", lambda self, x, draws: torch.full_like(x, 0.1))
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, low, high: self.fill_(0.1))
+    gradients = []
+    for way in ways:
+        way.train_epoch()
+        gradients.append([weight.grad for weight in way.module.parameters()])
+    for theirs, ours in zip(*gradients, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)
 
 
 def test_compare_halving(brief, tmp_path, written):
