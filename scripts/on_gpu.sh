@@ -16,6 +16,7 @@ study() {
 mkdir -p "$folder"
 study check_cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json"
 study bench_population --networks 256 --turn 256 --out "$folder/bench.json"
+study bench_scaling --compiled --work "$folder/scaling" --out "$folder/scaling.json" "$@"
 study study_activations --targets resnet20 --activations relu swish \
     --work "$folder/activations-first" --out "$folder/activations-first.json" "$@"
 study study_generated_activations --dataset cifar10 --target resnet20 --activations swish \

@@ -17,6 +17,7 @@ from hypergen.errors import InputError
 from hypergen.generator import PublishedGenerator
 from scripts import (
     bench_population,
+    bench_scaling,
     compare_autoattack,
     compare_diversity,
     compare_halving,
@@ -52,6 +53,56 @@ def test_bench_population(tmp_path, written):
     # From the same starts, and an image that any point visited breaks is lost.
     assert figures["never_higher"]
     assert 0 < sum(robust["hypergen"]) <= sum(robust["torchattacks"])
+
+
+def test_bench_scaling(tmp_path, monkeypatch, written):
+    def missing(*args, **options):
+        raise InputError("no files")
+
+    monkeypatch.setattr(bench_scaling.data, "load", missing)
+    # What these import takes longer than all the rest.
+    monkeypatch.setattr(bench_scaling.Problem, "flops", lambda self: 1000)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    monkeypatch.setattr(bench_scaling, "WARM_UP", 1)
+    config = bench_scaling.ScalingConfig(
+        quick=True,
+        targets=("small-lenet5",),
+        compiled=True,
+        generator_most=1,
+        work=tmp_path / "work",
+        out=tmp_path / "scaling.json",
+    )
+    bench_scaling.main(config)
+    figures = written(config.out)
+    found = figures["targets"]["small-lenet5"]
+    assert found["images_are"] == "random"
+    for way in ("plain", "compiled"):
+        assert [row["networks"] for row in found[way]] == [1, 2]
+        for row in found[way]:
+            done = row["flops_per_second"] * row["seconds"]
+            assert done == pytest.approx(1000 * row["networks"])
+            assert row["ratio"] * found["loop_networks_per_second"] == pytest.approx(
+                row["networks_per_second"]
+            )
+    (row,) = found["generator"]
+    assert row["networks"] == 1 and row["steps_per_second"] > 0
+    # A second call times nothing anew.
+    monkeypatch.setattr(bench_scaling, "timed", None)
+    bench_scaling.main(config)
+    assert written(config.out) == figures
+
+
+def test_a_population_too_large_ends_its_series(tmp_path):
+    def make(count):
+        if count == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"seconds": 1.0}
+
+    config = bench_scaling.ScalingConfig(work=tmp_path)
+    rows = bench_scaling.series(config, "name", 64, make)
+    assert [row["networks"] for row in rows] == [1, 2, 4]
+    assert rows[-1]["failed"] == "OutOfMemoryError: CUDA out of memory"
 
 
 def test_compare_halving(brief, tmp_path, written):
