@@ -14,6 +14,7 @@ study() {
     python -m "scripts.$name" "$@" || echo "$name failed"
 }
 mkdir -p "$folder"
+python -m pytest -n 8 -q -k cuda || echo "tests failed"
 study check_cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json"
 study bench_population --networks 256 --turn 256 --out "$folder/bench.json"
 study bench_scaling --compiled --work "$folder/scaling" --out "$folder/scaling.json" "$@"

@@ -244,6 +244,17 @@ class TestConcurrently:
         assert list(concurrently(cores, range(4))) == [1, 1, 1, 1]
         assert torch.get_num_threads() == 2
 
+    def test_fewer_at_once(self):
+        alone = threading.Lock()
+
+        def run(item):
+            assert alone.acquire(blocking=False)
+            time.sleep(0.002)
+            alone.release()
+            return item
+
+        assert list(concurrently(run, range(6), at_once=1)) == list(range(6))
+
     def test_exceptions(self):
         ran = []
 
