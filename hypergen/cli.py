@@ -225,10 +225,14 @@ def dated(kind: str) -> Path:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device for auto, cpu or cuda."""
+    """The torch device for auto, cpu or cuda; on a GPU convolutions keep all bits of float32.
+
+    By default PyTorch rounds what they multiply to 10 bits (TF32), and figures with it.
+    """
     require_known("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no CUDA device here; use --device cpu")
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -58,7 +58,9 @@ def attacked_batch(
         return attack.perturb(piece, stack, labels[part], [seed + part.start] * len(piece))
 
     attacked = images.new_empty(len(population), *images.shape)
-    for (place, _, part), points in zip(jobs, concurrently(run, jobs), strict=True):
+    for (place, _, part), points in zip(
+        jobs, concurrently(run, jobs, _at_once(images)), strict=True
+    ):
         attacked[place, part] = points
     return Batch(images, labels, attacked)
 
@@ -157,7 +159,9 @@ def survivors(
         return {name: left.to(images.device) for name, left in found.items()}
 
     table: dict[str, Tensor] = {}
-    for (place, _, part), found in zip(jobs, concurrently(run, jobs), strict=True):
+    for (place, _, part), found in zip(
+        jobs, concurrently(run, jobs, _at_once(images)), strict=True
+    ):
         for name, correct in found.items():
             if name not in table:
                 table[name] = torch.empty(
@@ -175,6 +179,11 @@ def _jobs(
     for place, piece in population.pieces(size):
         for start in range(0, len(images), batch_size):
             yield place, piece, slice(start, min(start + batch_size, len(images)))
+
+
+def _at_once(images: Tensor) -> int | None:
+    """Jobs at a time: on an accelerator one, whose memory each may fill; else one a core."""
+    return None if images.device.type == "cpu" else 1
 
 
 @torch.no_grad()

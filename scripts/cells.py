@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
-from hypergen.cli import main
+from hypergen.cli import choose_device, main
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
 from hypergen.tracking import write_text
@@ -77,7 +77,7 @@ def machine() -> str:
 
 def device() -> torch.device:
     """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return choose_device("auto")
 
 
 def shortened(dataset: Dataset, images: int | None) -> Dataset:

@@ -14,8 +14,10 @@ study() {
     python -m "scripts.$name" "$@" || echo "$name failed"
 }
 mkdir -p "$folder"
+python -m pytest -n 8 -q -k cuda || echo "tests failed"
 study check_cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json"
 study bench_population --networks 256 --turn 256 --out "$folder/bench.json"
+study bench_scaling --compiled --work "$folder/scaling" --out "$folder/scaling.json" "$@"
 study study_activations --targets resnet20 --activations relu swish \
     --work "$folder/activations-first" --out "$folder/activations-first.json" "$@"
 study study_generated_activations --dataset cifar10 --target resnet20 --activations swish \

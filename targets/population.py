@@ -196,8 +196,10 @@ class Ensemble:
         yield slice(0, 1), self
 
 
-def concurrently(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`function` of each item, in order; one item a core at a time.
+def concurrently(
+    function: Callable[[T], R], items: Iterable[T], at_once: int | None = None
+) -> Iterator[R]:
+    """`function` of each item, in order; one item a core at a time, or `at_once` items.
 
     Small networks do not fill several cores; several of them do. Each thread computes exactly what
     one core alone would, so results do not depend on how many run at once. Gradients are recorded
@@ -209,7 +211,7 @@ def concurrently(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         torch.set_num_threads(1)
         torch.set_grad_enabled(recording)
 
-    pool = ThreadPoolExecutor(cores, initializer=enter)
+    pool = ThreadPoolExecutor(at_once or cores, initializer=enter)
     try:
         yield from pool.map(function, items)
     finally:

@@ -39,8 +39,8 @@ CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}]
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-def test_attack(name, options, check):
-    check(lambda threat: build(name, threat, **options))
+def test_attack(name, options, check, device):
+    check(lambda threat: build(name, threat, **options), device)
 
 
 @pytest.mark.parametrize("norm", NORMS)

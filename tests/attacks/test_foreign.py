@@ -18,8 +18,8 @@ def figures(digits, name: str, threat: Threat = THREAT, count: int = 40):
 
 @pytest.mark.parametrize("name", ["FGSM", "PGD"])
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
-def test_conforms(name, check):
-    check(lambda threat: build(f"torchattacks:{name}", threat))
+def test_conforms(name, check, device):
+    check(lambda threat: build(f"torchattacks:{name}", threat), device)
 
 
 @pytest.mark.parametrize("name", ["FGSM", "BIM", "MIFGSM", "NIFGSM", "TPGD", "UPGD", "EOTPGD"])

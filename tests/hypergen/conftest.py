@@ -34,6 +34,13 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def there(digits, device) -> Dataset:
+    """Digits on the device."""
+    parts = {name: getattr(digits, name).to(device) for name in ("train", "val", "test")}
+    return replace(digits, **parts)
+
+
+@pytest.fixture(scope="session")
 def few(digits) -> Dataset:
     """Digits with 300 training images."""
     return replace(digits, train=data.Split(*(t[:300] for t in vars(digits.train).values())))

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 from dataclasses import replace
 
@@ -28,21 +29,26 @@ def weights(module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("target", ["mlp", "small-lenet5"])
-def test_the_fbf_step_is_the_published_one_but_for_its_length(target, digits):
+def test_the_fbf_step_is_the_published_one_but_for_its_length(
+    target, there, device, dtype, monkeypatch
+):
     """The gradient is taken at x + delta as drawn, which may leave [0,1], as in the paper's code;
     projecting before as well would be REFERENCE 1's cure for weak *attacks*."""
+    monkeypatch.setattr(baseline, "half_precision", lambda device: contextlib.nullcontext())
     torch.manual_seed(0)
-    module = targets.build(target).eval()
+    module = targets.build(target).eval().to(device, dtype)
     with torch.no_grad():
         for weight in module.parameters():
             weight *= 4  # far from linear, or the longest step were always the worst
-    images, labels = digits.train.first(30)
+    images, labels = there.train.first(30)
+    images = images.to(dtype)
     eps = 0.2
     attack = BaselineConfig(epsilon=eps, epsilon_factor=1.0).training_attack(1.0)
     made = baseline.perturb(module, images, labels, attack, rng(4))
 
     seed = int(torch.randint(2**31, (), generator=rng(4)))
-    delta = (2 * torch.rand(images.shape, generator=rng(seed)) - 1) * eps
+    own = torch.Generator(device).manual_seed(seed)
+    delta = ((2 * torch.rand(images.shape, generator=own, device=device) - 1) * eps).to(dtype)
     points = (images + delta).requires_grad_()
     assert points.min() < 0  # or the case would prove nothing
     F.cross_entropy(module(points), labels, reduction="sum").backward()

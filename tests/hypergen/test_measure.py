@@ -18,14 +18,16 @@ THREAT = attacks.Threat("linf", 0.05)
 
 
 @pytest.fixture
-def mixture(networks, base) -> Population:
+def mixture(networks, base, device, dtype) -> Population:
     """A trained network among fresh ones."""
-    return Population.of([networks[0], load_network(base), networks[1]])
+    modules = [networks[0], load_network(base), networks[1]]
+    return Population.of(module.to(device, dtype) for module in modules)
 
 
 @pytest.fixture
-def images(digits):
-    return digits.test.first(70)
+def images(there, dtype):
+    images, labels = there.test.first(70)
+    return images.to(dtype), labels
 
 
 def test_survivors_equal_a_plain_loop(mixture, images):

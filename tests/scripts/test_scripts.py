@@ -19,6 +19,7 @@ from hypergen.generator import PublishedGenerator
 from scripts import (
     bench_fbf,
     bench_population,
+    bench_scaling,
     compare_autoattack,
     compare_diversity,
     compare_halving,
@@ -89,6 +90,56 @@ def test_the_plain_loop_makes_the_step_of_the_one_it_is_compared_with(monkeypatc
         gradients.append([weight.grad for weight in way.module.parameters()])
     for theirs, ours in zip(*gradients, strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)
+
+
+def test_bench_scaling(tmp_path, monkeypatch, written):
+    def missing(*args, **options):
+        raise InputError("no files")
+
+    monkeypatch.setattr(bench_scaling.data, "load", missing)
+    # What these import takes longer than all the rest.
+    monkeypatch.setattr(bench_scaling.Problem, "flops", lambda self: 1000)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    monkeypatch.setattr(bench_scaling, "WARM_UP", 1)
+    config = bench_scaling.ScalingConfig(
+        quick=True,
+        targets=("small-lenet5",),
+        compiled=True,
+        generator_most=1,
+        work=tmp_path / "work",
+        out=tmp_path / "scaling.json",
+    )
+    bench_scaling.main(config)
+    figures = written(config.out)
+    found = figures["targets"]["small-lenet5"]
+    assert found["images_are"] == "random"
+    for way in ("plain", "compiled"):
+        assert [row["networks"] for row in found[way]] == [1, 2]
+        for row in found[way]:
+            done = row["flops_per_second"] * row["seconds"]
+            assert done == pytest.approx(1000 * row["networks"])
+            assert row["ratio"] * found["loop_networks_per_second"] == pytest.approx(
+                row["networks_per_second"]
+            )
+    (row,) = found["generator"]
+    assert row["networks"] == 1 and row["steps_per_second"] > 0
+    # A second call times nothing anew.
+    monkeypatch.setattr(bench_scaling, "timed", None)
+    bench_scaling.main(config)
+    assert written(config.out) == figures
+
+
+def test_a_population_too_large_ends_its_series(tmp_path):
+    def make(count):
+        if count == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"seconds": 1.0}
+
+    config = bench_scaling.ScalingConfig(work=tmp_path)
+    rows = bench_scaling.series(config, "name", 64, make)
+    assert [row["networks"] for row in rows] == [1, 2, 4]
+    assert rows[-1]["failed"] == "OutOfMemoryError: CUDA out of memory"
 
 
 def test_compare_halving(brief, tmp_path, written):

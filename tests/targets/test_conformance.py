@@ -25,51 +25,51 @@ WITHOUT_STARTS = [name for name in ACTIVATIONS if name not in STARTS]
 PAIRS = [(t, a) for t in SMALL for a in (ACTIVATIONS if t == "mlp" else WITHOUT_STARTS)]
 
 
-def conforms(target, activation, check):
+def conforms(target, activation, check, device):
     """Runs the check on the smallest images that the target takes."""
     side = 16 if "lenet5" in target else 8
 
     def make(seed):
         torch.manual_seed(seed)
-        return build(target, activation, input_shape=(1, side, side))
+        return build(target, activation, input_shape=(1, side, side)).to(device)
 
     with torch.random.fork_rng():
-        check(make, (1, side, side))
+        check(make, (1, side, side), device)
 
 
 @each_check
 @pytest.mark.parametrize(("target", "activation"), PAIRS)
-def test_small_target(target, activation, check):
-    conforms(target, activation, check)
+def test_small_target(target, activation, check, device):
+    conforms(target, activation, check, device)
 
 
 @each_check
 @pytest.mark.parametrize("target", MIDDLING)
-def test_middling_target(target, check):
-    conforms(target, "prelu", check)
+def test_middling_target(target, check, device):
+    conforms(target, "prelu", check, device)
 
 
 @pytest.mark.parametrize("activation", WITHOUT_STARTS)
 @pytest.mark.parametrize("target", MIDDLING)
-def test_middling_target_with_each_activation(target, activation):
-    conforms(target, activation, works)
+def test_middling_target_with_each_activation(target, activation, device):
+    conforms(target, activation, works, device)
 
 
 @pytest.mark.parametrize("target", OTHERS)
-def test_other_target(target, monkeypatch):
+def test_other_target(target, device, monkeypatch):
     monkeypatch.setattr(imagenet, "SIDE", 64)  # the smallest that fits; 224 would take minutes
-    conforms(target, "prelu", works)
+    conforms(target, "prelu", works, device)
 
 
-def test_alexnet(monkeypatch):
+def test_alexnet(device, monkeypatch):
     monkeypatch.setattr(imagenet, "SIDE", 64)
 
-    def checks(make, shape):
+    def checks(make, shape, device):
         make = functools.cache(make)
-        every_weight_learns(make, shape)
-        takes_an_fbf_step(make, shape)
+        every_weight_learns(make, shape, device)
+        takes_an_fbf_step(make, shape, device)
 
-    conforms("alexnet", "prelu", checks)
+    conforms("alexnet", "prelu", checks, device)
 
 
 WEIGHTS = {  # for colour images of 32 x 32, the small ones for grey images of 28 x 28

@@ -30,6 +30,10 @@ class Normed(nn.Module):
         return self.head(x) + self.dictionary
 
 
+EXACT = {torch.float32: 0.0, torch.float64: 1e-12}
+"""Equal on a CPU to the last bit, on a GPU, where `dtype` is float64, nearly so."""
+
+
 @pytest.fixture(autouse=True)
 def _own_randomness():
     with torch.random.fork_rng():
@@ -37,8 +41,8 @@ def _own_randomness():
         yield
 
 
-def small(networks: int) -> Population:
-    return Population.of(build("mlp", input_shape=(1, 4, 4)) for _ in range(networks))
+def small(networks: int, dtype: torch.dtype = torch.float32) -> Population:
+    return Population.of(build("mlp", input_shape=(1, 4, 4)).to(dtype) for _ in range(networks))
 
 
 def test_shape_of_the_weights():
@@ -62,19 +66,21 @@ def test_of_one_architecture():
 
 
 @pytest.mark.parametrize("size", [None, 1, 2, 3, 5, 9])
-def test_pieces(size):
-    population, images = small(5), torch.rand(5, 2, 1, 4, 4)
+def test_pieces(size, device, dtype):
+    population, images = small(5, dtype).to(device), torch.rand(5, 2, 1, 4, 4).to(device, dtype)
     whole, pieces = population(images), list(population.pieces(size))
+    size = size or (1 if device.type == "cpu" else 5)
     assert [i for place, _ in pieces for i in range(5)[place]] == list(range(5))
-    assert {len(piece) for _, piece in pieces} <= {size or 1, 5 % (size or 1)} or size > 5
+    assert {len(piece) for _, piece in pieces} <= {size, 5 % size} or size > 5
     for place, piece in pieces:
-        assert torch.equal(piece(images[place]), whole[place])
+        torch.testing.assert_close(piece(images[place]), whole[place], rtol=0, atol=EXACT[dtype])
 
 
-def test_choose():
-    population, images = small(4), torch.rand(4, 2, 1, 4, 4)
+def test_choose(device, dtype):
+    population, images = small(4, dtype).to(device), torch.rand(4, 2, 1, 4, 4).to(device, dtype)
     chosen = torch.tensor([2, 0, 2])
-    assert torch.equal(population.choose(chosen)(images[chosen]), population(images)[chosen])
+    logits = population.choose(chosen)(images[chosen])
+    torch.testing.assert_close(logits, population(images)[chosen], rtol=0, atol=EXACT[dtype])
 
 
 def test_leaves_the_module_alone():
@@ -137,10 +143,11 @@ class TestBatchNorm:
     def population(self) -> Population:
         return Population.of(Normed(seed) for seed in range(2))
 
-    def test_statistics_are_those_of_the_images(self):
-        population = self.population().recalibrate(self.images)
+    def test_statistics_are_those_of_the_images(self, device):
+        images = self.images.to(device)
+        population = self.population().to(device).recalibrate(images)
         for index in range(2):
-            before = population.module_at(index).stem(self.images).transpose(0, 1).flatten(1)
+            before = population.module_at(index).stem(images).transpose(0, 1).flatten(1)
             mean, var = (
                 population.buffers["norm.running_mean"],
                 population.buffers["norm.running_var"],
@@ -236,6 +243,17 @@ class TestConcurrently:
 
         assert list(concurrently(cores, range(4))) == [1, 1, 1, 1]
         assert torch.get_num_threads() == 2
+
+    def test_fewer_at_once(self):
+        alone = threading.Lock()
+
+        def run(item):
+            assert alone.acquire(blocking=False)
+            time.sleep(0.002)
+            alone.release()
+            return item
+
+        assert list(concurrently(run, range(6), at_once=1)) == list(range(6))
 
     def test_exceptions(self):
         ran = []
