@@ -22,8 +22,9 @@ BATCH_IMAGES = 256
 """Images of one network evaluated at once."""
 Networks = TypeVar("Networks", bound=Population | Ensemble)
 
-PIECE_IMAGES = 65_536
-"""Networks x images evaluated at once on an accelerator: bounds memory."""
+KEPT_SHARE = 0.25
+"""Of a GPU's memory, for what a piece keeps for its backward pass; attacks and gradients need more
+beside it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def attacked_batch(
 
     attacked = images.new_empty(len(population), *images.shape)
     for (place, _, part), points in zip(
-        jobs, concurrently(run, jobs, _at_once(images)), strict=True
+        jobs, concurrently(run, jobs, jobs_at_once(images.device)), strict=True
     ):
         attacked[place, part] = points
     return Batch(images, labels, attacked)
@@ -160,7 +161,7 @@ def survivors(
 
     table: dict[str, Tensor] = {}
     for (place, _, part), found in zip(
-        jobs, concurrently(run, jobs, _at_once(images)), strict=True
+        jobs, concurrently(run, jobs, jobs_at_once(images.device)), strict=True
     ):
         for name, correct in found.items():
             if name not in table:
@@ -175,15 +176,29 @@ def _jobs(
     population: Networks, images: Tensor, batch_size: int
 ) -> Iterator[tuple[slice, Networks, slice]]:
     """The work in pieces of bounded size: (place of the networks, they, place of the images)."""
-    size = None if images.device.type == "cpu" else max(1, PIECE_IMAGES // batch_size)
-    for place, piece in population.pieces(size):
+    for place, piece in population.pieces(networks_at_once(population, images[:batch_size])):
         for start in range(0, len(images), batch_size):
             yield place, piece, slice(start, min(start + batch_size, len(images)))
 
 
-def _at_once(images: Tensor) -> int | None:
-    """Jobs at a time: on an accelerator one, whose memory each may fill; else one a core."""
-    return None if images.device.type == "cpu" else 1
+def networks_at_once(population: Population | Ensemble, images: Tensor) -> int | None:
+    """Networks that a GPU attacks at once on images [N,C,H,W] each; None elsewhere, and for one."""
+    memory = memory_of(images.device)
+    if memory is None or isinstance(population, Ensemble):
+        return None
+    kept = population.bytes_kept(images[0]) * len(images)
+    return max(1, int(KEPT_SHARE * memory / kept))
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of a GPU; None for a CPU."""
+    cuda = device.type == "cuda"
+    return torch.cuda.get_device_properties(device).total_memory if cuda else None
+
+
+def jobs_at_once(device: torch.device) -> int | None:
+    """On a GPU one, which may fill its memory; None, one a core, elsewhere."""
+    return None if device.type == "cpu" else 1
 
 
 @torch.no_grad()

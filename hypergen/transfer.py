@@ -30,7 +30,7 @@ from hypergen.evaluate import (
     short,
 )
 from hypergen.heatmap import heatmap
-from hypergen.measure import BATCH_IMAGES, PIECE_IMAGES
+from hypergen.measure import BATCH_IMAGES, jobs_at_once, networks_at_once
 from hypergen.picture import require_picture, write_picture
 from hypergen.tracking import Bar, write_text
 from targets import Population, concurrently
@@ -63,19 +63,18 @@ class Mixed:
     """Networks of one or several architectures: populations that know their places."""
 
     def __init__(self, modules: Sequence[nn.Module], device: torch.device):
-        self.count, self.on_cpu = len(modules), device.type == "cpu"
+        self.count = len(modules)
         self._groups = [
             (torch.tensor(members), Population.of(modules[i] for i in members).to(device))
             for members in by_architecture(modules)
         ]
 
-    def pieces(self, images: int) -> list[tuple[Tensor, Population]]:
-        """Places [p] and networks, so few at once that each may take `images`."""
-        size = None if self.on_cpu else max(1, PIECE_IMAGES // images)
+    def pieces(self, images: Tensor) -> list[tuple[Tensor, Population]]:
+        """Places [p] and networks, so few at once that each may take images [N,C,H,W]."""
         return [
             (places[part], piece)
             for places, group in self._groups
-            for part, piece in group.pieces(size)
+            for part, piece in group.pieces(networks_at_once(group, images))
         ]
 
     @torch.no_grad()
@@ -83,7 +82,7 @@ class Mixed:
         """What every network says of points [S,B,C,H,W]: [P,S,B]."""
         said = torch.empty(self.count, *points.shape[:2], dtype=torch.long, device=points.device)
         flat = points.flatten(0, 1)
-        for places, piece in self.pieces(len(flat)):
+        for places, piece in self.pieces(flat):
             logits = piece(flat.expand(len(piece), *flat.shape))
             said[places] = logits.argmax(-1).unflatten(1, points.shape[:2])
         return said
@@ -127,11 +126,14 @@ def fooling_rates(
     """
     images, labels = dataset.test.first(count)
     parts = [slice(i, i + BATCH_IMAGES) for i in range(0, len(images), BATCH_IMAGES)]
-    clean = concurrently(lambda part: networks.classes(images[None, part]), parts)
+    at_once = jobs_at_once(images.device)
+    clean = concurrently(lambda part: networks.classes(images[None, part]), parts, at_once)
     right = torch.cat(list(clean), -1) == labels  # [P,1,N]
 
-    pieces = networks.pieces(max(count, BATCH_IMAGES))
-    crafts = list(concurrently(lambda p: against(p[1], source, dataset, count, seed), pieces))
+    pieces = networks.pieces(images)
+    crafts = list(
+        concurrently(lambda p: against(p[1], source, dataset, count, seed), pieces, at_once)
+    )
     bar = Bar("transferring", networks.count * len(images))
 
     def fooled(job: tuple[Craft, slice]) -> Tensor:
@@ -141,7 +143,7 @@ def fooling_rates(
         bar.advance(points.shape[0] * points.shape[1])
         return (right[..., part] & (networks.classes(points) != labels[part])).sum(-1).T
 
-    found = concurrently(fooled, [(craft, part) for craft in crafts for part in parts])
+    found = concurrently(fooled, [(craft, part) for craft in crafts for part in parts], at_once)
     rows = [places for places, _ in pieces for _ in parts]
     matrix = torch.zeros(networks.count, networks.count, dtype=torch.double)
     for places, counts in zip(rows, found, strict=True):

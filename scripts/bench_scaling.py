@@ -29,7 +29,7 @@ from hypergen import data
 from hypergen.baseline import fresh_target
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
-from hypergen.measure import PIECE_IMAGES
+from hypergen.measure import networks_at_once
 from hypergen.train import Training
 from scripts.cells import RESULTS, chosen, claim, device, kept, publish
 from targets import Population
@@ -57,8 +57,6 @@ class ScalingConfig:
     """of each network; default: 1,000 for small-lenet5, 256 for resnet20"""
     steps: int = 50
     """steps of PGD"""
-    at_once: int = PIECE_IMAGES
-    """networks x images evaluated at once"""
     loop: int = 4
     """networks attacked by torchattacks, whose rate does not depend on P"""
     generator_most: int = 64
@@ -107,7 +105,7 @@ class Problem:
         population = self.population(count)
         forward = compiled(population) if with_compiler else None
         # A power of two: compiled code then meets one shape alone.
-        size = 1 << max(1, self.config.at_once // len(self.images)).bit_length() - 1
+        size = 1 << (networks_at_once(population, self.images) or 1).bit_length() - 1
 
         def perturb(attack: attacks.PGD) -> None:
             for _, piece in population.pieces(size):

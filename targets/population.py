@@ -158,6 +158,20 @@ class Population:
                 module(batch)
         return dict(module.named_buffers())
 
+    def bytes_kept(self, image: Tensor) -> int:
+        """Bytes that a network keeps of an image [C,H,W] for its backward pass; weights too."""
+        module, kept = self.module_at(0), 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel() * tensor.element_size()
+            return tensor
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+        with torch.enable_grad(), hooks:
+            module(image[None].detach().requires_grad_())
+        return kept
+
     def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
         """The population in pieces that fit one evaluation: (their place, the piece).
 

@@ -126,3 +126,21 @@ def test_attacked_batches_lie_in_the_threat_and_raise_the_loss(mixture, images):
     part = batch.for_networks(slice(1, 2))
     alone = attacked_batch(mixture[1:2], *images, attack, 0)
     assert part.attacked.equal(alone.attacked)
+
+
+def test_pieces_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch):
+    whole = survivors(mixture, *images, attacks.PGD(THREAT, steps=2), seed=5, batch_size=32)
+    kept = 32 * mixture.bytes_kept(images[0][0])
+    sizes = []
+
+    def attack(piece, stack, labels, seeds):
+        sizes.append(len(piece))
+        return attacks.PGD(THREAT, steps=2)(piece, stack, labels, seeds)
+
+    for room, expected in ((0.5, 1), (2.5, 2), (100, 3)):
+        memory = int(room * kept / measure.KEPT_SHARE)
+        monkeypatch.setattr(measure, "memory_of", lambda device, memory=memory: memory)
+        sizes.clear()
+        table = survivors(mixture, *images, attack, seed=5, batch_size=32)
+        assert max(sizes) == expected and sum(sizes) == 3 * 3  # three parts of 70 images
+        assert all(table[name].equal(left) for name, left in whole.items())

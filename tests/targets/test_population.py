@@ -126,6 +126,14 @@ def test_one_population_in_two_threads():
             torch.testing.assert_close(logits, expected)
 
 
+def test_bytes_kept_for_the_backward_pass():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 10), nn.Tanh(), nn.Linear(10, 3))
+    kept = (16 + 160) + 10 + (10 + 30)  # inputs and weights of the layers, and what tanh says
+    for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
+        population = Population.of([module.to(dtype)] * 2)
+        assert population.bytes_kept(torch.rand(1, 4, 4, dtype=dtype)) == size * kept
+
+
 def test_large_targets_are_divided_without_copying_weights():
     module = nn.Sequential(nn.Flatten(), nn.Linear(784, 4000), nn.ReLU(), nn.Linear(4000, 2000))
     population = Population(module, torch.zeros(2, WeightLayout.of(module).size))  # 11 million each
