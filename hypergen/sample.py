@@ -14,10 +14,10 @@ from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import TrainConfig, require_folder
 from hypergen.data import Dataset
 from hypergen.errors import InputError
-from hypergen.evaluate import Judge, summarise, text_table
+from hypergen.evaluate import Judge, short, summarise, text_table
 from hypergen.halving import best, rank
 from hypergen.latent import draw_beta
-from hypergen.measure import MEASURERS, MEASURES, attacked_batch
+from hypergen.measure import MEASURERS, MEASURES, attacked_batch, survivors
 from hypergen.train import Networks
 from hypergen.weights_file import save_network
 from targets import Population
@@ -34,15 +34,15 @@ class SampleConfig:
     """networks drawn"""
     keep: int | None = None
     """how many of the best are written: found by successive halving on validation images, from
-    cheap attacks on all to the standard ones on a few; default: all, in the value network's
-    order"""
+    cheap attacks on all to the standard ones on a few, and verified on test images; default: all,
+    unattacked, in the value network's order"""
     beta: float | None = None
     """weight of robustness, for a run trained on a range; default: drawn from it"""
     seed: int = 1
     """of the latent samples"""
     images: int = 100
-    """validation images that choose, and test images that verify, by PGD-50 and standard robust
-    accuracy"""
+    """of validation to choose and of test to verify what --keep keeps, by PGD-50 and standard
+    robust accuracy"""
 
     def __post_init__(self) -> None:
         for name in ("count", "keep", "images"):
@@ -181,7 +181,7 @@ def load_generator(run: Path, dataset: Dataset | None = None) -> Sampler:
 def draw_samples(
     run: Path, out: Path, device: torch.device, data_dir: Path | None, options: SampleConfig
 ) -> list[Path]:
-    """`hypergen sample`: draws, ranks, verifies the best, writes them."""
+    """`hypergen sample`: draws, ranks, verifies what is to be kept, writes it."""
     config = TrainConfig.load(run / "config.json")
     require_folder(out)
     if out.exists() and any(out.iterdir()):
@@ -198,25 +198,36 @@ def draw_samples(
     order = order.cpu()  # where z is
     population, z, betas = population.choose(order), z[order], betas[order]
     judge = Judge(config.threat, "standard", restarts=1, images=options.images, seed=options.seed)
-    rows = judge.judge(population, dataset, "verifying")
+    attack = judge.describe(dataset)
+    if options.keep is None:
+        right = survivors(population, *dataset.test.first(len(dataset.test)), None, options.seed)
+        rows = [{"accuracy": share} for share in right["clean"].float().mean(1).tolist()]
+    else:
+        rows = [row | {"attack": attack} for row in judge.judge(population, dataset, "verifying")]
     names = [measure.name for measure in MEASURES]
     for index, row in zip(order, rows, strict=True):
         row["estimated"] = dict(zip(names, estimates[index].tolist(), strict=True))
         if config.value_members > 1:
             row["uncertainty"] = dict(zip(names, uncertainty[index].tolist(), strict=True))
-        row["seed"], row["attack"] = options.seed, judge.describe(dataset)
+        row["seed"] = options.seed
     paths = sampler.save(out, population, z, betas, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
-    print(
-        text_table(
-            {
-                "attack": judge.describe(dataset),
-                "dataset": dataset.name,
-                "networks": shown,
-                "summary": summarise(shown),
-            }
-        )
-    )
-    how = "the value network" if options.keep is None else "successive halving"
-    print(f"best {len(paths)} of {options.count} by {how}, best first")
+    if options.keep is None:
+        print(estimates_table(shown, dataset.name))
+        print(f"best of the value network first; measured by hypergen evaluate {out}")
+        return paths
+    summary = summarise(shown)
+    table = {"attack": attack, "dataset": dataset.name, "networks": shown, "summary": summary}
+    print(text_table(table))
+    print(f"best {len(paths)} of {options.count} by successive halving, best first")
     return paths
+
+
+def estimates_table(networks: list[dict[str, Any]], dataset: str) -> str:
+    """Networks that no attack has met: a line each."""
+    lines = [f"{'network':<40}{'accuracy':>12}{'robustness, estimated':>24}"]
+    for row in networks:
+        estimated = 100 * row["estimated"]["robustness"]
+        lines.append(f"{short(row['file']):<40}{100 * row['accuracy']:>12.2f}{estimated:>24.2f}")
+    lines.append(f"% of {dataset} test images; estimated by the value network on validation images")
+    return "\n".join(lines)

@@ -52,6 +52,13 @@ def drawn(run, tmp_path_factory):
     return sample(run, tmp_path_factory.mktemp("drawn") / "all", "--seed", "3")
 
 
+@pytest.fixture(scope="module")
+def verified(run, tmp_path_factory):
+    """The same networks, all of them kept."""
+    out = tmp_path_factory.mktemp("verified") / "all"
+    return sample(run, out, "--seed", "3", "--keep", str(COUNT))
+
+
 def score(metadata) -> float:
     """What a network is worth to its own preference, by the value network."""
     beta, estimated = metadata["beta"], metadata["estimated"]
@@ -68,6 +75,30 @@ def test_same_seed_same_networks(run, drawn, tmp_path):
     }
 
 
+def test_what_is_kept_is_verified(drawn, verified):
+    for file in verified:
+        metadata = read_metadata(file)
+        assert (metadata["attack"]["name"], metadata["attack"]["images"]) == ("standard", IMAGES)
+        assert metadata["robustness"] == metadata["sra"] <= metadata["pgd"]
+    by_z = {str(read_metadata(file)["z"]): read_metadata(file) for file in verified}
+    for file in drawn:  # and what is not, is not said to be
+        metadata = read_metadata(file)
+        assert not {"attack", "robustness", "sra", "pgd"} & set(metadata)
+        assert metadata.items() <= by_z[str(metadata["z"])].items()
+
+
+def test_drawing_alone_attacks_nothing(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hypergen.sample.Judge.judge", None)
+    files = sample(run, tmp_path / "drawn", "--seed", "3")
+    *_, head, first, second, third, fourth, fifth, what, how = capsys.readouterr().out.splitlines()
+    assert head.split() == ["network", "accuracy", "robustness,", "estimated"]
+    for file, line in zip(files, (first, second, third, fourth, fifth), strict=True):
+        metadata = read_metadata(file)
+        figures = (metadata["accuracy"], metadata["estimated"]["robustness"])
+        assert line.split()[1:] == [f"{100 * value:.2f}" for value in figures]
+    assert "estimated by the value network" in what and "hypergen evaluate" in how
+
+
 def test_the_metadata_says_what_the_networks_are(run, drawn, sampler):
     digits = data.load("digits")
     images, labels = digits.test.first(len(digits.test))
@@ -78,8 +109,6 @@ def test_the_metadata_says_what_the_networks_are(run, drawn, sampler):
         assert metadata["version"] == hypergen.__version__
         assert len(metadata["z"]) == sampler.config.latent_size
         assert 0 <= metadata["beta"] <= 0.8
-        assert (metadata["attack"]["name"], metadata["attack"]["images"]) == ("standard", IMAGES)
-        assert metadata["robustness"] == metadata["sra"] <= metadata["pgd"]
         assert all(0 <= value <= 1 for value in metadata["estimated"].values())
         with torch.no_grad():
             correct = load_network(file)(images).argmax(-1) == labels
@@ -111,7 +140,9 @@ def test_keep_writes_only_the_best(run, drawn, tmp_path, monkeypatch):
 
     monkeypatch.setattr("hypergen.sample.best", last_two)
     kept = sample(run, tmp_path / "kept", "--seed", "3", "--keep", "2")
-    assert [file.read_bytes() for file in kept] == [file.read_bytes() for file in drawn[-2:]]
+    for file, same in zip(kept, drawn[-2:], strict=True):
+        assert read_network(file)[1]["z"] == read_network(same)[1]["z"]
+        assert all(t.equal(read_network(same)[0][n]) for n, t in read_network(file)[0].items())
     assert sorted(seen["order"]) == list(range(COUNT))
     assert seen["verifying"] == (Threat("linf", 0.1), 2, IMAGES, 3)
 
