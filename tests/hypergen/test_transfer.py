@@ -201,11 +201,13 @@ def test_names_of_attacks():
 
 @pytest.mark.parametrize(("count", "written"), [(12, 144), (13, 0)])
 def test_the_picture_has_numbers_where_they_can_be_read(count, written):
-    rates = torch.linspace(0, 1, count**2, dtype=torch.double).view(count, count)
+    rates = torch.linspace(0, 0.8, count**2, dtype=torch.double).view(count, count)
     axes, bar = heatmap(rates, "title").axes
     assert len(axes.texts) == written and axes.get_title() == "title"
     assert torch.equal(torch.tensor(axes.images[0].get_array().data), 100 * rates)
     assert axes.get_ylabel() == "made against network" and "fooling rate" in bar.get_ylabel()
+    lowest, highest = axes.images[0].get_clim()
+    assert (lowest, highest) == (0, pytest.approx(100 * float(rates.max())))
     if written:
         text = axes.texts[count + 2]  # second row, third column
         assert text.get_position() == (2, 1) and text.get_text() == f"{100 * rates[1, 2]:.0f}"
