@@ -20,9 +20,18 @@ study bench_population --networks 256 --turn 256 --out "$folder/bench.json"
 study bench_scaling --compiled --work "$folder/scaling" --out "$folder/scaling.json" "$@"
 study study_activations --targets resnet20 --activations relu swish \
     --work "$folder/activations-first" --out "$folder/activations-first.json" "$@"
-study study_generated_activations --dataset cifar10 --target resnet20 --activations swish \
-    --work "$folder/generated" --out "$folder/generated.json" "$@"
+for objective in direct hybrid value; do
+    study study_generated_activations --dataset cifar10 --target resnet20 --activations swish \
+        --objective $objective --samples 16 --seeds 1 --work "$folder/generated-$objective" \
+        --out "$folder/generated-$objective.json" "$@"
+done
 study study_activations --work "$folder/activations" --out "$folder/activations.json" "$@"
+if [ $# = 0 ]; then # it has no brief form
+    for epsilon in 0.1 0.2 0.3; do
+        study mnist_table --epsilon $epsilon --direct-steps 30000 --value-steps 30000 \
+            --work "$folder/mnist-table" --out "$folder"
+    done
+fi
 study front --work "$folder/front" --out "$folder/front.json" "$@"
 study study_exploding_gradients --work "$folder/exploding" --out "$folder/exploding.json" "$@"
 study study_kwta --datasets cifar10 --work "$folder/kwta" --out "$folder/kwta.json" "$@"
