@@ -14,7 +14,7 @@ from torch import Tensor
 import attacks
 from hypergen.data import Split
 from hypergen.latent import preference_weights
-from hypergen.measure import survivors
+from hypergen.measure import accuracies, survivors
 from hypergen.tracking import Bar
 from targets import Population
 
@@ -72,7 +72,7 @@ def best(
     ladder = rungs(threat)
     *reached, last = sizes(len(population), keep, len(ladder))
     places = order.to(population.theta.device)
-    accuracy = survivors(population, *split.first(len(split)), None, seed)["clean"].float().mean(1)
+    accuracy = accuracies(population, *split.first(len(split)))
     for attack, size in zip(ladder, reached, strict=True):
         places = places[:size]
         some = population.choose(places)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import attacks
 from hypergen.record import Record
+from hypergen.tracking import Bar
 from targets import Ensemble, Population, concurrently
 
 BATCH_IMAGES = 256
@@ -170,6 +171,14 @@ def survivors(
                 )
             table[name][place, part] = correct
     return table
+
+
+def accuracies(population: Population, images: Tensor, labels: Tensor) -> Tensor:
+    """[P], the share of images [N,C,H,W] that every network classifies correctly, with a bar."""
+    bar = Bar("accuracy", len(population) * len(labels))
+    table = survivors(population, images, labels, None, seed=0, progress=bar.advance)
+    bar.close()
+    return table["clean"].float().mean(1)
 
 
 def _jobs(

@@ -17,7 +17,7 @@ from hypergen.errors import InputError
 from hypergen.evaluate import Judge, short, summarise, text_table
 from hypergen.halving import best, rank
 from hypergen.latent import draw_beta
-from hypergen.measure import MEASURERS, MEASURES, attacked_batch, survivors
+from hypergen.measure import MEASURERS, MEASURES, accuracies, attacked_batch
 from hypergen.train import Networks
 from hypergen.weights_file import save_network
 from targets import Population
@@ -200,8 +200,8 @@ def draw_samples(
     judge = Judge(config.threat, "standard", restarts=1, images=options.images, seed=options.seed)
     attack = judge.describe(dataset)
     if options.keep is None:
-        right = survivors(population, *dataset.test.first(len(dataset.test)), None, options.seed)
-        rows = [{"accuracy": share} for share in right["clean"].float().mean(1).tolist()]
+        shares = accuracies(population, *dataset.test.first(len(dataset.test))).tolist()
+        rows = [{"accuracy": share} for share in shares]
     else:
         rows = [row | {"attack": attack} for row in judge.judge(population, dataset, "verifying")]
     names = [measure.name for measure in MEASURES]

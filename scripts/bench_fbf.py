@@ -11,8 +11,6 @@ turns.
 """
 
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,7 +23,7 @@ import attacks
 from hypergen import data
 from hypergen.baseline import BaselineConfig, BaselineTraining, fresh_target
 from hypergen.recipe import Recipe
-from scripts.cells import RESULTS, device, publish, shortened
+from scripts.cells import RESULTS, device, now, publish, shortened
 from targets import Population
 
 TARGET, EPSILON, ALPHA, RATE, BATCH = "fbf-cnn", 0.3, 0.375, 5e-3, 100
@@ -115,7 +113,9 @@ def main(config: BenchConfig) -> None:
     print(f"{'ms a batch':>10}" + "".join(f"{name:>15}" for name in ways))
     for turn in range(config.turns):
         for name, way in ways.items():
-            seconds[name].append(timed(way.train_epoch))
+            start = now()
+            way.train_epoch()
+            seconds[name].append(now() - start)
         row = "".join(f"{1000 * seconds[name][-1] / config.batches:>15.2f}" for name in ways)
         print(f"{turn + 1:>10}{row}", flush=True)
     ratios = {
@@ -138,15 +138,6 @@ def main(config: BenchConfig) -> None:
     settings = asdict(config)
     del settings["out"]
     publish(config.out, settings, found, whole=True)
-
-
-def timed(function: Callable[[], None]) -> float:
-    """Seconds taken."""
-    start = time.perf_counter()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

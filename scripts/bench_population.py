@@ -152,11 +152,16 @@ def networks(config: BenchConfig, dataset: data.Dataset) -> Population:
         )
         for index in range(min(config.trained, config.networks))
     )
-    copies = trained.to(torch.device("cpu")).choose(torch.arange(config.networks) % len(trained))
-    rng = torch.Generator().manual_seed(config.seed)
+    return noisy_copies(trained, config.networks, config.seed)
+
+
+def noisy_copies(originals: Population, count: int, seed: int) -> Population:
+    """`count` networks, the originals first and then copies that noise tells apart."""
+    copies = originals.choose(torch.arange(count) % len(originals))
+    rng = torch.Generator().manual_seed(seed)
     noise = NOISE * copies.layout.scales() * torch.randn(copies.theta.shape, generator=rng)
-    noise[: len(trained)] = 0
-    return copies.with_theta(copies.theta + noise)
+    noise[: len(originals)] = 0
+    return copies.with_theta(copies.theta + noise.to(copies.theta.device))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """How speed grows with the population: PGD on P = 1, 2, 4, ... networks at once.
 
 Beside each P: a loop over torchattacks' PGD on a few of the networks, the share of the device's
-measured peak, memory, and generator steps. Networks are noisy copies of a fresh one. Images already
+measured peak, memory, and generator steps. Networks: a fresh one and noisy copies. Images already
 lost would leave the work, so both sides only perturb (`Attack.perturb`): no image is dropped or
 judged, and every step is one forward and one backward pass. Where a data set's files are missing
 the images are random. A P that runs out of memory, or that nothing compiles, ends its series.
@@ -11,7 +11,6 @@ Figures are kept one by one: a killed run goes on.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,13 +30,12 @@ from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.measure import networks_at_once
 from hypergen.train import Training
-from scripts.cells import RESULTS, chosen, claim, device, kept, publish
+from scripts.bench_population import noisy_copies
+from scripts.cells import RESULTS, chosen, claim, device, kept, now, publish
 from targets import Population
 
 SIZES = {"small-lenet5": ("mnist", 1000, 1024), "resnet20": ("cifar10", 256, 64)}
 """The data set of each target, its images and the most networks."""
-NOISE = 0.02
-"""Standard deviation of what tells networks apart, in units of the layout's scales."""
 WARM_UP = 3
 """Steps before the clock runs; CUDA graphs are recorded at the second."""
 COLUMNS = ("seconds", "networks_per_second", "ratio", "flops_per_second", "share_of_peak", "gib")
@@ -94,11 +92,8 @@ class Problem:
         self.module.to(device())
 
     def population(self, count: int) -> Population:
-        """Noisy copies of the fresh network."""
-        copies = Population.of([self.module]).choose(torch.zeros(count, dtype=torch.long))
-        rng = torch.Generator().manual_seed(self.config.seed)
-        noise = NOISE * copies.layout.scales() * torch.randn(copies.theta.shape, generator=rng)
-        return copies.with_theta(copies.theta + noise.to(device()))
+        """The fresh network and noisy copies of it."""
+        return noisy_copies(Population.of([self.module]), count, self.config.seed)
 
     def attacked(self, count: int, with_compiler: bool) -> dict[str, Any]:
         """An attack on `count` networks, as many at once as may be."""
@@ -182,13 +177,6 @@ def timed(action: Callable[[], object], least: float) -> dict[str, Any]:
         times.append(now() - start)
     gib = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
     return {"seconds": statistics.median(times), "gib": gib}
-
-
-def now() -> float:
-    """The clock, once the GPU has done what it was asked."""
-    if device().type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def peak_rates(least: float) -> dict[str, float]:

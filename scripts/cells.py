@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -78,6 +79,13 @@ def machine() -> str:
 def device() -> torch.device:
     """The GPU where there is one."""
     return choose_device("auto")
+
+
+def now() -> float:
+    """Seconds on a clock, read once the GPU has done what it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def shortened(dataset: Dataset, images: int | None) -> Dataset:

@@ -159,8 +159,11 @@ class Population:
         return dict(module.named_buffers())
 
     def bytes_kept(self, image: Tensor) -> int:
-        """Bytes that a network keeps of an image [C,H,W] for its backward pass; weights too."""
-        module, kept = self.module_at(0), 0
+        """Bytes that a network keeps of an image [C,H,W] for its backward pass; weights too.
+
+        Nothing is computed: the skeleton's tensors have shapes and no numbers.
+        """
+        kept = 0
 
         def count(tensor: Tensor) -> Tensor:
             nonlocal kept
@@ -169,7 +172,7 @@ class Population:
 
         hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
         with torch.enable_grad(), hooks:
-            module(image[None].detach().requires_grad_())
+            self._skeleton.module(torch.empty_like(image[None], device="meta").requires_grad_())
         return kept
 
     def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
