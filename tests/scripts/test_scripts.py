@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -156,11 +157,32 @@ def test_compare_halving(brief, tmp_path, written):
     assert figures["places"] == [1, 2, 3] and figures["among_best_twice_as_many"] == 3
     assert len(set(figures["value_network_alone"])) == 3
     assert all(seconds > 0 for seconds in figures["seconds"].values())
+    assert len(list(config.work.glob("network-*-4.json"))) == 6
     cells = sorted(config.work.glob("network-*"))
     before = [cell.stat().st_mtime_ns for cell in cells]
     compare_halving.main(config)
     assert written(config.out) == figures
-    assert [cell.stat().st_mtime_ns for cell in cells] == before and len(cells) == 6
+    assert [cell.stat().st_mtime_ns for cell in cells] == before
+
+
+def test_branch_and_bound_finds_the_very_best_without_looking_at_all():
+    rng = random.Random(0)
+    exact = [rng.randrange(30) / 30 for _ in range(60)]
+    slack = [[rng.randrange(5) / 30, rng.randrange(2) / 30, 0] for _ in exact]
+    looked = set()
+
+    def bound(network, depth):
+        level = compare_halving.DEPTHS.index(depth)
+        looked.add((network, depth))
+        return exact[network] + sum(slack[network][level:])
+
+    found = compare_halving.branch_and_bound(len(exact), 10, bound)
+    places = {
+        network: 1 + sum(other > worth for other in exact) for network, worth in enumerate(exact)
+    }
+    assert found == {network: place for network, place in places.items() if place <= 10}
+    assert [*found.values()] == sorted(found.values())
+    assert sum(depth == compare_halving.DEPTHS[-1] for _, depth in looked) < len(exact) / 2
 
 
 class StubAutoAttack:

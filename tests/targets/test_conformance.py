@@ -3,7 +3,8 @@
 Small ones against every check with every activation, middling ones with one, and on the main points
 with all. The others share their code or are large: they meet the main points with one activation,
 which has a weight for each channel, so that a wrong number of channels would not go unnoticed.
-AlexNet, with 57 million weights, learns and is attacked; test_imagenet.py has the rest.
+AlexNet, with 57 million weights, learns and is attacked; test_imagenet.py has the rest. All the
+other pairs take half an hour: `pytest -m slow`.
 """
 
 import functools
@@ -16,7 +17,7 @@ from tests.targets.conformance import CHECKS, every_weight_learns, takes_an_fbf_
 
 SMALL = ["small-lenet5", "lenet5", "fbf-cnn", "mlp"]
 MIDDLING = ["vgg", "light-cnn", "resnet20"]
-OTHERS = [name for name in TARGETS if name not in [*SMALL, *MIDDLING, "alexnet"]]
+OTHERS = [name for name in TARGETS if name not in [*SMALL, *MIDDLING]]
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
 # What a KAF starts at changes its numbers, not what it does: one target is enough.
@@ -55,21 +56,33 @@ def test_middling_target_with_each_activation(target, activation, device):
     conforms(target, activation, works, device)
 
 
-@pytest.mark.parametrize("target", OTHERS)
-def test_other_target(target, device, monkeypatch):
+def others(activations):
+    return pytest.mark.parametrize(
+        ("target", "activation"), [(t, a) for t in OTHERS for a in activations]
+    )
+
+
+def other_conforms(target, activation, device, monkeypatch):
     monkeypatch.setattr(imagenet, "SIDE", 64)  # the smallest that fits; 224 would take minutes
-    conforms(target, "prelu", works, device)
+    check = learns_and_is_attacked if target == "alexnet" else works
+    conforms(target, activation, check, device)
 
 
-def test_alexnet(device, monkeypatch):
-    monkeypatch.setattr(imagenet, "SIDE", 64)
+def learns_and_is_attacked(make, shape, device):
+    make = functools.cache(make)
+    every_weight_learns(make, shape, device)
+    takes_an_fbf_step(make, shape, device)
 
-    def checks(make, shape, device):
-        make = functools.cache(make)
-        every_weight_learns(make, shape, device)
-        takes_an_fbf_step(make, shape, device)
 
-    conforms("alexnet", "prelu", checks, device)
+@others(["prelu"])
+def test_other_target(target, activation, device, monkeypatch):
+    other_conforms(target, activation, device, monkeypatch)
+
+
+@pytest.mark.slow
+@others([activation for activation in ACTIVATIONS if activation != "prelu"])
+def test_other_target_with_each_activation(target, activation, device, monkeypatch):
+    other_conforms(target, activation, device, monkeypatch)
 
 
 WEIGHTS = {  # for colour images of 32 x 32, the small ones for grey images of 28 x 28
