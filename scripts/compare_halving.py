@@ -61,7 +61,8 @@ def main(config: HalvingConfig) -> None:
     sampler = load_generator(config.run)
     dataset = data.load(sampler.config.dataset)
     sampler = load_generator(config.run, dataset)
-    threat = sampler.config.threat
+    run, threat = sampler.config, sampler.config.threat
+    names = ("dataset", "target", "activation", "objective", "epsilon", "steps", "seed")
     population, _, betas = sampler.draw(config.count, seed=config.seed)
 
     def halved() -> dict[str, Any]:
@@ -116,6 +117,7 @@ def main(config: HalvingConfig) -> None:
             "mean": statistics.fmean(row["robustness"] for row in timed),
         },
     }
+    settings["run"] = {name: getattr(run, name) for name in names}
     publish(config.out, settings, found, whole=True)
 
 
