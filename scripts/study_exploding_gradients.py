@@ -51,6 +51,8 @@ WAYS = {
         Way("resnet56", "kaf-elu"),
         Way("resnet56", "kaf-elu", clip=1.0),
         Way("resnet56", "kaf-swish", clip=1.0),
+        Way("resnet56", "kaf-tanh"),
+        Way("resnet56", "kaf-tanh", clip=1.0),
     )
 }
 
@@ -118,7 +120,7 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
             )
             for name, norm in norms[-1].items():
                 writer.add_scalar(f"gradient/{name}", norm, len(losses))
-                writer.add_scalar(f"weight/{name}", float(weights[name].norm()), len(losses))
+                writer.add_scalar(f"weight/{name}", float(weights[name].detach().norm()), len(losses))
             if way.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), way.clip)
             optimizer.step()

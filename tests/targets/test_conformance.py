@@ -4,7 +4,7 @@ Small ones against every check with every activation, middling ones with one, an
 with all. The others share their code or are large: they meet the main points with one activation,
 which has a weight for each channel, so that a wrong number of channels would not go unnoticed.
 AlexNet, with 57 million weights, learns and is attacked; test_imagenet.py has the rest. All the
-other pairs take half an hour: `pytest -m slow`.
+other pairs take five minutes of one core: `pytest -m slow`.
 """
 
 import functools

@@ -126,6 +126,26 @@ def test_one_population_in_two_threads():
             torch.testing.assert_close(logits, expected)
 
 
+def test_a_weight_that_two_layers_share():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4, bias=False))
+    module[3].weight = module[1].weight
+    population, images = Population.of([module]), torch.rand(1, 5, 1, 2, 2)
+    assert population.theta.shape == (1, 16 + 4)
+    torch.testing.assert_close(population(images)[0], module(images[0]))
+    theta = population.theta.clone().requires_grad_()
+    (found,) = torch.autograd.grad(population.with_theta(theta)(images).sum(), theta)
+    expected = torch.autograd.grad(module(images[0]).sum(), list(module.parameters()))
+    torch.testing.assert_close(found[0], torch.cat([g.flatten() for g in expected]))
+
+
+def test_a_call_that_fails_leaves_no_weights_behind():
+    population = Population.of([nn.Sequential(nn.Flatten(), nn.Linear(4, 2))])
+    with pytest.raises(RuntimeError):
+        population(torch.rand(1, 5, 1, 3, 3))
+    inside = population._skeleton.module
+    assert all(t.is_meta and isinstance(t, nn.Parameter) for t in inside.parameters())
+
+
 def test_bytes_kept_for_the_backward_pass():
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 10), nn.Tanh(), nn.Linear(10, 3))
     kept = (16 + 160) + 10 + (10 + 30)  # inputs and weights of the layers, and what tanh says
