@@ -162,9 +162,7 @@ def gallery(config: CompareConfig, dataset: data.Dataset) -> Iterator[tuple[str,
                 theta = generated(config, seed, config.objectives[seed], dataset)
             start = time.process_time()
             rows = judge.judge(Population(module, theta), dataset, name)
-            seconds = (time.process_time() - start) / len(
-                rows
-            )  # with what accuracy and PGD-50 cost
+            seconds = (time.process_time() - start) / len(rows)  # of accuracy and PGD-50 too
             figures = torch.tensor([[row[n] for n in ("accuracy", "pgd", "sra")] for row in rows])
             checkpoint.save(path, {"theta": theta, "figures": figures, "seconds": seconds})
         group = Group(**checkpoint.load(path))

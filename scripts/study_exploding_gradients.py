@@ -120,7 +120,9 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
             )
             for name, norm in norms[-1].items():
                 writer.add_scalar(f"gradient/{name}", norm, len(losses))
-                writer.add_scalar(f"weight/{name}", float(weights[name].detach().norm()), len(losses))
+                writer.add_scalar(
+                    f"weight/{name}", float(weights[name].detach().norm()), len(losses)
+                )
             if way.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), way.clip)
             optimizer.step()
