@@ -134,6 +134,8 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
     return {
         "steps": len(losses),
         "diverged": not math.isfinite(losses[-1]),
+        # KAFs beyond their dictionary are 0 and flat: nothing reaches the layers before them.
+        "dead": next(iter(norms[-1].values())) == 0,
         "loss": sum(last) / len(last) if math.isfinite(losses[-1]) else None,
         "first": norms[0],
         "worst": max(finite, key=lambda row: max(row.values())) if finite else norms[0],
@@ -173,7 +175,7 @@ def main(config: StudyConfig) -> None:
     print(f"\n{'':<28}{'steps':>8}{'loss':>10}{'first, at most':>18}{'worst, at most':>18}")
     for name, row in rows.items():
         first, worst = (max(row[when].values()) for when in ("first", "worst"))
-        end = "diverged" if row["diverged"] else f"{row['loss']:.3f}"
+        end = "diverged" if row["diverged"] else "dead" if row["dead"] else f"{row['loss']:.3f}"
         print(f"{name:<28}{row['steps']:>8}{end:>10}{first:>18.3g}{worst:>18.3g}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     picture(rows).savefig(config.out.with_suffix(".png"), dpi=120)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from targets.layout import TargetError
 from targets.names import nearest
@@ -20,6 +21,8 @@ CONVENTIONS: dict[str, tuple[float, float, float]] = {
 }
 """Bandwidth * spacing^2 is 1 / the first number; usual boundary; size of random mixing weights.
 As in Peconi 2020, and as in the PyTorch code of Scardapane et al."""
+LEAST_EXPONENT = -87.0
+"""Of a Gaussian, which is 0 below: at the end of float32 it takes ten times as long."""
 RIDGE = 1e-5
 """What is added to the kernel's diagonal: with less the mixing weights grow, with more they miss
 the function they start at."""
@@ -77,7 +80,7 @@ def _points(x: Tensor, alpha: Tensor, dictionary: Tensor) -> Iterator[tuple[Tens
 
 
 def _gaussian(away: Tensor, gamma: Tensor) -> Tensor:
-    return (away.square() * -gamma).exp_()
+    return F.threshold_(away.square().mul_(-gamma), LEAST_EXPONENT, -torch.inf).exp_()
 
 
 class KAF(nn.Module):
