@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from targets.layout import TargetError
 from targets.names import nearest
@@ -80,7 +79,7 @@ def _points(x: Tensor, alpha: Tensor, dictionary: Tensor) -> Iterator[tuple[Tens
 
 
 def _gaussian(away: Tensor, gamma: Tensor) -> Tensor:
-    return F.threshold_(away.square().mul_(-gamma), LEAST_EXPONENT, -torch.inf).exp_()
+    return torch.threshold_(away.square().mul_(-gamma), LEAST_EXPONENT, -torch.inf).exp_()
 
 
 class KAF(nn.Module):
