@@ -7,12 +7,14 @@ AlexNet, with 57 million weights, learns and is attacked; test_imagenet.py has t
 other pairs take five minutes of one core: `pytest -m slow`.
 """
 
+import contextlib
 import functools
 
 import pytest
 import torch
 
 from targets import ACTIVATIONS, TARGETS, TargetError, WeightLayout, build, imagenet
+from targets.fast_cpu import FastCPU
 from tests.targets.conformance import CHECKS, every_weight_learns, takes_an_fbf_step, works
 
 SMALL = ["small-lenet5", "lenet5", "fbf-cnn", "mlp"]
@@ -65,7 +67,10 @@ def others(activations):
 def other_conforms(target, activation, device, monkeypatch):
     monkeypatch.setattr(imagenet, "SIDE", 64)  # the smallest that fits; 224 would take minutes
     check = learns_and_is_attacked if target == "alexnet" else works
-    conforms(target, activation, check, device)
+    # A deep net of KAFs makes of a rounding 10^10 of it: both sides by the same kernels.
+    chaotic = target.startswith("resnet56") and activation.startswith("kaf")
+    with FastCPU() if chaotic else contextlib.nullcontext():
+        conforms(target, activation, check, device)
 
 
 def learns_and_is_attacked(make, shape, device):
