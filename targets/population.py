@@ -50,6 +50,7 @@ class Population:
                 for name, buffer in module.named_buffers()
             }
         self.theta, self.buffers = theta, dict(buffers)
+        self._networks: list[dict[str, Tensor]] | None = None  # their tensors, once asked for
         # Without numbers, since a call brings them all: 11 million weights are copied in no time.
         empty = {name: torch.empty_like(t, device="meta") for name, t in _tensors(module)}
         self._skeleton = _PerThread(_copy_with(module, empty).eval())
@@ -96,26 +97,32 @@ class Population:
 
     def _replaced(self, theta: Tensor, buffers: dict[str, Tensor]) -> Self:
         other = copy.copy(self)
-        other.theta, other.buffers = theta, buffers
+        other.theta, other.buffers, other._networks = theta, buffers, None
         return other
 
     def __call__(self, images: Tensor) -> Tensor:
         if images.ndim != 5 or len(images) != len(self):
             raise TargetError(f"expected images [{len(self)},B,C,H,W], got {list(images.shape)}")
         # Measured: on a CPU a loop beats vmap and grouped convolutions.
-        forward = self._loop if images.device.type == "cpu" else self._vmap
-        return forward(self.layout.unflatten(self.theta) | self.buffers, images)
+        return self._loop(images) if images.device.type == "cpu" else self._vmap(images)
 
-    def _loop(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+    def _loop(self, images: Tensor) -> Tensor:
+        networks = self._networks
+        if networks is None or self.theta.requires_grad:  # then every call has a graph of its own
+            tensors = self._tensors()
+            networks = self._networks = [_of(index, tensors) for index in range(len(self))]
         with FastCPU():
-            logits = [
-                self._skeleton.call(_of(index, tensors), batch)
-                for index, batch in enumerate(images)
-            ]
+            pairs = zip(networks, images, strict=True)
+            logits = [self._skeleton.call(own, batch) for own, batch in pairs]
         return torch.stack(logits)
 
-    def _vmap(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
-        return vmap(functools.partial(functional_call, self._skeleton.module))(tensors, images)
+    def _vmap(self, images: Tensor) -> Tensor:
+        forward = functools.partial(functional_call, self._skeleton.module)
+        return vmap(forward)(self._tensors(), images)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every parameter and buffer of all networks, [P, *shape] each."""
+        return self.layout.unflatten(self.theta) | self.buffers
 
     def to(self, device: torch.device) -> Self:
         """The same networks on another device."""

@@ -20,6 +20,9 @@ CASES = [
     ((1, 1, 8, 10), (1, 3, 4), {"stride": (3, 2), "dilation": (1, 2), "padding": (1, 3)}),
     ((2, 1, 7, 7), (2, 1, 1), {"stride": 3}),  # the last rows and columns are seen by no window
     ((2, 1, 5, 5), (2, 5, 5), {}),
+    ((2, 1, 9, 10), (3, 3, 5), {"padding": (1, 2)}),  # two neighbours at a time
+    ((2, 1, 8, 11), (2, 2, 5), {"padding": 1, "stride": (2, 1)}),
+    ((2, 1, 8, 11), (2, 2, 5), {}),  # of an odd number of them
     ((1, 1, 6, 6), (2, 3, 3), {"padding": "same"}),
     ((2, 3, 8, 8), (4, 3, 3), {"padding": 1}),
     ((2, 4, 8, 8), (4, 3, 3), {"groups": 2}),
@@ -70,10 +73,17 @@ def test_only_the_gradients_asked_for(needed):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"stride": 2, "padding": 1}, {"stride": (2, 1), "dilation": (1, 2)}], ids=str
+    ("kernel", "options"),
+    [
+        ((1, 3, 2), {}),
+        ((1, 3, 2), {"stride": 2, "padding": 1}),
+        ((1, 3, 2), {"stride": (2, 1), "dilation": (1, 2)}),
+        ((1, 2, 5), {"padding": (0, 1)}),
+    ],
+    ids=str,
 )
-def test_gradients_of_gradients(options):
-    tensors = operands((2, 1, 4, 5), (1, 3, 2), options)
+def test_gradients_of_gradients(kernel, options):
+    tensors = operands((2, 1, 4, 5 + kernel[2] % 2), kernel, options)
     call = partial(fast, **options)
     assert gradcheck(call, tensors)
     assert gradgradcheck(call, tensors)
