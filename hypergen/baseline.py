@@ -7,7 +7,8 @@ one epoch to the next ("catastrophic overfitting"): then it goes on from the bes
 
 import contextlib
 import copy
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +23,15 @@ import targets
 from attacks.threat import NORMS
 from hypergen import checkpoint, data
 from hypergen.averaging import averaged
+from hypergen.chance import OwnDropout, global_state_of, seeded
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, differences, require_known, threat_on
 from hypergen.errors import InputError, RunError
-from hypergen.measure import survivors
+from hypergen.measure import jobs_at_once, survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
 from hypergen.weights_file import save_network
+from targets import concurrently
 from targets.fast_cpu import FastCPU
 from targets.kwta import KWTA
 
@@ -115,6 +118,10 @@ class BaselineConfig:
         """Epochs in fact."""
         return self.epochs or self.recipe.epochs
 
+    def steps(self, dataset: data.Dataset) -> int:
+        """Of the weights, on this data set."""
+        return self.length * -(-len(dataset.train) // self.recipe.batch_size)
+
     @property
     def rate(self) -> float:
         """The highest learning rate in fact."""
@@ -165,16 +172,15 @@ class BaselineTraining:
     def __init__(self, config: BaselineConfig, dataset: data.Dataset, device: torch.device):
         self.config, self.dataset, self.device = config, dataset, device
         self.rng = torch.Generator().manual_seed(config.seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)  # initial weights draw from the global state
+        with seeded(config.seed):
             module = fresh_target(
                 config.target, config.activation, config.dataset, config.pretrained
             )
             self.module = module.to(device)
             self.averaged = averaged(self.module, config.ema_decay)
-            self.noise = global_noise(device)
+            self.noise = global_state_of(device)
         self.optimizer = config.recipe.optimizer_of(self.module.parameters(), config.rate)
-        self.steps = config.length * -(-len(dataset.train) // config.recipe.batch_size)
+        self.steps = config.steps(dataset)
         self.step, self.epoch = 0, 0
         self.best, self.best_state = -1.0, copy.deepcopy(self.module.state_dict())
 
@@ -194,43 +200,39 @@ class BaselineTraining:
 
     def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> None:
         """The steps of an epoch alone."""
-        with torch.random.fork_rng():  # dropout draws from the global state
-            set_global_noise(self.noise, self.device)
-            self.module.train()
-            share = self.config.share(self.epoch)
-            if share is not None:
-                targets.set_share(self.module, share)
-            for images, labels in self.dataset.train.batches(
-                self.config.recipe.batch_size, self.rng
-            ):
-                self.step += 1
-                self.take_step(
-                    images,
-                    labels,
-                    self.config.training_attack(self.step / self.steps),
-                    self.config.rate * triangle(self.step / (self.steps + 1)),
-                )
-                self.averaged.update_parameters(self.module)
-                after_step()
-            self.noise = global_noise(self.device)
+        self.module.train()
+        share = self.config.share(self.epoch)
+        if share is not None:
+            targets.set_share(self.module, share)
+        for images, labels in self.dataset.train.batches(self.config.recipe.batch_size, self.rng):
+            self.step += 1
+            self.take_step(
+                images,
+                labels,
+                self.config.training_attack(self.step / self.steps),
+                self.config.rate * triangle(self.step / (self.steps + 1)),
+            )
+            self.averaged.update_parameters(self.module)
+            after_step()
 
     def take_step(
         self, images: Tensor, labels: Tensor, attack: attacks.PGD | None, rate: float
     ) -> Tensor:
         """One step of the weights at a learning rate; the loss before it."""
         images = self.dataset.augmented(images, self.rng)
-        parts = [(1.0, images)]
-        if attack is not None:
-            attacked = perturb(self.module, images, labels, attack, self.rng)
-            parts = [(self.config.beta, attacked), (1 - self.config.beta, images)]
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = torch.zeros((), device=images.device)
-        for weight, part in parts:
-            if weight > 0:
-                with half_precision(self.device):
-                    logits = self.module(part)
-                loss = loss + weight * F.cross_entropy(logits.float(), labels)
+        with OwnDropout(self.noise):
+            parts = [(1.0, images)]
+            if attack is not None:
+                attacked = perturb(self.module, images, labels, attack, self.rng)
+                parts = [(self.config.beta, attacked), (1 - self.config.beta, images)]
+            for weight, part in parts:
+                if weight > 0:
+                    with half_precision(self.device):
+                        logits = self.module(part)
+                    loss = loss + weight * F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -243,7 +245,7 @@ class BaselineTraining:
             "step": self.step,
             "epoch": self.epoch,
             "rng": self.rng.get_state(),
-            "noise": self.noise,
+            "noise": self.noise.get_state(),
             "module": dict(self.module.state_dict()),
             "averaged": dict(self.averaged.state_dict()),
             "optimizer": self.optimizer.state_dict(),
@@ -255,7 +257,7 @@ class BaselineTraining:
         """Continues where `state_dict` was taken."""
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
         self.rng.set_state(state["rng"])
-        self.noise = state["noise"]
+        self.noise.set_state(state["noise"])
         self.module.load_state_dict(state["module"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -273,17 +275,60 @@ def train_baseline(
 
     saved: a checkpoint to continue from if it is there, and to write after every epoch.
     """
-    training = BaselineTraining(config, dataset, device)
+    training = continued(BaselineTraining(config, dataset, device), saved)
+    bar = Bar(f"{config.method} baseline", training.steps, training.step) if show else None
+    network = finished(training, saved, bar.advance if bar else lambda: None)
+    if bar:
+        bar.close()
+    return network
+
+
+def train_baselines(
+    recipes: Mapping[Path, BaselineConfig], dataset: data.Dataset, device: torch.device
+) -> None:
+    """Writes the weight files that are not there yet, several networks at once: one a core.
+
+    Each is what `train_baseline` alone makes of it. One that was cut short continues.
+    """
+    missing = {path: config for path, config in recipes.items() if not path.exists()}
+    steps = sum(config.steps(dataset) for config in missing.values())
+    bar, one_at_a_time, stop = Bar("baselines", steps), threading.Lock(), threading.Event()
+
+    def advance(count: int = 1) -> None:
+        if stop.is_set():
+            raise RunError("stopped")
+        with one_at_a_time:
+            bar.advance(count)
+
+    def write(job: tuple[Path, BaselineConfig]) -> None:
+        path, config = job
+        saved = path.with_suffix(".checkpoint.safetensors")
+        training = continued(BaselineTraining(config, dataset, device), saved)
+        advance(training.step)
+        save_baseline(path, finished(training, saved, advance), config)
+        saved.unlink()
+
+    for _ in concurrently(write, missing.items(), jobs_at_once(device), stop):
+        pass
+    bar.close()
+
+
+def continued(training: BaselineTraining, saved: Path | None) -> BaselineTraining:
+    """The training where the checkpoint left it, if there is one."""
     if saved is not None and saved.exists():
         training.load_state_dict(checkpoint.load(saved))
-    bar = Bar(f"{config.method} baseline", training.steps, training.step) if show else None
-    while training.epoch < config.length:
-        training.advance(bar.advance if bar else lambda: None)
+    return training
+
+
+def finished(
+    training: BaselineTraining, saved: Path | None, after_step: Callable[[], None]
+) -> nn.Module:
+    """The network in the end, in evaluation mode; every epoch ends with a checkpoint."""
+    while training.epoch < training.config.length:
+        training.advance(after_step)
         if saved is not None:
             saved.parent.mkdir(parents=True, exist_ok=True)
             checkpoint.save(saved, training.state_dict())
-    if bar:
-        bar.close()
     network = training.averaged.module
     network.load_state_dict(training.best_state)
     return network.eval()
@@ -295,19 +340,6 @@ def validate(module: nn.Module, config: BaselineConfig, dataset: data.Dataset) -
     images, labels = dataset.val.first(VALIDATION_IMAGES)
     table = survivors(targets.Population.of([module]), images, labels, attack, config.seed)
     return float(list(table.values())[-1].float().mean())
-
-
-def global_noise(device: torch.device) -> list[Tensor]:
-    """The states that dropout on `device` draws from."""
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
-
-
-def set_global_noise(states: list[Tensor], device: torch.device) -> None:
-    """Continues where `global_noise` was taken."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda" and len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)
 
 
 def half_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -37,24 +37,22 @@ def range_test(
     rates: list[float] = []
     losses: list[float] = []
     mean, bar = 0.0, Bar("range test", steps)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)  # of dropout
-        while len(losses) < steps:
-            for images, labels in dataset.train.batches(config.recipe.batch_size, training.rng):
-                count = len(losses)
-                rate = LOWEST * (HIGHEST / LOWEST) ** (count / max(1, steps - 1))
-                attack = config.training_attack(1.0)
-                loss = float(training.take_step(images, labels, attack, rate))
-                mean = SMOOTHED * mean + (1 - SMOOTHED) * loss
-                smoothed = mean / (1 - SMOOTHED ** (count + 1))
-                if not math.isfinite(loss) or (losses and smoothed > BEYOND * min(losses)):
-                    bar.close()
-                    return rates, losses
-                rates.append(rate)
-                losses.append(smoothed)
-                bar.advance(figures=f"loss {smoothed:.3g}")
-                if len(losses) == steps:
-                    break
+    while len(losses) < steps:
+        for images, labels in dataset.train.batches(config.recipe.batch_size, training.rng):
+            count = len(losses)
+            rate = LOWEST * (HIGHEST / LOWEST) ** (count / max(1, steps - 1))
+            attack = config.training_attack(1.0)
+            loss = float(training.take_step(images, labels, attack, rate))
+            mean = SMOOTHED * mean + (1 - SMOOTHED) * loss
+            smoothed = mean / (1 - SMOOTHED ** (count + 1))
+            if not math.isfinite(loss) or (losses and smoothed > BEYOND * min(losses)):
+                bar.close()
+                return rates, losses
+            rates.append(rate)
+            losses.append(smoothed)
+            bar.advance(figures=f"loss {smoothed:.3g}")
+            if len(losses) == steps:
+                break
     bar.close()
     return rates, losses
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hypergen.baseline import BaselineConfig, fresh_target, save_baseline, train_baseline
-from hypergen.config import TrainConfig
+from hypergen.baseline import BaselineConfig, fresh_target, train_baselines
+from hypergen.chance import seeded
+from hypergen.config import BASE_METHODS, TrainConfig
 from hypergen.data import Dataset
 from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
@@ -66,7 +67,7 @@ def report(
     images = dataset.train.first(CALIBRATION_IMAGES)[0].cpu()
     groups = {"sample": population, "start": starting_network(folder, config, images)}
     if baselines:
-        direct = train_baselines(folder / "baselines", config, dataset)
+        direct = direct_networks(folder / "baselines", config, dataset)
         groups |= direct | trivial_competitors(direct["fbf"], population, images, config.seed)
     device = population.theta.device
     judge = Judge(config.threat, "pgd", restarts=1, images=sizes.images, seed=config.seed)
@@ -127,23 +128,25 @@ def starting_network(folder: Path, config: TrainConfig, images: Tensor) -> Popul
     Batch-norm statistics of the latter are those of training images [N,C,H,W].
     """
     if config.base is None:
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with seeded(config.seed):
             fresh = fresh_target(config.target, config.activation, config.dataset)
         return Population.of([fresh]).recalibrate(images)
     return Population.of([load_network(folder / BASE)])
 
 
-def train_baselines(folder: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Population]:
+def direct_networks(folder: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Population]:
     """One ordinary, three FBF and one PGD-trained network; those already in `folder` are reused."""
     folder.mkdir(parents=True, exist_ok=True)
-    device = dataset.train.images.device
-    groups: dict[str, Population] = {}
-    for method, count in (("standard", 1), ("fbf", FBF_COUNT), ("pgd", 1)):
-        modules = []
+    if config.base in BASE_METHODS:  # trained the same way
+        path = folder / f"{config.base}-{config.seed}.safetensors"
+        save_network(path, *read_network(folder.parent / BASE))
+    files: dict[str, list[Path]] = {}
+    recipes: dict[Path, BaselineConfig] = {}
+    for method, count in (("pgd", 1), ("fbf", FBF_COUNT), ("standard", 1)):  # the longest first
         for seed in range(config.seed, config.seed + count):
             path = folder / f"{method}-{seed}.safetensors"
-            recipe = BaselineConfig(
+            files.setdefault(method, []).append(path)
+            recipes[path] = BaselineConfig(
                 method=method,
                 dataset=config.dataset,
                 target=config.target,
@@ -152,13 +155,11 @@ def train_baselines(folder: Path, config: TrainConfig, dataset: Dataset) -> dict
                 epsilon=config.epsilon,
                 seed=seed,
             )
-            if not path.exists() and (method, seed) == (config.base, config.seed):
-                save_network(path, *read_network(folder.parent / BASE))  # trained the same way
-            elif not path.exists():
-                save_baseline(path, train_baseline(recipe, dataset, device), recipe)
-            modules.append(load_network(path))
-        groups[method] = Population.of(modules)
-    return groups
+    train_baselines(recipes, dataset, dataset.train.images.device)
+    return {
+        method: Population.of(load_network(path) for path in files[method])
+        for method in ("standard", "fbf", "pgd")
+    }
 
 
 def trivial_competitors(

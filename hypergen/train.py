@@ -20,9 +20,9 @@ from hypergen.baseline import (
     BaselineConfig,
     describe,
     fresh_target,
-    save_baseline,
-    train_baseline,
+    train_baselines,
 )
+from hypergen.chance import seeded
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, TrainConfig
 from hypergen.data import Dataset, image_shape
@@ -67,8 +67,7 @@ class Networks:
     @classmethod
     def fresh(cls, config: TrainConfig, base: Path | None = None) -> Self:
         """All as `config` and its seed say, on the CPU; theta0 from the weight file `base`."""
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with seeded(config.seed):
             module = fresh_target(config.target, config.activation, config.dataset)
             layout = WeightLayout.of(module)
             start = module if base is None else load_base(base, config)
@@ -385,7 +384,7 @@ def prepare_base(
             epsilon=config.epsilon,
             seed=config.seed,
         )
-        save_baseline(path, train_baseline(recipe, dataset, device), recipe)
+        train_baselines({path: recipe}, dataset, device)
     return path
 
 

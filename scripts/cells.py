@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
+from hypergen.baseline import BaselineConfig, train_baselines
 from hypergen.cli import choose_device, main
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
@@ -54,10 +54,7 @@ def trained(
     path: Path, recipe: BaselineConfig, dataset: Dataset, device: torch.device
 ) -> nn.Module:
     """The network in a weight file, on `device`; trained only if it is not there."""
-    if not path.exists():
-        saved = path.with_suffix(".checkpoint.safetensors")
-        save_baseline(path, train_baseline(recipe, dataset, device, saved=saved), recipe)
-        saved.unlink()
+    train_baselines({path: recipe}, dataset, device)
     return load_network(path).to(device)
 
 

@@ -220,9 +220,15 @@ class Ensemble:
 
 
 def concurrently(
-    function: Callable[[T], R], items: Iterable[T], at_once: int | None = None
+    function: Callable[[T], R],
+    items: Iterable[T],
+    at_once: int | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[R]:
     """`function` of each item, in order; one item a core at a time, or `at_once` items.
+
+    However it ends, it waits for what is still running; `stop` is set before that, for items so
+    long that they had better look at it.
 
     Small networks do not fill several cores; several of them do. Each thread computes exactly what
     one core alone would, so results do not depend on how many run at once. Gradients are recorded
@@ -238,6 +244,8 @@ def concurrently(
     try:
         yield from pool.map(function, items)
     finally:
+        if stop is not None:
+            stop.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
 

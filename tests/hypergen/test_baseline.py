@@ -291,6 +291,48 @@ def test_a_training_continued_is_one_never_stopped(options, few, cpu, tmp_path, 
     assert len(calls) == config.length + 1  # the first two epochs were not trained again
 
 
+@pytest.fixture
+def two_cores():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_several_at_once_are_those_trained_alone(few, cpu, tmp_path, two_cores):
+    """With dropout, of which each training has its own; one that was cut short goes on."""
+    config = BaselineConfig(target="small-lenet5", epochs=2)
+    recipes = {
+        tmp_path / f"{n}.safetensors": replace(config, method=method, seed=n)
+        for n, method in enumerate(("standard", "fbf", "fbf", "standard"))
+    }
+    there, begun, *_ = recipes
+    there.write_bytes(b"not to be touched")
+    torch.set_num_threads(1)  # as each of several has, for sums of another order round otherwise
+    training = baseline.BaselineTraining(recipes[begun], few, cpu)
+    training.advance()
+    saved = begun.with_suffix(".checkpoint.safetensors")
+    checkpoint.save(saved, training.state_dict())
+    torch.set_num_threads(2)
+    baseline.train_baselines(recipes, few, cpu)
+    assert there.read_bytes() == b"not to be touched" and not saved.exists()
+    torch.set_num_threads(1)
+    for path, recipe in list(recipes.items())[1:]:
+        alone = train_baseline(recipe, few, cpu, show=False)
+        assert weights(load_network(path)).equal(weights(alone))
+
+
+def test_when_one_of_several_fails_the_others_stop(few, cpu, tmp_path, two_cores):
+    config = replace(SHORT, method="standard", learning_rate=1e29)
+    recipes = {
+        tmp_path / "diverges.safetensors": config,
+        tmp_path / "long.safetensors": replace(SHORT, epochs=100_000),
+    }
+    with pytest.raises(RunError, match="diverged"):
+        baseline.train_baselines(recipes, few, cpu)
+    assert not any(path.exists() for path in recipes)
+
+
 def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data, "load", lambda *_: few)
     saved = tmp_path / "checkpoint.safetensors"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import attacks
 import targets
-from hypergen import checkpoint, objective, report, train
+from hypergen import baseline, checkpoint, objective, report, train
 from hypergen.cli import main
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError, RunError
@@ -123,15 +123,24 @@ def test_a_run_from_end_to_end(settings, from_base, tiny, small_report, base, cp
         assert row["beta"] == pytest.approx(float(betas[index]))
 
 
+def shorten_baselines(monkeypatch, few) -> list[tuple[str, int]]:
+    """Trains every baseline for one epoch on `few`; the method and seed of each are added here."""
+    asked, whole = [], baseline.train_baselines
+
+    def short(recipes, dataset, device):
+        missing = [recipe for path, recipe in recipes.items() if not path.exists()]
+        asked.extend((recipe.method, recipe.seed) for recipe in missing)
+        whole({path: replace(recipe, epochs=1) for path, recipe in recipes.items()}, few, device)
+
+    for module in (train, report):
+        monkeypatch.setattr(module, "train_baselines", short)
+    return asked
+
+
 def test_the_report_compares_with_direct_training(
     tiny, small_report, cpu, few, tmp_path, monkeypatch
 ):
-    whole = report.train_baseline
-    monkeypatch.setattr(
-        report,
-        "train_baseline",
-        lambda recipe, dataset, device: whole(replace(recipe, epochs=1), few, device, show=False),
-    )
+    shorten_baselines(monkeypatch, few)
     sizes = replace(small_report, sra_samples=1, sra_images=5)
     result = run(tiny, tmp_path / "run", cpu, sizes=sizes)
     counts = {kind: summary["count"] for kind, summary in result["summary"].items()}
@@ -166,17 +175,11 @@ def test_a_value_run_from_a_base_starts_at_the_base(tiny, base, few, cpu, tmp_pa
 
 
 def test_a_base_is_trained_on_the_spot_once(tiny, few, cpu, tmp_path, monkeypatch):
-    asked, whole = [], train.train_baseline
-
-    def short(recipe, dataset, device):
-        asked.append(recipe.method)
-        return whole(replace(recipe, epochs=1), dataset, device, show=False)
-
-    monkeypatch.setattr(train, "train_baseline", short)
+    asked = shorten_baselines(monkeypatch, few)
     config = replace(tiny, base="fbf")
     first = train.prepare_base(config, few, cpu, tmp_path)
     assert first == tmp_path / "base.safetensors" == train.prepare_base(config, few, cpu, tmp_path)
-    assert asked == ["fbf"]
+    assert asked == [("fbf", 0)]
 
 
 def test_direct_training_learns(tiny, there, device, tmp_path):
@@ -479,16 +482,9 @@ def test_a_report_of_other_sizes_is_made_anew(tiny, small_report, cpu, tmp_path)
 def test_the_base_is_not_trained_again_as_a_baseline(
     tiny, small_report, cpu, few, tmp_path, monkeypatch
 ):
-    asked, whole = [], report.train_baseline
-
-    def short(recipe, dataset, device):
-        asked.append((recipe.method, recipe.seed))
-        return whole(replace(recipe, epochs=1), few, device, show=False)
-
-    monkeypatch.setattr(train, "train_baseline", short)
-    monkeypatch.setattr(report, "train_baseline", short)
+    asked = shorten_baselines(monkeypatch, few)
     folder = tmp_path / "run"
     run(replace(tiny, base="fbf"), folder, cpu, sizes=small_report)
-    assert asked == [("fbf", 0), ("standard", 0), ("fbf", 1), ("fbf", 2), ("pgd", 0)]
+    assert asked == [("fbf", 0), ("pgd", 0), ("fbf", 1), ("fbf", 2), ("standard", 0)]
     base, again = folder / "base.safetensors", folder / "baselines" / "fbf-0.safetensors"
     assert again.read_bytes() == base.read_bytes()

@@ -310,6 +310,19 @@ class TestConcurrently:
         assert len(ran) < 1000, "the rest should have been called off"
         assert torch.get_num_threads() == 2
 
+    def test_long_items_are_told_to_stop(self):
+        stop, both = threading.Event(), threading.Barrier(2, timeout=10)
+
+        def run(item):
+            both.wait()
+            if item == 0:
+                raise TargetError("no such network")
+            assert stop.wait(10), "never told"
+
+        with pytest.raises(TargetError):
+            list(concurrently(run, range(2), stop=stop))
+        assert stop.is_set()
+
     @pytest.mark.parametrize("recording", [True, False])
     def test_records_gradients_where_the_caller_does(self, recording):
         with torch.set_grad_enabled(recording):
