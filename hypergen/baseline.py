@@ -51,9 +51,9 @@ class BaselineConfig:
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, cifar10 or svhn"""
     target: str = "small-lenet5"
-    """architecture: small-lenet5, lenet5, fbf-cnn, mlp, alexnet, resnet18 (torchvision's), vgg,
-    light-cnn, resnet20, resnet56, preactresnet18; the last five have batch norm or, as NAME-group
-    and NAME-none, group norm or none"""
+    """architecture: small-lenet5, lenet5, fbf-cnn, mlp, wide-mlp, alexnet, resnet18 (these two
+    torchvision's), vgg, light-cnn, resnet20, resnet56, preactresnet18; the last five have batch
+    norm or, as NAME-group and NAME-none, group norm or none"""
     activation: str = "relu"
     """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
     kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free"""

@@ -39,6 +39,7 @@ TARGETS: dict[str, Callable[[str, int, tuple[int, int, int]], nn.Module]] = {
     "lenet5": LeNet5,
     "fbf-cnn": FBFCNN,
     "mlp": MLP,
+    "wide-mlp": partial(MLP, hidden=(2048, 2048, 2048)),
     **NORMALIZED,
     **{
         f"{name}-{norm}": partial(make, norm=norm)

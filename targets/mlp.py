@@ -1,6 +1,10 @@
-"""A small multi-layer perceptron: the quickest target to experiment with."""
+"""Multi-layer perceptrons: the quickest target to experiment with, and a wide one.
+
+The wider a k-WTA network is, the denser its discontinuities (Xiao et al. 2020).
+"""
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -8,15 +12,21 @@ from targets.activations import activation
 
 
 class MLP(nn.Module):
-    """One hidden layer of 32; images [B,C,H,W] in [0,1] -> logits [B,K]."""
+    """Hidden layers of the given widths; images [B,C,H,W] in [0,1] -> logits [B,K]."""
 
-    def __init__(self, act: str, num_classes: int, input_shape: tuple[int, int, int]):
+    def __init__(
+        self,
+        act: str,
+        num_classes: int,
+        input_shape: tuple[int, int, int],
+        hidden: tuple[int, ...] = (32,),
+    ):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(math.prod(input_shape), 32),
-            activation(act, 32),
-            nn.Linear(32, num_classes),
-        )
+        widths = math.prod(input_shape), *hidden
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += nn.Linear(before, after), activation(act, after)
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images.flatten(1))

@@ -104,25 +104,30 @@ class Population:
         if images.ndim != 5 or len(images) != len(self):
             raise TargetError(f"expected images [{len(self)},B,C,H,W], got {list(images.shape)}")
         # Measured: on a CPU a loop beats vmap and grouped convolutions.
-        return self._loop(images) if images.device.type == "cpu" else self._vmap(images)
+        if images.device.type == "cpu":
+            return self._loop(self._each(), images)
+        return self._vmap(self._tensors(), images)
 
-    def _loop(self, images: Tensor) -> Tensor:
-        networks = self._networks
-        if networks is None or self.theta.requires_grad:  # then every call has a graph of its own
-            tensors = self._tensors()
-            networks = self._networks = [_of(index, tensors) for index in range(len(self))]
+    def _loop(self, networks: Sequence[dict[str, Tensor]], images: Tensor) -> Tensor:
         with FastCPU():
             pairs = zip(networks, images, strict=True)
-            logits = [self._skeleton.call(own, batch) for own, batch in pairs]
+            logits = [self._skeleton.call(tensors, batch) for tensors, batch in pairs]
         return torch.stack(logits)
 
-    def _vmap(self, images: Tensor) -> Tensor:
-        forward = functools.partial(functional_call, self._skeleton.module)
-        return vmap(forward)(self._tensors(), images)
+    def _vmap(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+        return vmap(functools.partial(functional_call, self._skeleton.module))(tensors, images)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every parameter and buffer of all networks, [P, *shape] each."""
         return self.layout.unflatten(self.theta) | self.buffers
+
+    def _each(self) -> list[dict[str, Tensor]]:
+        """The same, network by network; looked up once, but that every call has its own graph."""
+        networks = self._networks
+        if networks is None or self.theta.requires_grad:
+            tensors = self._tensors()
+            networks = self._networks = [_of(index, tensors) for index in range(len(self))]
+        return networks
 
     def to(self, device: torch.device) -> Self:
         """The same networks on another device."""

@@ -4,6 +4,7 @@ Every function in CHECKS takes a function from a seed to a freshly initialised t
 on a device, the shape of its images, and that device.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -104,10 +105,11 @@ def population_equals_a_loop_over_modules(
 def vmap_equals_loop(make: MakeTarget, shape: Shape, device: torch.device) -> None:
     population, images = problem(make, shape)
     results = []
-    for path in (population._loop, population._vmap):
-        theta = population.theta.clone().requires_grad_()
-        tensors = population.layout.unflatten(theta) | population.buffers
-        results.append(gradients(lambda x, path=path, own=tensors: path(own, x), images, theta))
+    for name in ("_loop", "_vmap"):
+        other = population.with_theta(population.theta.clone().requires_grad_())
+        tensors = other._each() if name == "_loop" else other._tensors()
+        path = functools.partial(getattr(other, name), tensors)
+        results.append(gradients(path, images, other.theta))
     for loop, vmapped in zip(*results, strict=True):
         torch.testing.assert_close(loop, vmapped)
 

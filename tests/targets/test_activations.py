@@ -180,8 +180,8 @@ class TestKWTA:
         population = Population.of(nets)
         images = torch.rand(3, 4, 1, 6, 6)
         images[:, 0] = 0.5  # nothing but values alike
-        tensors = population.layout.unflatten(population.theta)
-        for found in (population._loop(tensors, images), population._vmap(tensors, images)):
+        looped = population._loop(population._each(), images)
+        for found in (looped, population._vmap(population._tensors(), images)):
             assert ((found != 0).sum(-1) == 14).all()
             for index, net in enumerate(nets):
                 expected = by_sorting(net[0](images[index, 1:]).detach(), 0.3).flatten(1)

@@ -95,6 +95,7 @@ WEIGHTS = {  # for colour images of 32 x 32, the small ones for grey images of 2
     "lenet5": 61_706,
     "fbf-cnn": 166_406,
     "mlp": 25_450,
+    "wide-mlp": 14_706_698,
     "vgg": 551_018,
     "light-cnn": 75_370,
     "resnet20": 269_722,

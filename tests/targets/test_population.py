@@ -245,7 +245,7 @@ class TestBatchNorm:
         images = torch.rand(2, 5, 1, 6, 6)
         logits = population(images)
         assert torch.equal(population.with_theta(population.theta)(images), logits)
-        torch.testing.assert_close(population._vmap(images), logits)
+        torch.testing.assert_close(population._vmap(population._tensors(), images), logits)
         for place, piece in population.pieces():
             assert torch.equal(piece(images[place]), logits[place])
         module = Normed(5)
