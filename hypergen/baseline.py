@@ -286,9 +286,10 @@ def train_baseline(
 def train_baselines(
     recipes: Mapping[Path, BaselineConfig], dataset: data.Dataset, device: torch.device
 ) -> None:
-    """Writes the weight files that are not there yet, several networks at once: one a core.
+    """Writes the weight files that are not there yet; one that was cut short continues.
 
-    Each is what `train_baseline` alone makes of it. One that was cut short continues.
+    Several networks are trained at once, one a core: what `train_baseline` makes of each on one
+    core. A single one gets all cores.
     """
     missing = {path: config for path, config in recipes.items() if not path.exists()}
     steps = sum(config.steps(dataset) for config in missing.values())
@@ -308,7 +309,11 @@ def train_baselines(
         save_baseline(path, finished(training, saved, advance), config)
         saved.unlink()
 
-    for _ in concurrently(write, missing.items(), jobs_at_once(device), stop):
+    if len(recipes) == 1:
+        written = map(write, missing.items())
+    else:
+        written = concurrently(write, missing.items(), jobs_at_once(device), stop)
+    for _ in written:
         pass
     bar.close()
 

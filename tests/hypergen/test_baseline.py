@@ -322,6 +322,20 @@ def test_several_at_once_are_those_trained_alone(few, cpu, tmp_path, two_cores):
         assert weights(load_network(path)).equal(weights(alone))
 
 
+def test_a_single_one_gets_all_cores(few, cpu, tmp_path, two_cores, monkeypatch):
+    threads, whole = [], baseline.validate
+
+    def validate(*args):
+        threads.append(torch.get_num_threads())
+        return whole(*args)
+
+    monkeypatch.setattr(baseline, "validate", validate)
+    for count in (1, 2):
+        recipes = {tmp_path / f"{count}-{n}.safetensors": SHORT for n in range(count)}
+        baseline.train_baselines(recipes, few, cpu)
+    assert threads == [2] * SHORT.length + [1] * 2 * SHORT.length
+
+
 def test_when_one_of_several_fails_the_others_stop(few, cpu, tmp_path, two_cores):
     config = replace(SHORT, method="standard", learning_rate=1e29)
     recipes = {
