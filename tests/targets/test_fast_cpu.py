@@ -100,6 +100,40 @@ def test_pooling_follows_in_the_fast_format():
         torch.testing.assert_close(pooled, F.max_pool2d(answer.contiguous(), 2))
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        (2,),
+        (2, 2),
+        ((2, 2), (2, 2), 0, 1, True),
+        (2, 1),
+        (2, (2, 1)),
+        (3, 2),
+        ((2, 3),),
+        (2, 2, 1),
+        (2, 2, 0, 2),
+        (2, 2, 0, 1, False, True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 8, 6), (3, 4, 7, 6), (3, 4, 6, 9), (4, 6, 8), (2, 1, 4, 4)]
+)
+def test_pooling(shape, options, recorded):
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    images.view(-1)[5] = torch.nan
+    formats = [torch.contiguous_format] + [torch.channels_last] * (len(shape) == 4)
+    for memory_format in formats:
+        mine = images.to(memory_format=memory_format, copy=True).requires_grad_(recorded)
+        with torch.set_grad_enabled(recorded), FastCPU():
+            found = F.max_pool2d(mine, *options)
+        expected = F.max_pool2d(mine, *options)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+        maxima = found[0] if isinstance(found, tuple) else found
+        assert maxima.requires_grad == recorded
+
+
 @pytest.mark.parametrize("target", ["vgg", "resnet20", "preactresnet18"])
 def test_colour_targets(target):
     with torch.random.fork_rng():
