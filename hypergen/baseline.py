@@ -8,7 +8,8 @@ one epoch to the next ("catastrophic overfitting"): then it goes on from the bes
 import contextlib
 import copy
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -284,16 +285,20 @@ def train_baseline(
 
 
 def train_baselines(
-    recipes: Mapping[Path, BaselineConfig], dataset: data.Dataset, device: torch.device
+    recipes: Mapping[Path, BaselineConfig],
+    dataset: data.Dataset,
+    device: torch.device,
+    stop: threading.Event | None = None,
 ) -> None:
     """Writes the weight files that are not there yet; one that was cut short continues.
 
     Several networks are trained at once, one a core: what `train_baseline` makes of each on one
-    core. A single one gets all cores.
+    core. A single one gets all cores. `RunError` once `stop` is set.
     """
+    stop = stop or threading.Event()
     missing = {path: config for path, config in recipes.items() if not path.exists()}
     steps = sum(config.steps(dataset) for config in missing.values())
-    bar, one_at_a_time, stop = Bar("baselines", steps), threading.Lock(), threading.Event()
+    bar, one_at_a_time = Bar("baselines", steps), threading.Lock()
 
     def advance(count: int = 1) -> None:
         if stop.is_set():
@@ -316,6 +321,25 @@ def train_baselines(
     for _ in written:
         pass
     bar.close()
+
+
+@contextlib.contextmanager
+def trained_alongside(
+    recipes: Mapping[Path, BaselineConfig], dataset: data.Dataset, device: torch.device
+) -> Iterator[None]:
+    """`train_baselines` while the body does something else; both have ended in the end.
+
+    A body that fails or is interrupted stops them, to be continued another time.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        trained = pool.submit(train_baselines, recipes, dataset, device, stop)
+        try:
+            yield
+            trained.result()
+        except BaseException:
+            stop.set()
+            raise
 
 
 def continued(training: BaselineTraining, saved: Path | None) -> BaselineTraining:

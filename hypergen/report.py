@@ -24,6 +24,8 @@ from hypergen.train import BASE
 from hypergen.weights_file import load_network, read_network, save_network
 from targets import Ensemble, Population
 
+BASELINES = "baselines"
+"""The folder of a run's directly trained networks."""
 FBF_COUNT = 3
 NOISY_COUNT = 2
 APART = 2**20
@@ -67,7 +69,7 @@ def report(
     images = dataset.train.first(CALIBRATION_IMAGES)[0].cpu()
     groups = {"sample": population, "start": starting_network(folder, config, images)}
     if baselines:
-        direct = direct_networks(folder / "baselines", config, dataset)
+        direct = direct_networks(folder / BASELINES, config, dataset)
         groups |= direct | trivial_competitors(direct["fbf"], population, images, config.seed)
     device = population.theta.device
     judge = Judge(config.threat, "pgd", restarts=1, images=sizes.images, seed=config.seed)
@@ -134,30 +136,39 @@ def starting_network(folder: Path, config: TrainConfig, images: Tensor) -> Popul
     return Population.of([load_network(folder / BASE)])
 
 
-def direct_networks(folder: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Population]:
-    """One ordinary, three FBF and one PGD-trained network; those already in `folder` are reused."""
+def direct_recipes(folder: Path, config: TrainConfig) -> dict[Path, BaselineConfig]:
+    """How the files of one ordinary, three FBF and one PGD-trained network in `folder` are made.
+
+    A base that was trained the same way is copied there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if config.base in BASE_METHODS:  # trained the same way
+    recipes = {
+        folder / f"{method}-{seed}.safetensors": BaselineConfig(
+            method=method,
+            dataset=config.dataset,
+            target=config.target,
+            activation=config.activation,
+            norm=config.norm,
+            epsilon=config.epsilon,
+            seed=seed,
+        )
+        for method, count in (("pgd", 1), ("fbf", FBF_COUNT), ("standard", 1))  # the longest first
+        for seed in range(config.seed, config.seed + count)
+    }
+    if config.base in BASE_METHODS:
         path = folder / f"{config.base}-{config.seed}.safetensors"
         save_network(path, *read_network(folder.parent / BASE))
-    files: dict[str, list[Path]] = {}
-    recipes: dict[Path, BaselineConfig] = {}
-    for method, count in (("pgd", 1), ("fbf", FBF_COUNT), ("standard", 1)):  # the longest first
-        for seed in range(config.seed, config.seed + count):
-            path = folder / f"{method}-{seed}.safetensors"
-            files.setdefault(method, []).append(path)
-            recipes[path] = BaselineConfig(
-                method=method,
-                dataset=config.dataset,
-                target=config.target,
-                activation=config.activation,
-                norm=config.norm,
-                epsilon=config.epsilon,
-                seed=seed,
-            )
+    return recipes
+
+
+def direct_networks(folder: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Population]:
+    """The directly trained networks by their method; those already in `folder` are reused."""
+    recipes = direct_recipes(folder, config)
     train_baselines(recipes, dataset, dataset.train.images.device)
     return {
-        method: Population.of(load_network(path) for path in files[method])
+        method: Population.of(
+            load_network(path) for path, recipe in recipes.items() if recipe.method == method
+        )
         for method in ("standard", "fbf", "pgd")
     }
 

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from hypergen import data
+from hypergen.baseline import trained_alongside
 from hypergen.config import BASE_METHODS, TrainConfig, require_folder
 from hypergen.errors import InputError
-from hypergen.report import ReportConfig, report, text_table
+from hypergen.report import BASELINES, ReportConfig, direct_recipes, report, text_table
 from hypergen.sample import load_generator
 from hypergen.tracking import write_text
-from hypergen.train import BASE, load_base, train
+from hypergen.train import BASE, load_base, prepare_base, train
 
 CONFIG, REPORT, RESULTS = "config.json", "report.json", "results.json"
 
@@ -30,9 +31,9 @@ def run(
 ) -> dict[str, Any]:
     """Trains in `folder`, measures, prints the table; what results.json holds.
 
-    With `resume` whatever the folder has already is kept and what is missing is done; a report of
-    other sizes is made anew. `InputError` for a folder that holds another run, `RunError` for a
-    training that diverges.
+    Baselines are trained alongside. With `resume` whatever the folder has already is kept and what
+    is missing is done; a report of other sizes is made anew. `InputError` for a folder that holds
+    another run, `RunError` for a training that diverges.
     """
     sizes = sizes or ReportConfig()
     check_folder(folder, config, resume)
@@ -51,7 +52,10 @@ def run(
     )
     print(f"run folder: {folder}", flush=True)
     try:
-        train(config, dataset, folder, device)
+        prepare_base(config, dataset, device, folder)
+        recipes = direct_recipes(folder / BASELINES, config) if baselines else {}
+        with trained_alongside(recipes, dataset, device):
+            train(config, dataset, folder, device)
         if results.exists():
             result = json.loads(results.read_text())
         else:

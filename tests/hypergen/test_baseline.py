@@ -347,6 +347,38 @@ def test_when_one_of_several_fails_the_others_stop(few, cpu, tmp_path, two_cores
     assert not any(path.exists() for path in recipes)
 
 
+def test_alongside_a_body_that_ends_well_both_end(few, cpu, tmp_path, two_cores):
+    recipes = {tmp_path / f"{n}.safetensors": replace(SHORT, seed=n) for n in range(2)}
+    with baseline.trained_alongside(recipes, few, cpu):
+        network = train_baseline(SHORT, few, cpu, show=False)
+    assert weights(network).isfinite().all()
+    assert all(path.exists() for path in recipes)
+    torch.set_num_threads(1)
+    for path, recipe in recipes.items():
+        alone = train_baseline(recipe, few, cpu, show=False)
+        assert weights(load_network(path)).equal(weights(alone))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RunError])
+def test_alongside_a_body_that_fails_they_stop(few, cpu, tmp_path, two_cores, error):
+    recipes = {
+        tmp_path / f"{n}.safetensors": replace(SHORT, epochs=100_000, seed=n) for n in range(2)
+    }
+    with pytest.raises(error), baseline.trained_alongside(recipes, few, cpu):
+        raise error
+    assert not any(path.exists() for path in recipes)
+
+
+def test_alongside_a_body_their_failure_is_told(few, cpu, tmp_path, two_cores):
+    config = replace(SHORT, method="standard", learning_rate=1e29)
+    recipes = {tmp_path / "diverges.safetensors": config}
+    with (
+        pytest.raises(RunError, match="diverged"),
+        baseline.trained_alongside(recipes, few, cpu),
+    ):
+        pass
+
+
 def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data, "load", lambda *_: few)
     saved = tmp_path / "checkpoint.safetensors"

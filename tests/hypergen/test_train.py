@@ -127,12 +127,13 @@ def shorten_baselines(monkeypatch, few) -> list[tuple[str, int]]:
     """Trains every baseline for one epoch on `few`; the method and seed of each are added here."""
     asked, whole = [], baseline.train_baselines
 
-    def short(recipes, dataset, device):
+    def short(recipes, dataset, device, stop=None):
         missing = [recipe for path, recipe in recipes.items() if not path.exists()]
         asked.extend((recipe.method, recipe.seed) for recipe in missing)
-        whole({path: replace(recipe, epochs=1) for path, recipe in recipes.items()}, few, device)
+        hasty = {path: replace(recipe, epochs=1) for path, recipe in recipes.items()}
+        whole(hasty, few, device, stop)
 
-    for module in (train, report):
+    for module in (baseline, train, report):
         monkeypatch.setattr(module, "train_baselines", short)
     return asked
 
