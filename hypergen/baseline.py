@@ -71,7 +71,8 @@ class BaselineConfig:
     epochs: int | None = None
     """passes over the training images; default: 10, digits 40, colour images 30"""
     learning_rate: float | None = None
-    """the highest, reached at 40 % of the training; default: .005 (Adam), colour images .2 (SGD)"""
+    """the highest, reached at 40 % of the training; default: .005 (Adam), colour images .2 (SGD; of
+    vgg .08 to 2 by the activation)"""
     share_start: float | None = None
     """share that k-WTA keeps in the first epoch; it falls evenly, epoch by epoch, to the
     activation's own over the first half of the training, as in Xiao et al. 2020 from .2; whatever
@@ -112,7 +113,7 @@ class BaselineConfig:
     @property
     def recipe(self) -> Recipe:
         """What the defaults are taken from."""
-        return recipe_for(self.dataset)
+        return recipe_for(self.dataset, self.target, self.activation)
 
     @property
     def length(self) -> int:

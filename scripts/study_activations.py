@@ -25,17 +25,6 @@ from targets import Population, outside_dictionary
 ACTIVATIONS = ("relu", "elu", "swish", "kaf", "kaf-relu", "kaf-elu", "kaf-swish", "kaf-free")
 # As `step_size` of PGD-50-10 in the papers.
 STEP = 2 / 255
-VGG_RATES = {
-    "relu": 0.08,
-    "elu": 0.1,
-    "swish": 0.3,
-    "kaf": 1.0,
-    "kaf-elu": 0.1,
-    "kaf-swish": 0.8,
-    "kaf-free": 2.0,
-}
-"""Peak learning rates of VGG as published, each found by a range test (Peconi 2020). ResNet-20, of
-which none are told, and an activation that is not here train at the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,6 @@ def cell(config: StudyConfig, target: str, activation: str, dataset: data.Datase
         target=target,
         activation=activation,
         epochs=config.epochs,
-        learning_rate=VGG_RATES.get(activation) if target == "vgg" else None,
         seed=config.seed,
     )
     started = time.perf_counter()

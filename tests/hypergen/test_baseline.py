@@ -124,6 +124,9 @@ def test_colour_images_have_the_published_recipe():
     assert (config.length, recipe.batch_size, recipe.learning_rate) == (30, 128, 0.2)
     (group,) = recipe.optimizer_of([torch.zeros(1, requires_grad=True)], 0.2).param_groups
     assert (group["momentum"], group["weight_decay"], group["lr"]) == (0.9, 5e-4, 0.2)
+    vgg = replace(config, target="vgg", activation="kaf-swish")
+    assert (vgg.rate, replace(vgg, activation="gelu").rate) == (0.8, 0.2)
+    assert (replace(vgg, learning_rate=0.1).rate, replace(vgg, dataset="mnist").rate) == (0.1, 5e-3)
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_is_touched(few, cpu):
