@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hypergen.baseline import BaselineConfig, fresh_target, train_baselines
+from hypergen.baseline import BaselineConfig, fresh_target
 from hypergen.chance import seeded
 from hypergen.config import BASE_METHODS, TrainConfig
 from hypergen.data import Dataset
@@ -24,8 +24,6 @@ from hypergen.train import BASE
 from hypergen.weights_file import load_network, read_network, save_network
 from targets import Ensemble, Population
 
-BASELINES = "baselines"
-"""The folder of a run's directly trained networks."""
 FBF_COUNT = 3
 NOISY_COUNT = 2
 APART = 2**20
@@ -57,9 +55,15 @@ class ReportConfig:
 
 
 def report(
-    folder: Path, sampler: Sampler, dataset: Dataset, sizes: ReportConfig, baselines: bool
+    folder: Path,
+    sampler: Sampler,
+    dataset: Dataset,
+    sizes: ReportConfig,
+    baselines: Mapping[Path, BaselineConfig],
 ) -> dict[str, Any]:
     """Measures the samples (and the baselines), writes samples/, results.json and the pictures.
+
+    baselines: the files of directly trained networks, as `direct_recipes` has them, or none.
 
     Returns what results.json holds: attack, dataset, networks (each of a `kind`), summary by kind,
     disagreement, and how well the value network knew the samples.
@@ -69,7 +73,7 @@ def report(
     images = dataset.train.first(CALIBRATION_IMAGES)[0].cpu()
     groups = {"sample": population, "start": starting_network(folder, config, images)}
     if baselines:
-        direct = direct_networks(folder / BASELINES, config, dataset)
+        direct = direct_networks(baselines)
         groups |= direct | trivial_competitors(direct["fbf"], population, images, config.seed)
     device = population.theta.device
     judge = Judge(config.threat, "pgd", restarts=1, images=sizes.images, seed=config.seed)
@@ -161,13 +165,11 @@ def direct_recipes(folder: Path, config: TrainConfig) -> dict[Path, BaselineConf
     return recipes
 
 
-def direct_networks(folder: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Population]:
-    """The directly trained networks by their method; those already in `folder` are reused."""
-    recipes = direct_recipes(folder, config)
-    train_baselines(recipes, dataset, dataset.train.images.device)
+def direct_networks(files: Mapping[Path, BaselineConfig]) -> dict[str, Population]:
+    """The directly trained networks by their method."""
     return {
         method: Population.of(
-            load_network(path) for path, recipe in recipes.items() if recipe.method == method
+            load_network(path) for path, recipe in files.items() if recipe.method == method
         )
         for method in ("standard", "fbf", "pgd")
     }

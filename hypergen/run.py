@@ -12,7 +12,7 @@ from hypergen import data
 from hypergen.baseline import trained_alongside
 from hypergen.config import BASE_METHODS, TrainConfig, require_folder
 from hypergen.errors import InputError
-from hypergen.report import BASELINES, ReportConfig, direct_recipes, report, text_table
+from hypergen.report import ReportConfig, direct_recipes, report, text_table
 from hypergen.sample import load_generator
 from hypergen.tracking import write_text
 from hypergen.train import BASE, load_base, prepare_base, train
@@ -52,15 +52,17 @@ def run(
     )
     print(f"run folder: {folder}", flush=True)
     try:
-        prepare_base(config, dataset, device, folder)
-        recipes = direct_recipes(folder / BASELINES, config) if baselines else {}
+        recipes = {}
+        if baselines and not results.exists():
+            prepare_base(config, dataset, device, folder)  # which may be one of them
+            recipes = direct_recipes(folder / "baselines", config)
         with trained_alongside(recipes, dataset, device):
             train(config, dataset, folder, device)
         if results.exists():
             result = json.loads(results.read_text())
         else:
             sampler = load_generator(folder, dataset)
-            result = report(folder, sampler, dataset, sizes, baselines)
+            result = report(folder, sampler, dataset, sizes, recipes)
     except KeyboardInterrupt:
         command = f"hypergen train --resume --out {folder}"
         raise KeyboardInterrupt(f"; continue by {command}") from None

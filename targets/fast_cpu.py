@@ -1,4 +1,4 @@
-"""Faster convolutions on the CPU, for whatever a target computes inside `with FastCPU():`.
+"""Faster convolutions and pooling on the CPU, for what a target computes inside `with FastCPU():`.
 
 Some of PyTorch's CPU kernels are slow where small convolutional nets need them most: the gradient
 with respect to a one-channel input (an attack's every step ends there), and max-pooling, above all
