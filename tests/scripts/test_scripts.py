@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from attacks.threat import Threat
 from hypergen import data, train
@@ -302,14 +303,19 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
     mnist_table.main(config)
     figures = json.loads((config.out / "mnist-0.1.json").read_text())
     kinds = ["standard", "fbf", "pgd", "direct", "value", "value from scratch", "thesis"]
-    assert list(figures["summary"]) == kinds
+    assert list(figures["summary"]) == [*kinds, "fbf + noise", "fbf average"]
     assert [row["kind"] for row in figures["networks"]].count("value") == 3
     assert [row["kind"] for row in figures["networks"] if "sra" in row].count("value") == 2
     for kind, summary in figures["summary"].items():
         after = list(summary["after"].values())
         assert after == sorted(after, reverse=True)
         assert after[-1] == pytest.approx(summary["sra"]["mean"])
-        assert summary["count"] == {"standard": 1, "fbf": 2, "pgd": 2}.get(kind, 3)
+        few = {"standard": 1, "fbf": 2, "pgd": 2, "fbf + noise": 2, "fbf average": 1}
+        assert summary["count"] == few.get(kind, 3)
+    files = [config.work / "epsilon-0.1" / f"fbf-{i}" / "network.safetensors" for i in (0, 1)]
+    average = load_file(config.work / "epsilon-0.1" / "fbf-average-0.safetensors")
+    for name, mean in average.items():
+        torch.testing.assert_close(mean, sum(load_file(file)[name] for file in files) / 2)
     assert 0 <= figures["voting"]["sra"] <= figures["voting"]["pgd"] <= 1
     assert (config.out / "mnist-0.1.png").stat().st_size > 10_000
     # A second call finds every cell and makes none anew; another radius is another table.
