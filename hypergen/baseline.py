@@ -28,7 +28,7 @@ from hypergen.chance import OwnDropout, global_state_of, seeded
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, differences, require_known, threat_on
 from hypergen.errors import InputError, RunError
-from hypergen.measure import jobs_at_once, survivors
+from hypergen.measure import half_precision, jobs_at_once, survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
 from hypergen.weights_file import save_network
@@ -178,7 +178,7 @@ class BaselineTraining:
             module = fresh_target(
                 config.target, config.activation, config.dataset, config.pretrained
             )
-            self.module = module.to(device)
+            self.module = module.to(device).to(memory_format=convolution_format(device))
             self.averaged = averaged(self.module, config.ema_decay)
             self.noise = global_state_of(device)
         self.optimizer = config.recipe.optimizer_of(self.module.parameters(), config.rate)
@@ -372,9 +372,9 @@ def validate(module: nn.Module, config: BaselineConfig, dataset: data.Dataset) -
     return float(list(table.values())[-1].float().mean())
 
 
-def half_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """On a GPU, 16 bits where these are enough; for training alone, never for measuring."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+def convolution_format(device: torch.device) -> torch.memory_format:
+    """How weights of convolutions had better lie: tensor cores want channels last."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def perturb(

@@ -5,10 +5,11 @@ surrogate loss for the `direct` objective. The value network has one output a me
 objective one weight a measure (`latent.preference_weights`).
 """
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,14 +51,20 @@ def attacked_batch(
     labels: Tensor,
     attack: attacks.Attack,
     seed: int,
+    to_train: bool = False,
 ) -> Batch:
-    """The images [B,C,H,W] with, for each network, their adversarial versions."""
+    """The images [B,C,H,W] with, for each network, their adversarial versions.
+
+    `to_train` makes them in half precision where that is faster; to measure takes all bits.
+    """
     jobs = list(_jobs(population, images, BATCH_IMAGES))
+    precision = half_precision if to_train else contextlib.nullcontext
 
     def run(job: tuple[slice, Population | Ensemble, slice]) -> Tensor:
         _, piece, part = job
         stack = _for_all(images[part], piece)
-        return attack.perturb(piece, stack, labels[part], [seed + part.start] * len(piece))
+        with precision(images.device):
+            return attack.perturb(piece, stack, labels[part], [seed + part.start] * len(piece))
 
     attacked = images.new_empty(len(population), *images.shape)
     for (place, _, part), points in zip(
@@ -197,6 +204,11 @@ def networks_at_once(population: Population | Ensemble, images: Tensor) -> int |
         return None
     kept = population.bytes_kept(images[0]) * len(images)
     return max(1, int(KEPT_SHARE * memory / kept))
+
+
+def half_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """On a GPU, 16 bits where these are enough; for training alone, never for measuring."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def memory_of(device: torch.device) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hypergen.measure import Batch, Measure
+from hypergen.measure import Batch, Measure, half_precision
 from hypergen.value_network import ValueNetwork
 from targets import Population, concurrently
 
@@ -29,7 +29,8 @@ def losses(
     if kind in ("value", "hybrid"):
         total = total - (weights * value.utility(value.evidence(population, batch))).sum(-1)
     if kind in ("direct", "hybrid"):
-        surrogates = [measure.surrogate(population, batch) for measure in measures]
+        with half_precision(weights.device):
+            surrogates = [measure.surrogate(population, batch) for measure in measures]
         total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)
     return total
 

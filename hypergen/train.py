@@ -165,7 +165,9 @@ class Training:
         population = self.population(theta.detach())
         images, labels = self.dataset.train.draw(config.batch_size, self.rng)
         images = self.dataset.augmented(images, self.rng)
-        batch = self.attacked(population, images, labels, self.adversary)
+        # Where V is fitted to the same images as well, these count as measured.
+        to_train = self.adversary is not self.measurer
+        batch = self.attacked(population, images, labels, self.adversary, to_train)
         figures = {}
         if self.step % config.measurement_interval == 0:
             figures = self.fit_value(population, batch)
@@ -191,7 +193,8 @@ class Training:
     def require_finite(self) -> None:
         """`RunError` when a network that the next checkpoint would hold has diverged."""
         for name, network in (("generator", self.generator), ("value network", self.value)):
-            if not all(weights.isfinite().all() for weights in network.parameters()):
+            # One question: each would keep a GPU waiting.
+            if not torch.stack([w.isfinite().all() for w in network.parameters()]).all():
                 raise RunError(f"training diverged at step {self.step}: the {name} is NaN")
 
     def ramp(self) -> float:
@@ -232,10 +235,15 @@ class Training:
         return Population(self.module, theta).recalibrate(images)
 
     def attacked(
-        self, population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack
+        self,
+        population: Population,
+        images: Tensor,
+        labels: Tensor,
+        attack: attacks.Attack,
+        to_train: bool = False,
     ) -> Batch:
         """The images with, for each network, their adversarial versions."""
-        return attacked_batch(population, images, labels, attack, self.draw_seed())
+        return attacked_batch(population, images, labels, attack, self.draw_seed(), to_train)
 
     def fit_value(self, population: Population, batch: Batch) -> dict[str, float]:
         """Measures the generated and a few perturbed networks and fits V to all in the replay."""

@@ -251,6 +251,19 @@ def test_after_a_collapse_training_goes_on_from_the_best_epoch(few, cpu, monkeyp
     assert not seen[1].equal(seen[0]) and seen[2].equal(seen[0])
 
 
+def test_how_weights_lie_in_memory_changes_no_result(few, cpu, tmp_path, monkeypatch):
+    """On a GPU they lie channels last."""
+    config = replace(SHORT, target="small-lenet5", epochs=1)
+    expected = train_baseline(config, few, cpu, show=False)
+    monkeypatch.setattr(baseline, "convolution_format", lambda device: torch.channels_last)
+    found = train_baseline(config, few, cpu, show=False, saved=tmp_path / "checkpoint.safetensors")
+    kernel = next(w for w in found.parameters() if w.ndim == 4 and w.shape[1] > 1)
+    assert not kernel.is_contiguous() and kernel.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(weights(found), weights(expected), rtol=0, atol=1e-4)
+    save_baseline(tmp_path / "network.safetensors", found, config)
+    assert torch.equal(weights(load_network(tmp_path / "network.safetensors")), weights(found))
+
+
 @pytest.mark.parametrize("method", ["standard", "fbf", "pgd"])
 def test_every_method_learns(method, digits, cpu):
     config = BaselineConfig(method=method, target="mlp", epsilon=0.02, epochs=8)

@@ -5,11 +5,13 @@ import torch
 from torch.nn import functional as F
 
 import attacks
-from hypergen import objective
+import targets
+from hypergen import measure, objective
 from hypergen.config import VALUE_NETWORKS
 from hypergen.latent import preference_weights
 from hypergen.measure import MEASURES, Batch, attacked_batch
 from hypergen.value_network import ValueNetwork, build_value_network
+from targets import Population
 
 ATTACK = attacks.PGD(attacks.Threat("linf", 0.1), steps=2)
 WEIGHTS = preference_weights(torch.tensor([0.0, 0.3, 1.0]))
@@ -96,6 +98,37 @@ def test_direct_is_the_weighted_cross_entropy_of_plain_modules(networks, populat
         own = torch.cat([p.grad.flatten() for p in network.parameters()])
         torch.testing.assert_close(losses[index], loss.detach())
         torch.testing.assert_close(found[index], own, rtol=1e-4, atol=1e-7)
+
+
+def test_half_precision_is_for_training_alone(digits, monkeypatch):
+    """As on a GPU: there the population is evaluated by vmap, and convolutions in 16 bits."""
+    torch.manual_seed(0)
+    population = Population.of(targets.build("small-lenet5").eval() for _ in range(3))
+    images, labels = digits.train.first(20)
+    value = build("set", population)
+    monkeypatch.setattr(
+        Population, "__call__", lambda self, images: self._vmap(self._tensors(), images)
+    )
+
+    def made() -> list[torch.Tensor]:
+        batches = [
+            attacked_batch(population, images, labels, ATTACK, 0, to_train)
+            for to_train in (True, False)
+        ]
+        found = [gradient(kind, population, batches[1], value)[1] for kind in ("direct", "value")]
+        return [*(batch.attacked for batch in batches), *found]
+
+    full = made()
+    assert torch.equal(full[0], full[1])
+    for module in (measure, objective):
+        monkeypatch.setattr(
+            module, "half_precision", lambda device: torch.autocast(device.type, torch.bfloat16)
+        )
+    half = made()
+    assert torch.equal(half[1], full[1]) and torch.equal(half[3], full[3])
+    assert 0 < (half[0] != full[0]).float().mean() < 0.1
+    assert not torch.equal(half[2], full[2])
+    assert (F.cosine_similarity(half[2], full[2]) > 0.99).all()
 
 
 @pytest.mark.parametrize("kind", ["set", "mlp"])
