@@ -24,7 +24,8 @@ def scatter(networks: Sequence[dict[str, Any]], key: str = "robustness") -> "Fig
             marker="o" if many else "D",
             alpha=0.8,
         )
-    axes.set_xlabel(f"{key} (% of attacked test images still classified correctly)")
+    name = {"sra": "SRA", "pgd": "PGD"}.get(key, key)
+    axes.set_xlabel(f"{name} (% of attacked test images still classified correctly)")
     axes.set_ylabel("accuracy (% of test images)")
     axes.grid(alpha=0.3)
     axes.legend()

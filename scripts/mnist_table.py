@@ -203,8 +203,9 @@ def main(config: TableConfig) -> None:
             **kept(path, lambda: voting(config)),
         }
     config.out.mkdir(parents=True, exist_ok=True)
-    # At the constant classifier, far from all others, these would hide them.
-    drawn = [point for point in points if point["kind"] not in ("thesis", "fbf average")]
+    # Far from all others, these would hide them.
+    aside = ("standard", "thesis", *TRIVIAL)
+    drawn = [point for point in points if point["kind"] not in aside]
     scatter(drawn, "sra").savefig(config.out / f"mnist-{config.epsilon:g}.png", dpi=120)
     publish(config.out / f"mnist-{config.epsilon:g}.json", settings, found, whole=True)
 
