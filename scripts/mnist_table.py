@@ -123,7 +123,7 @@ def networks(config: TableConfig, name: str) -> list[Path]:
 
 
 def trivial(config: TableConfig, name: str) -> list[Path]:
-    """The weight files of what costs nothing: the noise is of the size of `direct`'s samples."""
+    """The weight files of what costs nothing, written anew; noise of the size of `direct`'s."""
     first, *_ = files = networks(config, "fbf")
     fbf, samples = (
         Population.of(map(load_network, some)) for some in (files, networks(config, "direct"))
