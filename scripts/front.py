@@ -65,7 +65,7 @@ def generator(config: FrontConfig, dataset: data.Dataset) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     config.train.save(folder / "config.json")
     train(config.train, dataset, folder, device())
-    return {"seconds": round(time.perf_counter() - started, 1)}
+    return {"seconds": round(time.perf_counter() - started, 3)}
 
 
 def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str,
         seed=settings.seed,
     )
     network = trained(config.work / f"fbf-{beta:g}.safetensors", recipe, dataset, device())
-    seconds = round(time.perf_counter() - started, 1)
+    seconds = round(time.perf_counter() - started, 3)
     return {"seconds": seconds, "rows": judged(config, Population.of([network]), dataset)}
 
 
