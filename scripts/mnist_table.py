@@ -3,8 +3,8 @@
 Accuracy is over all 10,000 test images; so is PGD-50. SRA is over the first 1,000, for 8 samples of
 each generator and for every baseline, what each of its attacks leaves beside it. Every row is made
 and judged by `hypergen` commands whose files are kept, so a killed run of this script continues
-where it was; with `--rows` the table has these alone. On 2 cores the whole takes about three hours,
-most of it in the standard attacks.
+where it was; with `--rows` the table has these alone. A generator's row takes one core about an
+hour, most of it in the standard attacks.
 
     HYPERGEN_DATA=... python -m scripts.mnist_table --epsilon 0.2
 """
@@ -49,7 +49,9 @@ class TableConfig:
     target: str = "small-lenet5"
     """architecture"""
     seeds: int = 3
-    """FBF and PGD-trained networks; generators have one"""
+    """FBF and PGD-trained networks"""
+    generators: int = 1
+    """of each kind, from seed 0 on; the published protocol has one"""
     epochs: int = 10
     """of direct training"""
     direct_steps: int = 3000
@@ -61,11 +63,11 @@ class TableConfig:
     thesis_images: int = 10_000
     """images a measurement of the published protocol"""
     samples: int = 32
-    """networks drawn from a generator, for accuracy and PGD-50"""
+    """networks drawn from each generator, for accuracy and PGD-50"""
     sra_samples: int = 8
     """of them, for SRA"""
     voters: int = 10
-    """of them, voting together"""
+    """of the first generator's, voting together"""
     images: int = 1000
     """test images for SRA"""
     work: Path = Path("runs/mnist-table")
@@ -95,20 +97,23 @@ def commands(config: TableConfig) -> dict[str, list[list[str]]]:
     train += ["--images", "10", "--sra-samples", "0"]  # judged below
     base = ["--base", str(config.folder / "standard-0" / "network.safetensors")]
     value = [*train, "--objective", "value", "--steps", str(config.value_steps)]
-    rows["direct"] = [[*train, "--objective", "direct", "--steps", str(config.direct_steps)]]
-    rows["value"] = [[*value, *base, "--learning-rate", "1e-3"]]
-    rows["value from scratch"] = [value]
+    for name, command in (
+        ("direct", [*train, "--objective", "direct", "--steps", str(config.direct_steps)]),
+        ("value", [*value, *base, "--learning-rate", "1e-3"]),
+        ("value from scratch", value),
+    ):
+        rows[name] = [[*command, "--seed", str(seed)] for seed in range(config.generators)]
     if config.epsilon == 0.1:
         thesis = [*train, "--preset", "thesis", *base, "--steps", str(config.thesis_steps)]
         rows["thesis"] = [[*thesis, "--batch-size", str(config.thesis_images)]]
     return rows
 
 
-def networks(config: TableConfig, name: str) -> list[Path]:
-    """The weight files of a row, made unless they are there."""
+def networks(config: TableConfig, name: str) -> list[list[Path]]:
+    """The weight files of a row, a list a training, made unless they are there."""
     if name in TRIVIAL:
-        return trivial(config, name)
-    folders = []
+        return [[file] for file in trivial(config, name)]
+    groups = []
     if name in ("value", "thesis"):
         networks(config, "standard")  # which they start from
     for number, command in enumerate(commands(config)[name]):
@@ -118,15 +123,15 @@ def networks(config: TableConfig, name: str) -> list[Path]:
             begun = any((folder / name).exists() for name in ("config.json", CHECKPOINT))
             resume = ["--resume"] if begun else []
             hypergen([*command, "--out", str(folder), *resume])
-        folders.append(folder)
-    return find(folders)
+        groups.append(find([folder]))
+    return groups
 
 
 def trivial(config: TableConfig, name: str) -> list[Path]:
     """The weight files of what costs nothing, written anew; noise of the size of `direct`'s."""
-    first, *_ = files = networks(config, "fbf")
+    first, *_ = files = [file for group in networks(config, "fbf") for file in group]
     fbf, samples = (
-        Population.of(map(load_network, some)) for some in (files, networks(config, "direct"))
+        Population.of(map(load_network, some)) for some in (files, networks(config, "direct")[0])
     )
     images = data.load(config.dataset).train.first(CALIBRATION_IMAGES)[0]
     group = trivial_competitors(fbf, samples, images, seed=0)[name]
@@ -138,22 +143,24 @@ def trivial(config: TableConfig, name: str) -> list[Path]:
 
 def row(config: TableConfig, name: str) -> dict[str, Any]:
     """Judges the networks of a row, or reads what an earlier call found."""
-    files = networks(config, name)
+    groups = networks(config, name)
+    seeds = {file: seed for seed, group in enumerate(groups) for file in group}
+    few = [file for group in groups for file in group[: config.sra_samples]]
     found = {}
     pgd = ["--attack", "pgd", "--restarts", "1", "--images", "10000"]
     standard = ["--attack", "standard", "--restarts", "1", "--images", str(config.images)]
-    for kind, some, judged in (("pgd", files, pgd), ("sra", files[: config.sra_samples], standard)):
+    for kind, some, judged in (("pgd", seeds, pgd), ("sra", few, standard)):
         path = config.folder / f"{name.replace(' ', '-')}-{kind}.json"
         if not path.exists():
             hypergen(["evaluate", *map(str, some), *judged, "--json", str(path)])
         found[kind] = json.loads(path.read_text())
     strong = found["sra"]["networks"]
-    rows = [
-        {"kind": name, "accuracy": network["accuracy"], "pgd": network["pgd"]}
-        for network in found["pgd"]["networks"]
-    ]
-    for mine, network in zip(rows, strong, strict=False):
-        mine |= {"sra": network["sra"], "after": network["after"]}
+    rows = {
+        file: {"kind": name, "seed": seed, **{key: network[key] for key in ("accuracy", "pgd")}}
+        for (file, seed), network in zip(seeds.items(), found["pgd"]["networks"], strict=True)
+    }
+    for file, network in zip(few, strong, strict=True):
+        rows[file] |= {"sra": network["sra"], "after": network["after"]}
     summary = {
         **found["pgd"]["summary"],
         "sra": found["sra"]["summary"]["sra"],
@@ -164,12 +171,16 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
             for attack in strong[0]["after"]
         },
     }
-    return {"summary": summary, "networks": rows, "attack": found["sra"]["attack"]}
+    return {
+        "summary": summary,
+        "networks": list(rows.values()),
+        "attack": found["sra"]["attack"],
+    }
 
 
 def voting(config: TableConfig) -> dict[str, Any]:
     """Some samples of `direct` as one classifier, judged like the others."""
-    files = networks(config, "direct")[: config.voters]
+    files = networks(config, "direct")[0][: config.voters]
     together = Ensemble(Population.of(load_network(file) for file in files))
     judge = Judge(attacks.Threat("linf", config.epsilon), "standard", 50, 1, config.images)
     return judge.judge(together, data.load(config.dataset), "voting")[0]

@@ -280,6 +280,7 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         dataset="digits",
         target="mlp",
         seeds=2,
+        generators=2,
         epochs=2,
         direct_steps=3,
         value_steps=2,
@@ -304,14 +305,15 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
     figures = json.loads((config.out / "mnist-0.1.json").read_text())
     kinds = ["standard", "fbf", "pgd", "direct", "value", "value from scratch", "thesis"]
     assert list(figures["summary"]) == [*kinds, "fbf + noise", "fbf average"]
-    assert [row["kind"] for row in figures["networks"]].count("value") == 3
-    assert [row["kind"] for row in figures["networks"] if "sra" in row].count("value") == 2
+    of_value = [row for row in figures["networks"] if row["kind"] == "value"]
+    assert [row["seed"] for row in of_value] == [0, 0, 0, 1, 1, 1]
+    assert [row["seed"] for row in of_value if "sra" in row] == [0, 0, 1, 1]
     for kind, summary in figures["summary"].items():
         after = list(summary["after"].values())
         assert after == sorted(after, reverse=True)
         assert after[-1] == pytest.approx(summary["sra"]["mean"])
-        few = {"standard": 1, "fbf": 2, "pgd": 2, "fbf + noise": 2, "fbf average": 1}
-        assert summary["count"] == few.get(kind, 3)
+        few = {"standard": 1, "fbf": 2, "pgd": 2, "thesis": 3, "fbf + noise": 2, "fbf average": 1}
+        assert summary["count"] == few.get(kind, 6)
     files = [config.work / "epsilon-0.1" / f"fbf-{i}" / "network.safetensors" for i in (0, 1)]
     average = load_file(config.work / "epsilon-0.1" / "fbf-average-0.safetensors")
     for name, mean in average.items():
