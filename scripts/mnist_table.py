@@ -112,7 +112,7 @@ def commands(config: TableConfig) -> dict[str, list[list[str]]]:
 def networks(config: TableConfig, name: str) -> list[list[Path]]:
     """The weight files of a row, a list a training, made unless they are there."""
     if name in TRIVIAL:
-        return [[file] for file in trivial(config, name)]
+        return [trivial(config, name)]
     groups = []
     if name in ("value", "thesis"):
         networks(config, "standard")  # which they start from
@@ -129,7 +129,7 @@ def networks(config: TableConfig, name: str) -> list[list[Path]]:
 
 def trivial(config: TableConfig, name: str) -> list[Path]:
     """The weight files of what costs nothing, written anew; noise of the size of `direct`'s."""
-    first, *_ = files = [file for group in networks(config, "fbf") for file in group]
+    first, *_ = files = [file for (file,) in networks(config, "fbf")]
     fbf, samples = (
         Population.of(map(load_network, some)) for some in (files, networks(config, "direct")[0])
     )
@@ -171,11 +171,8 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
             for attack in strong[0]["after"]
         },
     }
-    return {
-        "summary": summary,
-        "networks": list(rows.values()),
-        "attack": found["sra"]["attack"],
-    }
+    attack = found["sra"]["attack"]
+    return {"summary": summary, "networks": list(rows.values()), "attack": attack}
 
 
 def voting(config: TableConfig) -> dict[str, Any]:
