@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "measurer": "pgd",
         "attack_steps": 10,
         "epsilon_factor": 1.0,
+        "growth": 0.0,
         "batch_size": 10_000,
         "replay": 1,
         "value_steps": 1,
@@ -90,6 +91,9 @@ class TrainConfig:
     """training images a step, the same for each network"""
     epsilon_factor: float = 1.15
     """radius trained against and measured at, relative to epsilon"""
+    growth: float = 0.5
+    """share of the steps over which that radius is reached; from the start, which is 0, a large one
+    teaches networks to hide from gradients"""
     attack_steps: int = 3
     """steps of every gradient attack inside a training step"""
     measurer: str = "pgd"
@@ -159,7 +163,7 @@ class TrainConfig:
                 raise InputError(
                     f"--{field.replace('_', '-')} must be at least 0, got {getattr(self, field)}"
                 )
-        for field, top in (("ema_decay", 1.0), ("warmup", 1.0), ("surprise", 1.0)):
+        for field, top in (("ema_decay", 1.0), ("growth", 1.0), ("warmup", 1.0), ("surprise", 1.0)):
             if not 0 <= getattr(self, field) <= top:
                 raise InputError(
                     f"--{field.replace('_', '-')} must lie in [0, {top:g}], "

@@ -201,7 +201,10 @@ def trivial_competitors(
 
 
 def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """R2 and Kendall's tau of estimates [P,2] against what was measured on test images."""
+    """Of estimates [P,2] against what was measured on test images: mean error, R2, Kendall's tau.
+
+    The error is absolute. Among nearly equal networks R2 falls far below 0, and tau is chance.
+    """
     from scipy.stats import kendalltau  # here, for it takes a second that others need not spend
 
     result = {}
@@ -213,6 +216,7 @@ def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, An
         if len(rows) > 1:
             tau = kendalltau(estimates[:, index], measured).statistic  # pyright: ignore
         result[name] = {
+            "mean_error": float((measured - estimates[:, index]).abs().mean()),
             "r2": float(1 - error / spread) if spread > 0 else None,
             "kendall_tau": float(tau) if tau == tau else None,  # NaN when all are equal
         }
@@ -250,12 +254,12 @@ def text_table(result: dict[str, Any]) -> str:
             f"{result['sra']['images']}"
         )
     for name, figures in result["value_network"].items():
-        shown = [
+        shown = [f"off by {100 * figures['mean_error']:.1f} points on average"] + [
             f"{label} {figures[key]:.2f}"
             for key, label in (("r2", "R2"), ("kendall_tau", "Kendall tau"))
             if figures[key] is not None
         ]
-        lines.append(f"value network on these samples, {name}: {', '.join(shown) or 'no spread'}")
+        lines.append(f"value network on these samples, {name}: {', '.join(shown)}")
     return "\n".join(lines)
 
 

@@ -46,6 +46,8 @@ PERTURBATIONS = 0.03, 3.0
 STEP_CALIBRATION_IMAGES = 256
 """Training images that batch-norm statistics are measured on in a step; more would take most of it.
 What is drawn from a run gets more."""
+GROWS_FROM = 0.6
+"""Share of the radius trained against that training begins with."""
 WATCHED_SHARE = 0.2
 """How often, as a share of the run, a small SRA is taken."""
 WATCHED_NETWORKS, WATCHED_IMAGES = 2, 40
@@ -121,7 +123,7 @@ class Training:
         self.config, self.dataset, self.device = config, dataset, device
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
-        self.set_budget(config.attack_steps)
+        self.attack_steps = config.attack_steps
         networks = Networks.fresh(config, base).to(device)
         self.module, self.generator = networks.module, networks.generator
         self.averaged, self.value = networks.averaged, networks.value
@@ -166,7 +168,7 @@ class Training:
         images, labels = self.dataset.train.draw(config.batch_size, self.rng)
         images = self.dataset.augmented(images, self.rng)
         # Where V is fitted to the same images as well, these count as measured.
-        to_train = self.adversary is not self.measurer
+        to_train = config.objective == "direct"
         batch = self.attacked(population, images, labels, self.adversary, to_train)
         figures = {}
         if self.step % config.measurement_interval == 0:
@@ -201,16 +203,28 @@ class Training:
         """0 -> 1 over the warm-up."""
         return min(1.0, (self.step + 1) / max(1.0, self.config.warmup * self.config.steps))
 
-    def set_budget(self, attack_steps: int) -> None:
-        """Chooses the steps of every gradient attack inside a training step."""
-        config, self.attack_steps = self.config, attack_steps
-        self.measurer = MEASURERS[config.measurer](config.training_threat, attack_steps)
-        # What a network is to learn from is chosen by cross-entropy where that is descended.
-        self.adversary = self.measurer
-        if config.objective == "direct":
-            self.adversary = attacks.PGD(config.training_threat, steps=attack_steps)
-            if attack_steps == 1:
-                self.adversary = attacks.RandomFGSM(config.training_threat)
+    def threat(self, epsilon: float) -> attacks.Threat:
+        """Of that radius in the end; at this step, of the share of it reached so far."""
+        progress = min(1.0, (self.step + 1) / max(1.0, self.config.growth * self.config.steps))
+        share = GROWS_FROM + (1 - GROWS_FROM) * progress
+        return attacks.Threat(self.config.norm, epsilon * share)
+
+    @property
+    def measurer(self) -> attacks.Attack:
+        """What attacks the images of this step that V sees and is fitted to."""
+        threat = self.threat(self.config.training_threat.epsilon)
+        return MEASURERS[self.config.measurer](threat, self.attack_steps)
+
+    @property
+    def adversary(self) -> attacks.Attack:
+        """What attacks the images of this step that the generator learns from."""
+        if self.config.objective != "direct":
+            return self.measurer
+        # Chosen by cross-entropy where that is descended.
+        threat = self.threat(self.config.training_threat.epsilon)
+        if self.attack_steps == 1:
+            return attacks.RandomFGSM(threat)
+        return attacks.PGD(threat, steps=self.attack_steps)
 
     def schedule(self) -> None:
         """Sets the learning rate of this step: a short warm-up, then a cosine to zero."""
@@ -248,7 +262,7 @@ class Training:
     def fit_value(self, population: Population, batch: Batch) -> dict[str, float]:
         """Measures the generated and a few perturbed networks and fits V to all in the replay."""
         images, labels = batch.images, batch.labels
-        if self.adversary is not self.measurer:
+        if self.config.objective == "direct":
             batch = self.attacked(population, images, labels, self.measurer)
         evidence, measured = self.measured(population, batch)
         self.replay.add(evidence, measured)
@@ -315,11 +329,12 @@ class Training:
     def watch(self) -> dict[str, float]:
         """A small standard robust accuracy, on validation images: does the measurer tell the truth?
 
-        The gap is what the measurer says of the same networks, images and threat, less the truth.
+        The gap is what the measurer says of the same networks, images and threat, less the truth;
+        the radius is what has been reached so far of the one judged.
         """
         population = self.sample(WATCHED_NETWORKS, self.config.seed)
         images, labels = self.dataset.val.first(WATCHED_IMAGES)
-        threat, seed = self.config.threat, self.config.seed
+        threat, seed = self.threat(self.config.threat.epsilon), self.config.seed
         table = survivors(population, images, labels, attacks.standard(threat), seed)
         sra = float(list(table.values())[-1].float().mean())
         measurer = MEASURERS[self.config.measurer](threat, self.attack_steps)
@@ -329,13 +344,14 @@ class Training:
             "watched/sra": sra,
             "watched/gap": float(claimed.mean()) - sra,
             "watched/attack_steps": self.attack_steps,
+            "watched/epsilon": threat.epsilon,
         }
 
     def heed(self, gap: float) -> None:
         """Doubles the attacks' steps, up to a limit, when the measurer was found to flatter."""
         doubled = 2 * self.attack_steps
         if gap > self.config.surprise and doubled <= RAISED * self.config.attack_steps:
-            self.set_budget(doubled)
+            self.attack_steps = doubled
 
     @torch.no_grad()
     def points(self) -> list[dict[str, Any]]:
@@ -364,7 +380,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
         self.step = state["step"]
-        self.set_budget(state["attack_steps"])
+        self.attack_steps = state["attack_steps"]
         self.rng.set_state(state["rng"])
         for name in ("generator", "averaged", "value", "optimizer", "value_optimizer"):
             getattr(self, name).load_state_dict(state[name])

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -223,6 +224,23 @@ def test_watching_a_run_does_not_change_it(tiny, few, cpu):
 
 
 @pytest.mark.parametrize("objective_name", ["direct", "value"])
+def test_the_radius_grows_and_is_watched_where_it_is(objective_name, tiny, few, cpu, monkeypatch):
+    monkeypatch.setattr(attacks, "standard", lambda threat: attacks.PGD(threat, steps=1))
+
+    def radii(growth):
+        config = replace(tiny, objective=objective_name, epsilon=0.1, epsilon_factor=2)
+        training = train.Training(replace(config, growth=growth), few, cpu)
+        for training.step in range(tiny.steps):
+            attacked = training.adversary.threat.epsilon, training.measurer.threat.epsilon
+            yield *attacked, training.watch()["watched/epsilon"]
+
+    full = [0.2, 0.2, 0.1]
+    grown = np.minimum(1, 0.6 + 0.4 * np.arange(1, 7) / 3)[:, None] * full
+    np.testing.assert_allclose(list(radii(0.5)), grown)
+    np.testing.assert_allclose(list(radii(0.0)), [full] * 6)
+
+
+@pytest.mark.parametrize("objective_name", ["direct", "value"])
 def test_a_measurer_found_to_flatter_gets_more_steps(objective_name, tiny, few, cpu):
     training = train.Training(replace(tiny, objective=objective_name, attack_steps=2), few, cpu)
 
@@ -245,7 +263,7 @@ def test_the_gap_is_what_the_measurer_claims_beyond_sra(tiny, few, monkeypatch, 
         return attacks.PGD(attacks.Threat("linf", 0.0), steps=steps)
 
     monkeypatch.setitem(train.MEASURERS, "pgd", blind)
-    training = train.Training(replace(tiny, epsilon=0.5), few, cpu)
+    training = train.Training(replace(tiny, epsilon=0.5, growth=0.0), few, cpu)
     figures = training.watch()
     assert figures["watched/sra"] == 0
     assert figures["watched/gap"] == pytest.approx(figures["watched/accuracy"])
