@@ -92,8 +92,8 @@ class TrainConfig:
     epsilon_factor: float = 1.15
     """radius trained against and measured at, relative to epsilon"""
     growth: float = 0.5
-    """share of the steps over which that radius is reached; from the start, which is 0, a large one
-    teaches networks to hide from gradients"""
+    """share of the steps over which that radius is reached, from .6 of it; with 0 it is there from
+    the first step, and where it is large networks then learn to hide from gradients"""
     attack_steps: int = 3
     """steps of every gradient attack inside a training step"""
     measurer: str = "pgd"

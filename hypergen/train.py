@@ -201,12 +201,15 @@ class Training:
 
     def ramp(self) -> float:
         """0 -> 1 over the warm-up."""
-        return min(1.0, (self.step + 1) / max(1.0, self.config.warmup * self.config.steps))
+        return self.progress(self.config.warmup)
+
+    def progress(self, share: float) -> float:
+        """0 -> 1 over that share of the steps."""
+        return min(1.0, (self.step + 1) / max(1.0, share * self.config.steps))
 
     def threat(self, epsilon: float) -> attacks.Threat:
         """Of that radius in the end; at this step, of the share of it reached so far."""
-        progress = min(1.0, (self.step + 1) / max(1.0, self.config.growth * self.config.steps))
-        share = GROWS_FROM + (1 - GROWS_FROM) * progress
+        share = GROWS_FROM + (1 - GROWS_FROM) * self.progress(self.config.growth)
         return attacks.Threat(self.config.norm, epsilon * share)
 
     @property
