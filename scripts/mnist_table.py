@@ -42,8 +42,8 @@ class TableConfig:
     epsilon: float = 0.1
     """radius of the threat, Linf"""
     rows: tuple[str, ...] = ()
-    """of the table: standard, fbf, pgd, direct, value, value from scratch, thesis, fbf + noise, fbf
-    average, direct voting; default: all (thesis: at epsilon .1)"""
+    """of the table: standard, fbf, pgd, direct, direct beta .9, value, value from scratch, thesis,
+    fbf + noise, fbf average, direct voting; default: all (thesis: at epsilon .1)"""
     dataset: str = "mnist"
     """data set"""
     target: str = "small-lenet5"
@@ -56,6 +56,8 @@ class TableConfig:
     """of direct training"""
     direct_steps: int = 3000
     """generator steps of the direct objective"""
+    long_steps: int = 9000
+    """of it with beta .9, to set beside PGD training"""
     value_steps: int = 1500
     """generator steps of the value objective"""
     thesis_steps: int = 1000
@@ -97,8 +99,10 @@ def commands(config: TableConfig) -> dict[str, list[list[str]]]:
     train += ["--images", "10", "--sra-samples", "0"]  # judged below
     base = ["--base", str(config.folder / "standard-0" / "network.safetensors")]
     value = [*train, "--objective", "value", "--steps", str(config.value_steps)]
+    direct = [*train, "--objective", "direct", "--steps"]
     for name, command in (
-        ("direct", [*train, "--objective", "direct", "--steps", str(config.direct_steps)]),
+        ("direct", [*direct, str(config.direct_steps)]),
+        ("direct beta .9", [*direct, str(config.long_steps), "--beta", "0.9"]),
         ("value", [*value, *base, "--learning-rate", "1e-3"]),
         ("value from scratch", value),
     ):

@@ -29,7 +29,7 @@ study study_activations --work "$folder/activations" --out "$folder/activations.
 if [ $# = 0 ]; then # it has no brief form
     for epsilon in 0.1 0.2 0.3; do
         study mnist_table --epsilon $epsilon --generators 3 --direct-steps 30000 \
-            --value-steps 30000 --work "$folder/mnist-table" --out "$folder"
+            --long-steps 30000 --value-steps 30000 --work "$folder/mnist-table" --out "$folder"
     done
 fi
 study front --work "$folder/front" --out "$folder/front.json" "$@"

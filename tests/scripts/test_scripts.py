@@ -283,6 +283,7 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         generators=2,
         epochs=2,
         direct_steps=3,
+        long_steps=4,
         value_steps=2,
         thesis_steps=2,
         thesis_images=20,
@@ -303,8 +304,13 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         mnist_table.main(replace(config, epochs=3))
     mnist_table.main(config)
     figures = json.loads((config.out / "mnist-0.1.json").read_text())
-    kinds = ["standard", "fbf", "pgd", "direct", "value", "value from scratch", "thesis"]
-    assert list(figures["summary"]) == [*kinds, "fbf + noise", "fbf average"]
+    assert list(figures["summary"]) == [
+        *("standard", "fbf", "pgd", "direct", "direct beta .9", "value", "value from scratch"),
+        *("thesis", "fbf + noise", "fbf average"),
+    ]
+    run = config.work / "epsilon-0.1" / "direct-beta-.9-1"
+    long = json.loads((run / "config.json").read_text())
+    assert (long["beta"], long["steps"], long["seed"]) == ("0.9", 4, 1)
     of_value = [row for row in figures["networks"] if row["kind"] == "value"]
     assert [row["seed"] for row in of_value] == [0, 0, 0, 1, 1, 1]
     assert [row["seed"] for row in of_value if "sra" in row] == [0, 0, 1, 1]
