@@ -20,7 +20,7 @@ import tyro
 import attacks
 from hypergen import data
 from hypergen.checkpoint import CHECKPOINT
-from hypergen.evaluate import Judge, find
+from hypergen.evaluate import Judge, find, summarise
 from hypergen.report import trivial_competitors
 from hypergen.sample import CALIBRATION_IMAGES
 from hypergen.scatter import scatter
@@ -146,33 +146,46 @@ def trivial(config: TableConfig, name: str) -> list[Path]:
 
 
 def row(config: TableConfig, name: str) -> dict[str, Any]:
-    """Judges the networks of a row, or reads what an earlier call found."""
+    """Judges the networks of a row, or reads what an earlier call found.
+
+    Each generator's samples by themselves, so that how far samples differ is not told of those of
+    different generators; networks that were trained alone together.
+    """
     groups = networks(config, name)
     seeds = {file: seed for seed, group in enumerate(groups) for file in group}
-    few = [file for group in groups for file in group[: config.sra_samples]]
-    found = {}
+    if all(len(group) == 1 for group in groups):
+        groups = [list(seeds)]
     pgd = ["--attack", "pgd", "--restarts", "1", "--images", "10000"]
     standard = ["--attack", "standard", "--restarts", "1", "--images", str(config.images)]
-    for kind, some, judged in (("pgd", seeds, pgd), ("sra", few, standard)):
-        path = config.folder / f"{name.replace(' ', '-')}-{kind}.json"
-        if not path.exists():
-            hypergen(["evaluate", *map(str, some), *judged, "--json", str(path)])
-        found[kind] = json.loads(path.read_text())
-    strong = found["sra"]["networks"]
-    rows = {
-        file: {"kind": name, "seed": seed, **{key: network[key] for key in ("accuracy", "pgd")}}
-        for (file, seed), network in zip(seeds.items(), found["pgd"]["networks"], strict=True)
-    }
-    for file, network in zip(few, strong, strict=True):
-        rows[file] |= {"sra": network["sra"], "after": network["after"]}
+    rows: dict[Path, dict[str, Any]] = {}
+    apart, strong = [], []
+    for number, group in enumerate(groups):
+        found = {}
+        few = group if name in DIRECT else group[: config.sra_samples]
+        for kind, some, judged in (("pgd", group, pgd), ("sra", few, standard)):
+            path = config.folder / f"{name.replace(' ', '-')}-{number}-{kind}.json"
+            if not path.exists():
+                hypergen(["evaluate", *map(str, some), *judged, "--json", str(path)])
+            found[kind] = json.loads(path.read_text())
+        apart.append(found["pgd"]["summary"])
+        strong += found["sra"]["networks"]
+        for file, network in zip(group, found["pgd"]["networks"], strict=True):
+            figures = {key: network[key] for key in ("accuracy", "pgd")}
+            rows[file] = {"kind": name, "seed": seeds[file], **figures}
+        for file, network in zip(few, found["sra"]["networks"], strict=True):
+            rows[file] |= {"sra": network["sra"], "after": network["after"]}
     summary = {
-        **found["pgd"]["summary"],
-        "sra": found["sra"]["summary"]["sra"],
+        **summarise(list(rows.values())),
+        **{
+            key: statistics.fmean(one[key] for one in apart)
+            for key in ("disagreement", "error_overlap")
+            if key in apart[0]
+        },
         # PGD on the images of SRA too, so that their difference is no matter of chance.
-        "pgd_beside_sra": found["sra"]["summary"]["pgd"],
+        "pgd_beside_sra": summarise(strong)["pgd"],
         "after": {
-            attack: statistics.fmean(network["after"][attack] for network in strong)
-            for attack in strong[0]["after"]
+            last: statistics.fmean(network["after"][last] for network in strong)
+            for last in strong[0]["after"]
         },
     }
     attack = found["sra"]["attack"]

@@ -16,8 +16,11 @@ from hypergen import data, train
 from hypergen.baseline import BaselineConfig, BaselineTraining, save_baseline, train_baseline
 from hypergen.cli import main as hypergen
 from hypergen.config import TrainConfig
+from hypergen.diversity import disagreement
 from hypergen.errors import InputError
+from hypergen.evaluate import find
 from hypergen.generator import PublishedGenerator
+from hypergen.weights_file import load_network
 from scripts import (
     bench_fbf,
     bench_population,
@@ -314,6 +317,10 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
     of_value = [row for row in figures["networks"] if row["kind"] == "value"]
     assert [row["seed"] for row in of_value] == [0, 0, 0, 1, 1, 1]
     assert [row["seed"] for row in of_value if "sra" in row] == [0, 0, 1, 1]
+    runs = [find([config.work / "epsilon-0.1" / f"value-{seed}"]) for seed in (0, 1)]
+    images = data.load("digits").test.first(10_000)[0]
+    apart = [disagreement(Population.of(map(load_network, files)), images) for files in runs]
+    assert figures["summary"]["value"]["disagreement"] == pytest.approx(sum(apart) / 2)
     for kind, summary in figures["summary"].items():
         after = list(summary["after"].values())
         assert after == sorted(after, reverse=True)
