@@ -15,12 +15,12 @@ def scatter(networks: Sequence[dict[str, Any]], key: str = "robustness") -> "Fig
     axes = figure.subplots()
     for kind in dict.fromkeys(row["kind"] for row in networks):
         rows = [row for row in networks if row["kind"] == kind and key in row]
-        many = len(rows) > 8
+        many = len(rows) >= 8  # samples, not the few networks beside them
         axes.scatter(
             [100 * row[key] for row in rows],
             [100 * row["accuracy"] for row in rows],
             label=kind,
-            s=16 if many else 60,
+            s=24 if many else 60,
             marker="o" if many else "D",
             alpha=0.8,
         )

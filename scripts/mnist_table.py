@@ -3,8 +3,8 @@
 Accuracy is over all 10,000 test images; so is PGD-50. SRA is over the first 1,000, for 8 samples of
 each generator and for every baseline, what each of its attacks leaves beside it. Every row is made
 and judged by `hypergen` commands whose files are kept, so a killed run of this script continues
-where it was; with `--rows` the table has these alone. A generator's row takes one core about an
-hour, most of it in the standard attacks.
+where it was; with `--rows` the table has these alone. A generator takes one core about two
+hours, most of them in the standard attacks.
 
     HYPERGEN_DATA=... python -m scripts.mnist_table --epsilon 0.2
 """
