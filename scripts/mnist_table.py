@@ -145,6 +145,13 @@ def trivial(config: TableConfig, name: str) -> list[Path]:
     return made
 
 
+def judged(path: Path, files: list[Path], *attack: str) -> dict[str, Any]:
+    """What `hypergen evaluate` finds of the weight files, or an earlier call found."""
+    if not path.exists():
+        hypergen(["evaluate", *map(str, files), "--restarts", "1", *attack, "--json", str(path)])
+    return json.loads(path.read_text())
+
+
 def row(config: TableConfig, name: str) -> dict[str, Any]:
     """Judges the networks of a row, or reads what an earlier call found.
 
@@ -155,27 +162,28 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
     seeds = {file: seed for seed, group in enumerate(groups) for file in group}
     if all(len(group) == 1 for group in groups):
         groups = [list(seeds)]
-    pgd = ["--attack", "pgd", "--restarts", "1", "--images", "10000"]
-    standard = ["--attack", "standard", "--restarts", "1", "--images", str(config.images)]
-    rows: dict[Path, dict[str, Any]] = {}
-    apart, strong = [], []
+    points, strong, apart = [], [], []
     for number, group in enumerate(groups):
-        found = {}
         few = group if name in DIRECT else group[: config.sra_samples]
-        for kind, some, judged in (("pgd", group, pgd), ("sra", few, standard)):
-            path = config.folder / f"{name.replace(' ', '-')}-{number}-{kind}.json"
-            if not path.exists():
-                hypergen(["evaluate", *map(str, some), *judged, "--json", str(path)])
-            found[kind] = json.loads(path.read_text())
-        apart.append(found["pgd"]["summary"])
-        strong += found["sra"]["networks"]
-        for file, network in zip(group, found["pgd"]["networks"], strict=True):
-            figures = {key: network[key] for key in ("accuracy", "pgd")}
-            rows[file] = {"kind": name, "seed": seeds[file], **figures}
-        for file, network in zip(few, found["sra"]["networks"], strict=True):
-            rows[file] |= {"sra": network["sra"], "after": network["after"]}
+        cell = f"{name.replace(' ', '-')}-{number}"
+        pgd = judged(
+            config.folder / f"{cell}-pgd.json", group, "--attack", "pgd", "--images", "10000"
+        )
+        sra = judged(
+            config.folder / f"{cell}-sra.json",
+            few,
+            *("--attack", "standard", "--images", str(config.images)),
+        )
+        apart.append(pgd["summary"])
+        strong += sra["networks"]
+        for place, (file, network) in enumerate(zip(group, pgd["networks"], strict=True)):
+            point = {"kind": name, "seed": seeds[file]}
+            point |= {key: network[key] for key in ("accuracy", "pgd")}
+            if place < len(few):
+                point |= {key: sra["networks"][place][key] for key in ("sra", "after")}
+            points.append(point)
     summary = {
-        **summarise(list(rows.values())),
+        **summarise(points),
         **{
             key: statistics.fmean(one[key] for one in apart)
             for key in ("disagreement", "error_overlap")
@@ -184,12 +192,11 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
         # PGD on the images of SRA too, so that their difference is no matter of chance.
         "pgd_beside_sra": summarise(strong)["pgd"],
         "after": {
-            last: statistics.fmean(network["after"][last] for network in strong)
-            for last in strong[0]["after"]
+            attack: statistics.fmean(network["after"][attack] for network in strong)
+            for attack in strong[0]["after"]
         },
     }
-    attack = found["sra"]["attack"]
-    return {"summary": summary, "networks": list(rows.values()), "attack": attack}
+    return {"summary": summary, "networks": points, "attack": sra["attack"]}
 
 
 def voting(config: TableConfig) -> dict[str, Any]:
