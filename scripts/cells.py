@@ -20,7 +20,7 @@ from hypergen.tracking import write_text
 from hypergen.weights_file import load_network
 
 RESULTS = Path(__file__).parent / "results"
-PLACES = ("only", "rows", "work", "out", "files", "foreign", "autoattack")
+PLACES = ("only", "rows", "generators", "work", "out", "files", "foreign", "autoattack")
 """Fields of a comparison's configuration that change nothing of what a cell holds."""
 
 
@@ -73,6 +73,11 @@ def machine() -> str:
     return f"{os.cpu_count()} {platform.machine()} cores"
 
 
+def surroundings() -> dict[str, str]:
+    """The versions and the machine that figures are told with."""
+    return {"torch": torch.__version__, "machine": machine()}
+
+
 def device() -> torch.device:
     """The GPU where there is one."""
     return choose_device("auto")
@@ -92,7 +97,7 @@ def shortened(dataset: Dataset, images: int | None) -> Dataset:
 
 def publish(out: Path, settings: dict[str, Any], found: dict[str, Any], whole: bool) -> None:
     """Prints what was found with what it was found by; written to `out` if it is the whole."""
-    result = {"settings": settings, "torch": torch.__version__, "machine": machine(), **found}
+    result = {"settings": settings, **surroundings(), **found}
     if whole:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, json.dumps(result, indent=1) + "\n")

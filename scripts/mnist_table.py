@@ -3,13 +3,14 @@
 Accuracy is over all 10,000 test images; so is PGD-50. SRA is over the first 1,000, for 8 samples of
 each generator and for every baseline, what each of its attacks leaves beside it. Every row is made
 and judged by `hypergen` commands whose files are kept, so a killed run of this script continues
-where it was; with `--rows` the table has these alone. A generator takes one core about two
-hours, most of them in the standard attacks.
+where it was; `--rows` makes these anew and leaves the table's others. A generator takes one core
+about two hours, most of them in the standard attacks.
 
     HYPERGEN_DATA=... python -m scripts.mnist_table --epsilon 0.2
 """
 
 import json
+import shlex
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ import tyro
 import attacks
 from hypergen import data
 from hypergen.checkpoint import CHECKPOINT
+from hypergen.errors import InputError
 from hypergen.evaluate import Judge, find, summarise
 from hypergen.report import trivial_competitors
 from hypergen.sample import CALIBRATION_IMAGES
 from hypergen.scatter import scatter
 from hypergen.weights_file import load_network, read_metadata, save_network
-from scripts.cells import RESULTS, chosen, claim, hypergen, kept, publish
+from scripts.cells import RESULTS, chosen, claim, hypergen, kept, publish, surroundings
 from targets import Ensemble, Population
 
 VOTING = "direct voting"
@@ -33,6 +35,9 @@ DIRECT = ("standard", "fbf", "pgd")
 """Rows whose networks are trained on their own weights."""
 TRIVIAL = ("fbf + noise", "fbf average")
 """Rows whose networks are made of FBF networks without any training."""
+BASE = "standard-0/network.safetensors"
+JUDGED = ("epsilon", "dataset", "target", "samples", "sra_samples", "images")
+"""Settings that all rows of a table share; how each was trained is in its commands."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class TableConfig:
     epsilon: float = 0.1
     """radius of the threat, Linf"""
     rows: tuple[str, ...] = ()
-    """of the table: standard, fbf, pgd, direct, direct beta .9, value, value from scratch, thesis,
+    """to make: standard, fbf, pgd, direct, direct beta .9, value, value from scratch, thesis,
     fbf + noise, fbf average, direct voting; default: all (thesis: at epsilon .1)"""
     dataset: str = "mnist"
     """data set"""
@@ -82,6 +87,11 @@ class TableConfig:
         """Of the runs at this radius."""
         return self.work / f"epsilon-{self.epsilon:g}"
 
+    @property
+    def table(self) -> Path:
+        """The figures at this radius; the picture is beside it."""
+        return self.out / f"mnist-{self.epsilon:g}.json"
+
 
 def commands(config: TableConfig) -> dict[str, list[list[str]]]:
     """The commands that make each row's networks, by the row's name."""
@@ -97,7 +107,7 @@ def commands(config: TableConfig) -> dict[str, list[list[str]]]:
     }
     train = ["train", *what, "--no-baseline", "--samples", str(config.samples)]
     train += ["--images", "10", "--sra-samples", "0"]  # judged below
-    base = ["--base", str(config.folder / "standard-0" / "network.safetensors")]
+    base = ["--base", str(config.folder / BASE)]
     value = [*train, "--objective", "value", "--steps", str(config.value_steps)]
     direct = [*train, "--objective", "direct", "--steps"]
     for name, command in (
@@ -182,7 +192,12 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
             if place < len(few):
                 point |= {key: sra["networks"][place][key] for key in ("sra", "after")}
             points.append(point)
+    trainings = [] if name in TRIVIAL else commands(config)[name]
     summary = {
+        "commands": [
+            shlex.join(["hypergen", *command]).replace(f"{config.folder}/", "")
+            for command in trainings
+        ],
         **summarise(points),
         **{
             key: statistics.fmean(one[key] for one in apart)
@@ -207,14 +222,38 @@ def voting(config: TableConfig) -> dict[str, Any]:
     return judge.judge(together, data.load(config.dataset), "voting")[0]
 
 
+def others(config: TableConfig, shared: dict[str, Any]) -> dict[str, Any]:
+    """The table as it is, to be added to; `InputError` if it was judged in another way."""
+    if not config.table.exists():
+        return {"summary": {}, "networks": []}
+    table: dict[str, Any] = json.loads(config.table.read_text())
+    if {key: table.get(key) for key in shared} != shared:
+        raise InputError(f"{config.table} was judged in another way; choose another --out")
+    return table
+
+
 def main(config: TableConfig) -> None:
     """Makes every row, prints the table and writes it."""
-    settings = claim(config.folder, config)
-    names = chosen(config.rows, (*commands(config), *TRIVIAL, VOTING))
-    rows = {name: row(config, name) for name in names if name != VOTING}
+    claim(config.folder, config)
+    settings = {key: getattr(config, key) for key in JUDGED}
+    known = (*commands(config), *TRIVIAL, VOTING)
+    names = chosen(config.rows, known)
+    table = others(config, {"settings": settings, **surroundings()})
+    for name in names:
+        if name == VOTING:
+            votes = kept(config.folder / "direct-voting.json", lambda: voting(config))
+            table["voting"] = {"networks": config.voters, **votes}
+            continue
+        made = row(config, name)
+        if table.setdefault("attack", made["attack"]) != made["attack"]:
+            raise InputError(f"{config.table} is of other attacks; choose another --out")
+        table["summary"][name] = made["summary"]
+        table["networks"] = [point for point in table["networks"] if point["kind"] != name]
+        table["networks"] += made["networks"]
+    table["summary"] = {name: table["summary"][name] for name in known if name in table["summary"]}
+    table["networks"].sort(key=lambda point: known.index(point["kind"]))
     print(f"\n{'':<20}{'nets':>5}{'accuracy':>16}{'PGD-50':>16}{'SRA':>16}{'disagree':>10}")
-    for name, found in rows.items():
-        summary = found["summary"]
+    for name, summary in table["summary"].items():
         cells = [
             f"{100 * summary[key]['mean']:.1f} +- {100 * summary[key]['std']:.1f}"
             for key in ("accuracy", "pgd", "sra")
@@ -222,24 +261,12 @@ def main(config: TableConfig) -> None:
         apart = 100 * summary.get("disagreement", float("nan"))
         shown = "".join(f"{c:>16}" for c in cells)
         print(f"{name:<20}{summary['count']:>5}{shown}{apart:>10.2f}")
-    points = [point for found in rows.values() for point in found["networks"]]
-    found: dict[str, Any] = {
-        "attack": next(iter(rows.values()))["attack"] if rows else None,
-        "summary": {name: found["summary"] for name, found in rows.items()},
-        "networks": points,
-    }
-    if VOTING in names:
-        path = config.folder / "direct-voting.json"
-        found["voting"] = {
-            "networks": config.voters,
-            **kept(path, lambda: voting(config)),
-        }
     config.out.mkdir(parents=True, exist_ok=True)
     # Far from all others, these would hide them.
     aside = ("standard", "thesis", *TRIVIAL)
-    drawn = [point for point in points if point["kind"] not in aside]
-    scatter(drawn, "sra").savefig(config.out / f"mnist-{config.epsilon:g}.png", dpi=120)
-    publish(config.out / f"mnist-{config.epsilon:g}.json", settings, found, whole=True)
+    drawn = [point for point in table["networks"] if point["kind"] not in aside]
+    scatter(drawn, "sra").savefig(config.table.with_suffix(".png"), dpi=120)
+    publish(config.table, settings, table, whole=True)
 
 
 if __name__ == "__main__":

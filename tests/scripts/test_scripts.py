@@ -297,10 +297,17 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         work=tmp_path / "runs",
         out=tmp_path / "results",
     )
-    # A part first: its cells are kept.
-    mnist_table.main(replace(config, rows=("value", "direct voting")))
+    # A part first, of one generator: its cells are kept, and it is added to.
+    mnist_table.main(replace(config, rows=("value", "direct voting"), generators=1))
     part = json.loads((config.out / "mnist-0.1.json").read_text())
-    assert list(part["summary"]) == ["value"] and "voting" in part
+    assert list(part["summary"]) == ["value"] and part["summary"]["value"]["count"] == 3
+    mnist_table.main(replace(config, rows=("fbf",)))
+    more = json.loads((config.out / "mnist-0.1.json").read_text())
+    assert list(more["summary"]) == ["fbf", "value"] and more["voting"] == part["voting"]
+    assert more["summary"]["value"] == part["summary"]["value"]
+    assert more["networks"][2:] == part["networks"]
+    with pytest.raises(InputError, match="judged in another way"):
+        mnist_table.main(replace(config, images=9, work=tmp_path / "others"))
     with pytest.raises(InputError, match="unknown"):
         mnist_table.main(replace(config, rows=("valu",)))
     with pytest.raises(InputError, match="other settings"):
@@ -312,6 +319,10 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         *("thesis", "fbf + noise", "fbf average"),
     ]
     run = config.work / "epsilon-0.1" / "direct-beta-.9-1"
+    first, second = figures["summary"]["direct beta .9"]["commands"]
+    assert first.startswith("hypergen train --dataset digits") and first.endswith("--seed 0")
+    assert second == first.replace("--seed 0", "--seed 1")
+    assert str(tmp_path) not in json.dumps(figures)
     long = json.loads((run / "config.json").read_text())
     assert (long["beta"], long["steps"], long["seed"]) == ("0.9", 4, 1)
     of_value = [row for row in figures["networks"] if row["kind"] == "value"]
@@ -336,7 +347,7 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
     # A second call finds every cell and makes none anew; another radius is another table.
     capsys.readouterr()
     mnist_table.main(config)
-    assert "hypergen" not in capsys.readouterr().out
+    assert not capsys.readouterr().out.strip().startswith("hypergen")
     assert "thesis" not in mnist_table.commands(replace(config, epsilon=0.2))
 
 
