@@ -104,6 +104,8 @@ def build(name: str, threat: Threat, **options: Any) -> Attack:
         AttackError: an unknown name or option (the nearest known one is named), or a bad value.
     """
     if name.startswith(PREFIX):
+        if options:
+            raise AttackError(f"{name} takes no options here, got {', '.join(options)}")
         return Torchattacks(threat, name.removeprefix(PREFIX))
     if name not in ATTACKS:
         raise unknown("attack", name, ATTACKS)

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from attacks.threat import NORMS, TOLERANCE
 PREFIX = "torchattacks:"
 PACKED = "FGSM", "BIM", "MIFGSM", "NIFGSM"
 """Of these, which draw nothing and treat each image for itself, P networks make one batch."""
-ALONE = ("CW",)
+ALONE = "CW", "EADL1", "EADEN"
 """These stop, or step, by a sum over the batch: an image at a time, or they would depend on it."""
 REFUSED = {
     "AutoAttack": "it runs at a tenth of AutoAttack's steps; use --suite standard",
@@ -39,6 +40,8 @@ DEFECTS = {
     "MIFGSM": "it divides by a gradient that may be 0; mi-fgsm does not",
 }
 """As read and run at version 3.5.1; said once a call."""
+_ONE_AT_A_TIME = threading.Lock()
+"""What it draws and prints goes through the process's one random state and one output."""
 NAMES = {"linf": "Linf", "l2": "L2"}
 """Of the attacks that take a norm; in L1, which FAB claims to know, it fails."""
 
@@ -71,7 +74,7 @@ class Torchattacks(Attack):
         taken = self._taken()
         if "norm" in taken:
             require_norm(self.name, self.threat.norm, list(NAMES))
-        elif "eps" in taken:
+        elif {"eps", "max_epsilon"} & taken.keys():
             own = "l2" if self.attack.endswith("L2") else "linf"
             require_norm(self.name, self.threat.norm, [own])
 
@@ -111,12 +114,13 @@ class Torchattacks(Attack):
         size = 1 if self.attack in ALONE else len(images)
         devices = [images.device] if images.device.type == "cuda" else []
         with (
+            _ONE_AT_A_TIME,
             torch.random.fork_rng(devices),
             torch.enable_grad(),
             contextlib.redirect_stdout(io.StringIO()),
         ):
             torch.manual_seed(seed)
-            attack = getattr(_library(), self.attack)(module, **self._options())
+            attack = getattr(_library(), self.attack)(module, **self._options(seed))
             attack.set_device(images.device)
             try:
                 parts = [
@@ -130,12 +134,14 @@ class Torchattacks(Attack):
     def _taken(self) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(getattr(_library(), self.attack)).parameters
 
-    def _options(self) -> dict[str, Any]:
-        """Epsilon, norm and step length, of those that it takes."""
+    def _options(self, seed: int) -> dict[str, Any]:
+        """Epsilon, norm, step length and seed, of those that it takes."""
         taken = self._taken()
         options: dict[str, Any] = {}
-        if "eps" in taken:
-            options["eps"] = self.threat.epsilon
+        for name in {"eps", "max_epsilon"} & taken.keys():
+            options[name] = self.threat.epsilon
+        if "seed" in taken:
+            options["seed"] = seed
         if "norm" in taken:
             options["norm"] = NAMES[self.threat.norm]
         if {"eps", "alpha"} <= taken.keys():

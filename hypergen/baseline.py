@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from torch.nn import functional as F
 import attacks
 import targets
 from attacks.threat import NORMS
-from hypergen import checkpoint, data
+from hypergen import __version__, checkpoint, data
 from hypergen.averaging import averaged
 from hypergen.chance import OwnDropout, global_state_of, seeded
 from hypergen.checkpoint import CHECKPOINT
-from hypergen.config import BASE_METHODS, differences, require_known, threat_on
+from hypergen.config import BASE_METHODS, differences, require_known, require_seed, threat_on
 from hypergen.errors import InputError, RunError
 from hypergen.measure import half_precision, jobs_at_once, survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
@@ -106,6 +105,7 @@ class BaselineConfig:
                     f"--share-start with {self.activation} must lie in [{self.final_share:g},1], "
                     f"got {self.share_start}"
                 )
+        require_seed(self.seed)
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"--ema-decay must lie in [0,1), got {self.ema_decay}")
         self.threat, self.training_attack(1.0)  # noqa: B018
@@ -188,12 +188,15 @@ class BaselineTraining:
 
     def advance(self, after_step: Callable[[], None] = lambda: None) -> None:
         """One epoch and its validation; `RunError` when the training has diverged."""
-        self.train_epoch(after_step)
-        if not all(p.isfinite().all() for p in self.module.parameters()):
-            raise RunError(f"{self.config.method} training diverged: the weights are NaN")
+        judged = self.averaged.module
+        try:
+            self.train_epoch(after_step)
+            if not all(p.isfinite().all() for p in self.module.parameters()):
+                raise RunError(f"{self.config.method} training diverged: the weights are NaN")
+            worth = validate(judged.eval(), self.config, self.dataset)
+        except attacks.AttackError as error:  # the logits are no numbers
+            raise RunError(f"{self.config.method} training diverged: {error}") from error
         self.epoch += 1
-        judged = self.averaged.module.eval()
-        worth = validate(judged, self.config, self.dataset)
         if worth >= self.best:
             self.best, self.best_state = worth, copy.deepcopy(judged.state_dict())
         elif worth < self.best - LOST:
@@ -422,7 +425,7 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
         "ema_decay": config.ema_decay,
         "pretrained": config.pretrained,
         "seed": config.seed,
-        "version": version("hypergen"),
+        "version": __version__,
         "epsilon": config.threat.epsilon,
         "norm": config.norm,
         **figures,
@@ -458,6 +461,9 @@ def require_own(saved: Path, config: BaselineConfig, resume: bool) -> None:
     """`InputError` unless the checkpoint is to be continued, and with its own settings."""
     if not resume:
         raise InputError(f"{saved.parent} holds a training cut short; add --resume")
-    apart = differences(checkpoint.load(saved)["config"], asdict(config))
+    begun = checkpoint.load(saved)
+    if "config" not in begun:
+        raise InputError(f"{saved.parent} holds no direct training but a run; choose another --out")
+    apart = differences(begun["config"], asdict(config))
     if apart:
         raise InputError(f"{saved.parent} was started with other settings: {'; '.join(apart)}")

@@ -152,6 +152,11 @@ class TrainConfig:
                 raise InputError(
                     f"--{field.replace('_', '-')} must be at least {least}, got {value}"
                 )
+        require_seed(self.seed)
+        if self.generator == "published" and len(set(self.beta_range)) > 1:
+            raise InputError(
+                f"the published generator knows no preference: --beta must be one, got {self.beta}"
+            )
         for field in ("learning_rate", "value_learning_rate"):
             if not 0 < getattr(self, field) < 1e30:  # Adam divides it, which must not overflow
                 raise InputError(
@@ -259,6 +264,12 @@ def threat_on(dataset: str, norm: str, epsilon: float | None) -> attacks.Threat:
     if epsilon is None and norm != "linf":
         raise InputError(f"--norm {norm} needs an --epsilon: only in linf is one usual")
     return attacks.Threat(norm, data.default_epsilon(dataset) if epsilon is None else epsilon)
+
+
+def require_seed(seed: int) -> None:
+    """`InputError` for a --seed that PyTorch, or what is counted up from it, would not take."""
+    if not 0 <= seed < 2**62:
+        raise InputError(f"--seed must lie in [0, 2^62), got {seed}")
 
 
 def require_known(what: str, name: str, known: Any) -> None:

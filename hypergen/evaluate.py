@@ -19,7 +19,7 @@ from attacks.threat import NORMS
 from hypergen import data
 from hypergen.baseline import fresh_target
 from hypergen.checks import Case, check
-from hypergen.config import require_known, threat_on
+from hypergen.config import require_known, require_seed, threat_on
 from hypergen.data import Dataset
 from hypergen.diversity import disagreement, error_overlap
 from hypergen.errors import InputError
@@ -89,6 +89,7 @@ class JudgeConfig:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"--step-size must be above 0, got {self.step_size}")
+        require_seed(self.seed)
         self.require_attack(attacks.Threat(norm, 0.1))
 
     def require_attack(self, threat: attacks.Threat) -> None:
@@ -131,6 +132,8 @@ class EvaluateConfig(JudgeConfig):
         if self.norms is not None:
             if self.norm is not None or self.epsilon is not None:
                 raise InputError("--norms says norms and radii: leave out --norm and --epsilon")
+            if self.step_size is not None:
+                raise InputError("--step-size is of one norm: leave it out with --norms")
             for threat in threats_from(self.norms):
                 self.require_attack(threat)
 

@@ -74,7 +74,9 @@ def report(
     groups = {"sample": population, "start": starting_network(folder, config, images)}
     if baselines:
         direct = direct_networks(baselines)
-        groups |= direct | trivial_competitors(direct["fbf"], population, images, config.seed)
+        groups |= direct
+        if "fbf" in direct:
+            groups |= trivial_competitors(direct["fbf"], population, images, config.seed)
     device = population.theta.device
     judge = Judge(config.threat, "pgd", restarts=1, images=sizes.images, seed=config.seed)
     networks: list[dict[str, Any]] = []
@@ -143,7 +145,8 @@ def starting_network(folder: Path, config: TrainConfig, images: Tensor) -> Popul
 def direct_recipes(folder: Path, config: TrainConfig) -> dict[Path, BaselineConfig]:
     """How the files of one ordinary, three FBF and one PGD-trained network in `folder` are made.
 
-    A base that was trained the same way is copied there.
+    In l1, where FBF takes no step, it is left out. A base that was trained the same way is
+    copied there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipes = {
@@ -157,6 +160,7 @@ def direct_recipes(folder: Path, config: TrainConfig) -> dict[Path, BaselineConf
             seed=seed,
         )
         for method, count in (("pgd", 1), ("fbf", FBF_COUNT), ("standard", 1))  # the longest first
+        if method != "fbf" or config.norm != "l1"
         for seed in range(config.seed, config.seed + count)
     }
     if config.base in BASE_METHODS:
@@ -172,6 +176,7 @@ def direct_networks(files: Mapping[Path, BaselineConfig]) -> dict[str, Populatio
             load_network(path) for path, recipe in files.items() if recipe.method == method
         )
         for method in ("standard", "fbf", "pgd")
+        if any(recipe.method == method for recipe in files.values())
     }
 
 

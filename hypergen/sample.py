@@ -1,17 +1,16 @@
 """Networks drawn from a trained generator."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hypergen import checkpoint, data
+from hypergen import __version__, checkpoint, data
 from hypergen.baseline import describe
 from hypergen.checkpoint import CHECKPOINT
-from hypergen.config import TrainConfig, require_folder
+from hypergen.config import TrainConfig, require_folder, require_seed
 from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, short, summarise, text_table
@@ -53,6 +52,7 @@ class SampleConfig:
             raise InputError(f"--keep must be at most --count ({self.count}), got {self.keep}")
         if self.beta is not None and not 0 <= self.beta <= 1:
             raise InputError(f"--beta must lie in [0,1], got {self.beta}")
+        require_seed(self.seed)
 
 
 class Sampler:
@@ -152,7 +152,7 @@ class Sampler:
                 "beta": float(betas[index]),
                 "epsilon": self.config.threat.epsilon,
                 "norm": self.config.norm,
-                "version": version("hypergen"),
+                "version": __version__,
                 **row,
             }
             save_network(paths[-1], population.module_at(index).state_dict(), metadata)

@@ -225,7 +225,7 @@ class Training:
             return self.measurer
         # Chosen by cross-entropy where that is descended.
         threat = self.threat(self.config.training_threat.epsilon)
-        if self.attack_steps == 1:
+        if self.attack_steps == 1 and threat.norm != "l1":
             return attacks.RandomFGSM(threat)
         return attacks.PGD(threat, steps=self.attack_steps)
 
@@ -288,8 +288,10 @@ class Training:
             z = torch.zeros(1, self.generator.latent.size, device=self.device)
             beta = torch.tensor([self.config.beta_range[1]], device=self.device)
             theta = self.generator(z, beta)
-        copies = self.near(theta.expand(16 * self.config.perturbed, -1))
-        population = self.population(torch.cat([theta, copies.theta]))
+        if self.config.perturbed:
+            copies = self.near(theta.expand(16 * self.config.perturbed, -1))
+            theta = torch.cat([theta, copies.theta])
+        population = self.population(theta)
         images, labels = self.dataset.train.draw(self.config.batch_size, self.rng)
         batch = self.attacked(population, images, labels, self.measurer)
         self.replay.add(*self.measured(population, batch))

@@ -132,7 +132,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     }
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        safetensors.torch.save_file(plain, part, dict(header))
+        try:
+            safetensors.torch.save_file(plain, part, dict(header))
+        except SafetensorError as error:  # no space left, say; it is no OSError of its own
+            raise OSError(f"cannot write {path}: {error}") from error
         _sync(part)
         part.replace(path)
     finally:

@@ -137,7 +137,7 @@ def main(config: BenchConfig) -> None:
     }
     settings = asdict(config)
     del settings["out"]
-    publish(config.out, settings, found, whole=True)
+    publish(config.out, settings, found)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,22 @@
 
 Both run PGD (cross-entropy, random start) on the same networks and images, in batches of the same
 size and from the same starts, a few networks at a time by turns, so that whatever else the machine
-does meets both. The networks are samples of a run's generator or, without a run, trained by FBF and
-then repeated with a little noise on their weights. The memory that many networks take is that of a
-process of its own, on a GPU what PyTorch holds there. Prints a table and a line of JSON.
+does meets both. The networks are samples of a run's generator, attacked at its radius, or, without
+a run, trained by FBF and then repeated with a little noise on their weights. The memory that many
+networks take is that of a process of its own, on a GPU what PyTorch holds there. Prints a table and
+a line of JSON.
 
     make bench ARGS="--run RUN"
     make bench ARGS="--networks 256 --turn 256"       # on a GPU, all at once
 """
 
-import json
 import multiprocessing
 import resource
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchattacks
@@ -30,10 +30,9 @@ from hypergen.baseline import BaselineConfig, fresh_target, train_baseline
 from hypergen.errors import InputError
 from hypergen.measure import survivors
 from hypergen.sample import load_generator
-from scripts.cells import device, machine
+from scripts.cells import RESULTS, about, device, now, publish
 from targets import Population
 
-TARGET = "small-lenet5"
 NOISE = 0.02
 """Standard deviation of the noise that tells copies apart, in units of the layout's scales."""
 
@@ -45,7 +44,7 @@ class BenchConfig:
     run: Path | None = None
     """folder of a run whose samples are attacked; default: FBF networks and noisy copies"""
     dataset: str = "mnist"
-    """data set; digits where its files are missing"""
+    """data set without a run; digits where its files are missing"""
     networks: int = 64
     """networks attacked"""
     trained: int = 4
@@ -66,22 +65,29 @@ class BenchConfig:
     """CPU threads, for both"""
     seed: int = 0
     """of the training, the noise and the random starts"""
-    out: Path = Path(__file__).parent / "results" / "bench_population.json"
+    out: Path = RESULTS / "bench_population.json"
     """where the figures are written"""
 
 
 def main(config: BenchConfig) -> None:
     """Trains, attacks by turns, prints and writes."""
     torch.set_num_threads(config.threads)
-    try:
-        dataset = data.load(config.dataset, device=device())
-    except InputError as error:
-        print(f"{error}\nusing digits")
-        dataset = data.load("digits", device=device())
-    population = networks(config, dataset) if config.run is None else samples(config)
+    if config.run is None:
+        population, dataset, threat = networks(config)
+        networks_are: Any = "FBF, noisy copies"
+        target = BaselineConfig().target, "relu", dataset.name
+    else:
+        run = load_generator(config.run).config
+        threat = run.threat
+        if threat.norm != "linf":
+            raise InputError(f"{config.run} is of {threat.norm}, torchattacks' PGD of linf")
+        dataset = data.load(run.dataset, device=device())
+        population = load_generator(config.run, dataset).sample(config.networks, seed=config.seed)
+        target = run.target, run.activation, run.dataset
+        networks_are = {"samples_of": about(run)}
     population = population.to(device())
     images, labels = dataset.test.first(config.images)
-    attack = attacks.PGD(attacks.Threat("linf", dataset.epsilon), steps=config.steps)
+    attack = attacks.PGD(threat, steps=config.steps)
 
     def ours(part: Population, images: Tensor, labels: Tensor) -> Tensor:
         table = survivors(part, images, labels, attack, config.seed, config.batch_size)
@@ -111,19 +117,18 @@ def main(config: BenchConfig) -> None:
     crowd = population.theta[torch.arange(config.crowd) % len(population)]
     if device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        peak = peak_memory(crowd, images, labels, attack, config)
+        peak = peak_memory(target, crowd, images, labels, attack, config)
     else:
         with multiprocessing.get_context("spawn").Pool(1) as other:
-            peak = other.apply(peak_memory, (crowd, images, labels, attack, config))
+            peak = other.apply(peak_memory, (target, crowd, images, labels, attack, config))
     print(f"\n{config.crowd} networks x {len(images)} images: {peak:.2f} GiB at the most")
-    figures = {
-        **{name: value for name, value in asdict(config).items() if name not in ("out", "run")},
-        "networks_are": "FBF, noisy copies" if config.run is None else "samples of a generator",
+    ratio = round(statistics.median(before / after for before, after in seconds), 2)
+    print(f"\nmedian ratio {ratio}")
+    found = {
         "peak_gib": round(peak, 2),
-        "dataset": dataset.name,
-        "epsilon": dataset.epsilon,
-        "target": TARGET,
-        "ratio": round(statistics.median(before / after for before, after in seconds), 2),
+        "epsilon": threat.epsilon,
+        "target": target[0],
+        "ratio": ratio,
         "seconds": {
             "torchattacks": [round(before, 2) for before, _ in seconds],
             "hypergen": [round(after, 2) for _, after in seconds],
@@ -133,16 +138,19 @@ def main(config: BenchConfig) -> None:
             "hypergen": [after for _, after in robust],
         },
         "never_higher": all(after <= before for before, after in robust),
-        "torch": torch.__version__,
-        "machine": f"{machine()}, {torch.get_num_threads()} threads",
     }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"\nmedian ratio {figures['ratio']}\n{json.dumps(figures)}")
+    settings = asdict(config) | {"dataset": dataset.name, "networks_are": networks_are}
+    del settings["out"], settings["run"]
+    publish(config.out, settings, found)
 
 
-def networks(config: BenchConfig, dataset: data.Dataset) -> Population:
-    """Networks trained by FBF, and noisy copies of them."""
+def networks(config: BenchConfig) -> tuple[Population, data.Dataset, attacks.Threat]:
+    """Networks trained by FBF, noisy copies of them, and what they are for."""
+    try:
+        dataset = data.load(config.dataset, device=device())
+    except InputError as error:
+        print(f"{error}\nusing digits")
+        dataset = data.load("digits", device=device())
     trained = Population.of(
         train_baseline(
             BaselineConfig("fbf", dataset.name, epochs=config.epochs, seed=config.seed + index),
@@ -152,7 +160,8 @@ def networks(config: BenchConfig, dataset: data.Dataset) -> Population:
         )
         for index in range(min(config.trained, config.networks))
     )
-    return noisy_copies(trained, config.networks, config.seed)
+    threat = attacks.Threat("linf", dataset.epsilon)
+    return noisy_copies(trained, config.networks, config.seed), dataset, threat
 
 
 def noisy_copies(originals: Population, count: int, seed: int) -> Population:
@@ -164,19 +173,17 @@ def noisy_copies(originals: Population, count: int, seed: int) -> Population:
     return copies.with_theta(copies.theta + noise.to(copies.theta.device))
 
 
-@torch.no_grad()
-def samples(config: BenchConfig) -> Population:
-    """Networks drawn from the run's generator."""
-    assert config.run is not None
-    return load_generator(config.run).draw(config.networks, seed=config.seed)[0]
-
-
 def peak_memory(
-    theta: Tensor, images: Tensor, labels: Tensor, attack: attacks.PGD, config: BenchConfig
+    target: tuple[str, str, str],
+    theta: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.PGD,
+    config: BenchConfig,
 ) -> float:
     """GiB taken once all networks are attacked; on a CPU by the process, PyTorch included."""
     torch.set_num_threads(config.threads)
-    module = fresh_target(TARGET, "relu", config.dataset)
+    module = fresh_target(*target)
     brief = replace(attack, steps=min(attack.steps, 3))  # which leaves more images than 50 do
     population = Population(module, theta)
     survivors(population, images, labels, brief, config.seed, config.batch_size)
@@ -203,9 +210,9 @@ def loop(
 
 def timed(function: Callable[..., Tensor], *args: object) -> tuple[float, Tensor]:
     """Seconds taken, and the result."""
-    start = time.perf_counter()
-    result = function(*args).cpu()  # which waits for a GPU
-    return time.perf_counter() - start, result
+    start = now()
+    result = function(*args)
+    return now() - start, result.cpu()
 
 
 def share(correct: Tensor) -> list[float]:

@@ -31,7 +31,7 @@ from hypergen.errors import InputError
 from hypergen.measure import networks_at_once
 from hypergen.train import Training
 from scripts.bench_population import noisy_copies
-from scripts.cells import RESULTS, chosen, claim, device, kept, now, publish
+from scripts.cells import RESULTS, chosen, claim, device, kept, machine, now, publish
 from targets import Population
 
 SIZES = {"small-lenet5": ("mnist", 1000, 1024), "resnet20": ("cifar10", 256, 64)}
@@ -254,7 +254,7 @@ def main(config: ScalingConfig) -> None:
     """Times all, prints the tables and writes the figures."""
     if config.quick:
         config = replace(config, **QUICK)
-    settings = claim(config.work, config)
+    settings = claim(config.work, config, timed_on=machine())
     peaks = kept(config.work / "peak.json", lambda: peak_rates(config.least))
     print("matrix products, FLOP/s:", peaks)
     found = {
@@ -263,7 +263,7 @@ def main(config: ScalingConfig) -> None:
     }
     for target, row in found.items():
         show(target, row)
-    publish(config.out, settings, {"peak_flops_per_second": peaks, "targets": found}, whole=True)
+    publish(config.out, settings, {"peak_flops_per_second": peaks, "targets": found})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 
 from hypergen.baseline import BaselineConfig, train_baselines
 from hypergen.cli import choose_device, main
+from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
 from hypergen.tracking import write_text
@@ -24,9 +25,12 @@ PLACES = ("only", "rows", "generators", "work", "out", "files", "foreign", "auto
 """Fields of a comparison's configuration that change nothing of what a cell holds."""
 
 
-def claim(work: Path, config: Any) -> dict[str, Any]:
-    """The settings, once it is sure that `work` holds cells of no others; makes the folder."""
-    settings = {name: value for name, value in asdict(config).items() if name not in PLACES}
+def claim(work: Path, config: Any, **more: str) -> dict[str, Any]:
+    """The settings, once it is sure that `work` holds cells of no others; makes the folder.
+
+    `more`: whatever else the cells depend on.
+    """
+    settings = {name: value for name, value in asdict(config).items() if name not in PLACES} | more
     settings = json.loads(json.dumps(settings, default=str))
     path = work / "settings.json"
     if path.exists() and json.loads(path.read_text()) != settings:
@@ -50,6 +54,11 @@ def hypergen(command: list[str]) -> None:
         raise RunError(f"failed: hypergen {' '.join(command)}")
 
 
+def begun(path: Path) -> bool:
+    """Whether a weight file is there or half-trained, so that no call sees how long it takes."""
+    return path.exists() or path.with_suffix(".checkpoint.safetensors").exists()
+
+
 def trained(
     path: Path, recipe: BaselineConfig, dataset: Dataset, device: torch.device
 ) -> nn.Module:
@@ -58,12 +67,36 @@ def trained(
     return load_network(path).to(device)
 
 
-def chosen(names: tuple[str, ...], known: Any) -> list[str]:
-    """The names asked for, or all known ones; `InputError` for others."""
+def chosen(
+    names: tuple[str, ...],
+    known: Iterable[str],
+    cells: Callable[[str], Iterable[Path]] = lambda name: (),
+) -> list[str]:
+    """The names asked for, or all known ones; `InputError` for others.
+
+    With `cells`, the files that hold a name's figures, also the names that have all of theirs: what
+    is written is all that was found, by this call and those before.
+    """
+    known = list(known)
     for name in names:
         if name not in known:
             raise InputError(f'unknown "{name}"; known: {", ".join(known)}')
-    return [name for name in known if not names or name in names]
+
+    def found(name: str) -> bool:
+        files = list(cells(name))
+        return bool(files) and all(file.exists() for file in files)
+
+    return [name for name in known if not names or name in names or found(name)]
+
+
+def cell(work: Path, name: str) -> Path:
+    """The file that holds the figures of a name."""
+    return work / f"{name.replace(',', '').replace(' ', '-')}.json"
+
+
+def about(run: TrainConfig) -> dict[str, Any]:
+    """The settings of a run, told with figures of its samples."""
+    return {name: value for name, value in asdict(run).items() if name != "base"}
 
 
 def machine() -> str:
@@ -95,10 +128,9 @@ def shortened(dataset: Dataset, images: int | None) -> Dataset:
     return dataset if images is None else replace(dataset, train=dataset.train.head(images))
 
 
-def publish(out: Path, settings: dict[str, Any], found: dict[str, Any], whole: bool) -> None:
-    """Prints what was found with what it was found by; written to `out` if it is the whole."""
+def publish(out: Path, settings: dict[str, Any], found: dict[str, Any]) -> None:
+    """Writes what was found with what it was found by to `out`, and prints it."""
     result = {"settings": settings, **surroundings(), **found}
-    if whole:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, json.dumps(result, indent=1) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))

@@ -269,7 +269,7 @@ def main(config: CompareConfig) -> None:
             "compared": compared(cells, count),
         }
     show(networks)
-    publish(config.out, settings, {"bar": BAR, "networks": networks}, whole=True)
+    publish(config.out, settings, {"bar": BAR, "networks": networks})
 
 
 def show(networks: dict[str, Any]) -> None:

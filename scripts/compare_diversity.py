@@ -29,7 +29,7 @@ from hypergen.diversity import disagreement, error_overlap, weight_distance
 from hypergen.evaluate import Judge
 from hypergen.generator import ResidualGenerator
 from hypergen.transfer import Mixed, carried_over, fooling_rates
-from scripts.cells import RESULTS, chosen, claim, kept, publish
+from scripts.cells import RESULTS, cell, chosen, claim, kept, publish
 from targets import Ensemble, Population
 
 STARTS = 8
@@ -51,7 +51,7 @@ class CompareConfig:
     fbf_epochs: int = 10
     """of their training"""
     only: tuple[str, ...] = ()
-    """names of the ways to compare; default: all"""
+    """names of the ways to compare now, beside those run before; default: all"""
     work: Path = Path("runs/compare-diversity")
     """folder of the figures of each way"""
     out: Path = RESULTS / "diversity.json"
@@ -181,10 +181,10 @@ def main(config: CompareConfig) -> None:
     settings = claim(config.work, config)
     dataset = data.load(config.train.dataset)
     rows: dict[str, Any] = {}
-    for name in chosen(config.only, (*WAYS, "fbf")):
+    for name in chosen(config.only, (*WAYS, "fbf"), lambda name: [cell(config.work, name)]):
         make = independent if name == "fbf" else partial(generated, name)
         rows[name] = kept(
-            config.work / f"{name.replace(' ', '-')}.json",
+            cell(config.work, name),
             lambda m=make: figures(m(config, dataset), config, dataset),
         )
     heads = (("accuracy", 10), ("PGD-50", 8), ("disagree", 10), ("overlap", 9), ("transfer", 10))
@@ -194,7 +194,7 @@ def main(config: CompareConfig) -> None:
         cells = "".join(f"{100 * v:>{w}.2f}" for v, (_, w) in zip(shown, heads, strict=True))
         voting = f"{100 * row['voting']['accuracy']:.2f} / {100 * row['voting']['pgd']:.1f}"
         print(f"{name:<22}{cells}{row['weight_distance']['matched']:>9.2f}{voting:>16}")
-    publish(config.out, settings, {"ways": rows}, whole=not config.only)
+    publish(config.out, settings, {"ways": rows})
 
 
 if __name__ == "__main__":

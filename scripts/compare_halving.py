@@ -26,7 +26,7 @@ from hypergen.halving import FINALISTS, best, rank
 from hypergen.latent import preference_weights
 from hypergen.measure import survivors
 from hypergen.sample import load_generator
-from scripts.cells import RESULTS, claim, kept, publish
+from scripts.cells import RESULTS, about, claim, kept, publish
 
 DEPTHS = 1, 2, 4
 """How many of the standard attacks a network has met: their results bound one another."""
@@ -61,8 +61,7 @@ def main(config: HalvingConfig) -> None:
     sampler = load_generator(config.run)
     dataset = data.load(sampler.config.dataset)
     sampler = load_generator(config.run, dataset)
-    run, threat = sampler.config, sampler.config.threat
-    names = ("dataset", "target", "activation", "objective", "epsilon", "steps", "seed")
+    threat = sampler.config.threat
     population, _, betas = sampler.draw(config.count, seed=config.seed)
 
     def halved() -> dict[str, Any]:
@@ -117,8 +116,7 @@ def main(config: HalvingConfig) -> None:
             "mean": statistics.fmean(row["robustness"] for row in timed),
         },
     }
-    settings["run"] = {name: getattr(run, name) for name in names}
-    publish(config.out, settings, found, whole=True)
+    publish(config.out, settings | {"run": about(sampler.config)}, found)
 
 
 def branch_and_bound(count: int, best: int, bound: Callable[[int, int], float]) -> dict[int, int]:

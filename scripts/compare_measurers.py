@@ -26,7 +26,7 @@ from hypergen.config import TrainConfig
 from hypergen.evaluate import Judge
 from hypergen.measure import MEASURERS, ROBUSTNESS, attacked_batch, margin
 from hypergen.train import Training
-from scripts.cells import RESULTS, chosen, claim, kept, publish
+from scripts.cells import RESULTS, cell, chosen, claim, kept, publish
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class CompareConfig:
     images: int = 200
     """test images attacked; accuracy is over all"""
     only: tuple[str, ...] = ()
-    """names of the measurers to compare; default: all"""
+    """names of the measurers to compare now, beside those run before; default: all"""
     work: Path = Path("runs/compare-measurers")
     """folder of the figures of each"""
     out: Path = RESULTS / "measurers.json"
@@ -153,10 +153,10 @@ def main(config: CompareConfig) -> None:
     rows: dict[str, Any] = {}
     with mock.patch.dict(MEASURERS, CANDIDATES):
         costs = kept(config.work / "costs.json", lambda: seconds_a_step(config, dataset))
-        for name in chosen(config.only, CANDIDATES):
+        for name in chosen(config.only, CANDIDATES, lambda name: [cell(config.work, name)]):
             steps = max(1, round(config.seconds / costs[name]))
             rows[name] = kept(
-                config.work / f"{name}.json",
+                cell(config.work, name),
                 lambda n=name, s=steps: figures(trained(n, config, s, dataset), config, dataset),
             )
             rows[name]["seconds_a_step"] = costs[name]
@@ -166,7 +166,7 @@ def main(config: CompareConfig) -> None:
         shown = "".join(f"{100 * row[k]:>10.1f}" for k in ("accuracy", "claimed", "pgd", "sra"))
         after = ", ".join(f"{attack} {100 * v:.1f}" for attack, v in row["after"].items())
         print(f"{name:<18}{row['seconds_a_step']:>10.2f}{row['steps']:>10}{shown}  {after}")
-    publish(config.out, settings, {"measurers": rows}, whole=not config.only)
+    publish(config.out, settings, {"measurers": rows})
 
 
 if __name__ == "__main__":

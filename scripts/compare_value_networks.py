@@ -282,7 +282,7 @@ def main(config: CompareConfig) -> None:
                 for group in groups
             ]
             print(f"{name + ', ' + measure:<28}" + "".join(f"{cell:>26}" for cell in cells))
-    publish(config.out, settings, found, whole=True)
+    publish(config.out, settings, found)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from hypergen.errors import RunError
 from hypergen.evaluate import Judge
 from hypergen.train import Training
 from hypergen.weights_file import load_network
-from scripts.cells import RESULTS, chosen, claim, kept, publish, trained
+from scripts.cells import RESULTS, cell, chosen, claim, kept, publish, trained
 from targets import Population
 
 CPU = torch.device("cpu")
@@ -76,7 +76,7 @@ class ConvergenceConfig:
     images: int = 50
     """test images for SRA; accuracy is over all"""
     only: tuple[str, ...] = ()
-    """names of the ways to run; default: all"""
+    """names of the ways to run now, beside those run before; default: all"""
     work: Path = Path("runs/convergence")
     """folder of the figures of each run"""
     out: Path = RESULTS / "convergence.json"
@@ -167,20 +167,22 @@ def main(config: ConvergenceConfig) -> None:
     floor = kept(config.work / "ordinary.json", ordinary_sra)
     ways = {way.name: way for way in WAYS}
     table: dict[str, Any] = {}
-    for name in chosen(config.only, ways):
+
+    def cells(name: str) -> list[Path]:
+        seeds = config.seeds if ways[name].value_network == "set" else config.few
+        return [cell(config.work, f"{name} {seed}") for seed in range(seeds)]
+
+    for name in chosen(config.only, ways, cells):
         runs = [
-            kept(
-                config.work / f"{name.replace(', ', '-')}-{seed}.json",
-                lambda w=ways[name], s=seed: outcome(config, w, s, dataset),
-            )
-            for seed in range(config.seeds if ways[name].value_network == "set" else config.few)
+            kept(path, lambda w=ways[name], s=seed: outcome(config, w, s, dataset))
+            for seed, path in enumerate(cells(name))
         ]
         table[name] = {**summary(runs, floor), "each": runs}
     print(
         f"\n{'':<26}{'succeeded':>10}{'accuracy':>10}{'least':>8}{'SRA':>8}{'least':>8}  failures"
     )
     for name, row in table.items():
-        cells = "".join(
+        shown = "".join(
             f"{100 * row[figure][of]:>{width}.1f}" if figure in row else f"{'-':>{width}}"
             for figure, of, width in (
                 *(("accuracy", "mean", 10), ("accuracy", "min", 8)),
@@ -188,9 +190,9 @@ def main(config: ConvergenceConfig) -> None:
             )
         )
         share = f"{row['succeeded']} of {row['runs']}"
-        print(f"{name:<26}{share:>10}{cells}  {', '.join(row['failures'])}")
+        print(f"{name:<26}{share:>10}{shown}  {', '.join(row['failures'])}")
     bar = {"accuracy": ACCURATE, "sra": floor + MORE_ROBUST, "ordinary_sra": floor}
-    publish(config.out, settings, {"bar": bar, "ways": table}, whole=not config.only)
+    publish(config.out, settings, {"bar": bar, "ways": table})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ goes on.
     HYPERGEN_DATA=... python -m scripts.front
 """
 
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ import tyro
 
 from hypergen import data
 from hypergen.baseline import BaselineConfig
+from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import TrainConfig
 from hypergen.evaluate import Judge
 from hypergen.sample import load_generator
 from hypergen.scatter import scatter
 from hypergen.train import train
-from scripts.cells import RESULTS, claim, device, kept, publish, trained
+from scripts.cells import RESULTS, begun, claim, device, kept, now, publish, trained
 from targets import Population
 
 BETAS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
@@ -60,17 +60,18 @@ def judged(config: FrontConfig, population: Population, dataset: data.Dataset) -
 
 
 def generator(config: FrontConfig, dataset: data.Dataset) -> dict[str, Any]:
-    """Trains the one generator; the seconds it took."""
-    folder, started = config.work / "generator", time.perf_counter()
+    """Trains the one generator; the seconds it took, None if an earlier call did some of it."""
+    folder = config.work / "generator"
+    whole, started = not (folder / CHECKPOINT).exists(), now()
     folder.mkdir(exist_ok=True)
     config.train.save(folder / "config.json")
     train(config.train, dataset, folder, device())
-    return {"seconds": round(time.perf_counter() - started, 3)}
+    return {"seconds": round(now() - started, 3) if whole else None}
 
 
 def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str, Any]:
     """Trains one network at one preference and judges it."""
-    settings, started = config.train, time.perf_counter()
+    settings, path = config.train, config.work / f"fbf-{beta:g}.safetensors"
     recipe = BaselineConfig(
         method="fbf",
         dataset=settings.dataset,
@@ -82,8 +83,9 @@ def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str,
         epochs=config.epochs,
         seed=settings.seed,
     )
-    network = trained(config.work / f"fbf-{beta:g}.safetensors", recipe, dataset, device())
-    seconds = round(time.perf_counter() - started, 3)
+    whole, started = not begun(path), now()
+    network = trained(path, recipe, dataset, device())
+    seconds = round(now() - started, 3) if whole else None
     return {"seconds": seconds, "rows": judged(config, Population.of([network]), dataset)}
 
 
@@ -97,7 +99,7 @@ def main(config: FrontConfig) -> None:
     made = kept(config.work / "generator.json", lambda: generator(config, dataset))
     sampler = load_generator(config.work / "generator", dataset)
     rows: list[dict[str, Any]] = []
-    seconds = {"generator": made["seconds"], "direct": 0.0}
+    spent: list[float | None] = []
     for beta in config.betas:
         drawn = kept(
             config.work / f"samples-{beta:g}.json",
@@ -106,17 +108,22 @@ def main(config: FrontConfig) -> None:
         alone = kept(
             config.work / f"fbf-{beta:g}.json", lambda beta=beta: direct(config, beta, dataset)
         )
-        seconds["direct"] += alone["seconds"]
+        spent.append(alone["seconds"])
         for kind, found in (("one generator", drawn), ("FBF, each its own", alone["rows"])):
             rows += [{"kind": kind, "beta": beta, **row} for row in found]
     print(f"\n{'':<22}{'beta':>6}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}")
     for row in rows:
         shown = "".join(f"{100 * row[key]:>10.2f}" for key in ("accuracy", "pgd", "sra"))
         print(f"{row['kind']:<22}{row['beta']:>6g}{shown}")
-    print(f"{seconds['generator']:.0f} s for the generator, {seconds['direct']:.0f} s for FBF")
+    told = [seconds for seconds in spent if seconds is not None]
+    seconds = {
+        "generator": made["seconds"],
+        "direct": sum(told) if len(told) == len(spent) else None,
+    }
+    print("seconds:", seconds)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     scatter(rows, "sra").savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"networks": rows, "seconds": seconds}, whole=True)
+    publish(config.out, settings, {"networks": rows, "seconds": seconds})
 
 
 if __name__ == "__main__":

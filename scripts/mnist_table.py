@@ -27,7 +27,7 @@ from hypergen.report import trivial_competitors
 from hypergen.sample import CALIBRATION_IMAGES
 from hypergen.scatter import scatter
 from hypergen.weights_file import load_network, read_metadata, save_network
-from scripts.cells import RESULTS, chosen, claim, hypergen, kept, publish, surroundings
+from scripts.cells import RESULTS, chosen, claim, device, hypergen, kept, publish, surroundings
 from targets import Ensemble, Population
 
 VOTING = "direct voting"
@@ -198,6 +198,7 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
             shlex.join(["hypergen", *command]).replace(f"{config.folder}/", "")
             for command in trainings
         ],
+        **surroundings(),
         **summarise(points),
         **{
             key: statistics.fmean(one[key] for one in apart)
@@ -217,17 +218,17 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
 def voting(config: TableConfig) -> dict[str, Any]:
     """Some samples of `direct` as one classifier, judged like the others."""
     files = networks(config, "direct")[0][: config.voters]
-    together = Ensemble(Population.of(load_network(file) for file in files))
+    together = Ensemble(Population.of(load_network(file).to(device()) for file in files))
     judge = Judge(attacks.Threat("linf", config.epsilon), "standard", 50, 1, config.images)
-    return judge.judge(together, data.load(config.dataset), "voting")[0]
+    return judge.judge(together, data.load(config.dataset, device=device()), "voting")[0]
 
 
-def others(config: TableConfig, shared: dict[str, Any]) -> dict[str, Any]:
+def others(config: TableConfig, settings: dict[str, Any]) -> dict[str, Any]:
     """The table as it is, to be added to; `InputError` if it was judged in another way."""
     if not config.table.exists():
         return {"summary": {}, "networks": []}
     table: dict[str, Any] = json.loads(config.table.read_text())
-    if {key: table.get(key) for key in shared} != shared:
+    if table["settings"] != settings:
         raise InputError(f"{config.table} was judged in another way; choose another --out")
     return table
 
@@ -238,7 +239,7 @@ def main(config: TableConfig) -> None:
     settings = {key: getattr(config, key) for key in JUDGED}
     known = (*commands(config), *TRIVIAL, VOTING)
     names = chosen(config.rows, known)
-    table = others(config, {"settings": settings, **surroundings()})
+    table = others(config, settings)
     for name in names:
         if name == VOTING:
             votes = kept(config.folder / "direct-voting.json", lambda: voting(config))
@@ -266,7 +267,7 @@ def main(config: TableConfig) -> None:
     aside = ("standard", "thesis", *TRIVIAL)
     drawn = [point for point in table["networks"] if point["kind"] not in aside]
     scatter(drawn, "sra").savefig(config.table.with_suffix(".png"), dpi=120)
-    publish(config.table, settings, table, whole=True)
+    publish(config.table, settings, {**table, **surroundings()})
 
 
 if __name__ == "__main__":

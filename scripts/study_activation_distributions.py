@@ -168,7 +168,7 @@ def main(config: StudyConfig) -> None:
         print(f"{activation:<10} {right}; outputs moved: {moved}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     picture(found).savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"activations": found}, whole=True)
+    publish(config.out, settings, {"activations": found})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ say nothing of the activations.
     HYPERGEN_DATA=... python -m scripts.study_activations
 """
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,19 @@ from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.evaluate import Judge
 from hypergen.scatter import scatter
-from scripts.cells import RESULTS, chosen, claim, device, kept, publish, shortened, trained
+from scripts.cells import (
+    RESULTS,
+    begun,
+    cell,
+    chosen,
+    claim,
+    device,
+    kept,
+    now,
+    publish,
+    shortened,
+    trained,
+)
 from targets import Population, outside_dictionary
 
 ACTIVATIONS = ("relu", "elu", "swish", "kaf", "kaf-relu", "kaf-elu", "kaf-swish", "kaf-free")
@@ -54,7 +65,7 @@ class StudyConfig:
     seed: int = 0
     """of the training and the attacks' starts"""
     only: tuple[str, ...] = ()
-    """cells to run, as TARGET-ACTIVATION; default: all"""
+    """cells to run now, as TARGET-ACTIVATION, beside those run before; default: all"""
     work: Path = Path("runs/study-activations")
     """folder of the networks and their figures"""
     out: Path = RESULTS / "activations.json"
@@ -70,7 +81,7 @@ QUICK: dict[str, Any] = {
 }
 
 
-def cell(config: StudyConfig, target: str, activation: str, dataset: data.Dataset) -> Any:
+def judged(config: StudyConfig, target: str, activation: str, dataset: data.Dataset) -> Any:
     """Trains one network, or finds it, and judges it."""
     recipe = BaselineConfig(
         method=config.method,
@@ -80,10 +91,10 @@ def cell(config: StudyConfig, target: str, activation: str, dataset: data.Datase
         epochs=config.epochs,
         seed=config.seed,
     )
-    started = time.perf_counter()
     path = config.work / f"{target}-{activation}.safetensors"
+    whole, started = not begun(path), now()
     network = trained(path, recipe, dataset, device())
-    seconds = time.perf_counter() - started
+    seconds = round(now() - started, 1) if whole else None  # an earlier call did some of it
     population = Population.of([network])
     judge = Judge(
         recipe.threat, "pgd", 50, config.restarts, config.images, config.seed, step_size=STEP
@@ -99,7 +110,7 @@ def cell(config: StudyConfig, target: str, activation: str, dataset: data.Datase
         "sra": sra["sra"],
         "after": sra["after"],
         "outside_dictionary": max(outside.values(), default=0.0),
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
     }
 
 
@@ -111,19 +122,17 @@ def main(config: StudyConfig) -> None:
     dataset = shortened(data.load(config.dataset, device=device()), config.train_images)
     pairs = {f"{t}-{a}": (t, a) for t in config.targets for a in config.activations}
     rows = {
-        name: kept(config.work / f"{name}.json", lambda n=name: cell(config, *pairs[n], dataset))
-        for name in chosen(config.only, pairs)
+        name: kept(cell(config.work, name), lambda n=name: judged(config, *pairs[n], dataset))
+        for name in chosen(config.only, pairs, lambda name: [cell(config.work, name)])
     }
     # Outside: inputs beyond a KAF's dictionary, in the layer that has most.
     print(f"\n{'':<24}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}{'outside':>10}")
     for row in rows.values():
         shown = [row[key] for key in ("accuracy", "pgd", "sra", "outside_dictionary")]
         print(f"{row['kind']:<24}" + "".join(f"{100 * value:>10.2f}" for value in shown))
-    whole = not config.only
-    if whole:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        scatter(list(rows.values()), "pgd").savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"networks": rows}, whole)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    scatter(list(rows.values()), "pgd").savefig(config.out.with_suffix(".png"), dpi=120)
+    publish(config.out, settings, {"networks": rows})
 
 
 if __name__ == "__main__":

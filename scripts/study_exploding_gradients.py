@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from hypergen import data
 from hypergen.baseline import fresh_target
-from scripts.cells import RESULTS, chosen, claim, device, kept, publish
+from scripts.cells import RESULTS, cell, chosen, claim, device, kept, publish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +74,7 @@ class StudyConfig:
     seed: int = 0
     """of the initial weights and the order of images"""
     only: tuple[str, ...] = ()
-    """ways to run; default: all"""
+    """ways to run now, beside those run before; default: all"""
     work: Path = Path("runs/study-exploding-gradients")
     """folder of the figures and of TensorBoard's events"""
     out: Path = RESULTS / "exploding-gradients.json"
@@ -167,10 +167,10 @@ def main(config: StudyConfig) -> None:
     dataset = data.load(config.dataset, device=device())
     rows = {
         name: kept(
-            config.work / f"{name.replace(' ', '-')}.json",
+            cell(config.work, name),
             lambda way=WAYS[name]: watched(config, way, dataset),
         )
-        for name in chosen(config.only, WAYS)
+        for name in chosen(config.only, WAYS, lambda name: [cell(config.work, name)])
     }
     print(f"\n{'':<28}{'steps':>8}{'loss':>10}{'first, at most':>18}{'worst, at most':>18}")
     for name, row in rows.items():
@@ -179,7 +179,7 @@ def main(config: StudyConfig) -> None:
         print(f"{name:<28}{row['steps']:>8}{end:>10}{first:>18.3g}{worst:>18.3g}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     picture(rows).savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"ways": rows}, whole=not config.only)
+    publish(config.out, settings, {"ways": rows})
 
 
 if __name__ == "__main__":

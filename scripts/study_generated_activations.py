@@ -1,9 +1,9 @@
 """Generated networks beside FBF-trained ones, for every activation.
 
-For each activation a generator of small-lenet5 for MNIST at epsilon .1 and three FBF networks, all
-judged by standard robust accuracy and, where a gradient misleads as k-WTA's does, by a sampled one
-(`--suite adaptive`). Every network is made and judged by `hypergen` commands whose files are kept:
-a killed run goes on. On a GPU the same with `--dataset cifar10 --target resnet20`.
+For each activation samples of a generator of small-lenet5 for MNIST at epsilon .1 and three FBF
+networks, all judged by standard robust accuracy and, where a gradient misleads as k-WTA's does, by
+a sampled one (`--suite adaptive`). Every network is made and judged by `hypergen` commands whose
+files are kept: a killed run goes on. On a GPU the same with `--dataset cifar10 --target resnet20`.
 
     HYPERGEN_DATA=... python -m scripts.study_generated_activations
 """
@@ -16,11 +16,10 @@ from typing import Any
 
 import tyro
 
+from hypergen.errors import InputError
 from hypergen.evaluate import find
 from hypergen.scatter import scatter
-from scripts.cells import RESULTS, chosen, claim, hypergen, publish
-
-KINDS = ("generated", "fbf")
+from scripts.cells import RESULTS, cell, chosen, claim, hypergen, publish
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class StudyConfig:
     """architecture"""
     activations: tuple[str, ...] = ("relu", "swish", "elu", "kaf", "kaf-swish", "kwta-0.2")
     """compared"""
-    objective: str = "direct"
-    """of the generators"""
+    ways: tuple[str, ...] = ("direct",)
+    """of training the generators: an objective, or "OBJECTIVE from fbf", from an FBF network"""
     steps: int = 3000
     """of each generator"""
     epochs: int | None = None
@@ -48,11 +47,16 @@ class StudyConfig:
     images: int = 500
     """test images attacked; accuracy is over all"""
     only: tuple[str, ...] = ()
-    """activations to run; default: all"""
+    """activations to run now, beside those run before; default: all"""
     work: Path = Path("runs/study-generated-activations")
     """folder of the networks and their figures"""
     out: Path = RESULTS / "generated-activations.json"
     """the figures as JSON; the picture is written beside it"""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of networks, of each activation; those that others may start from first."""
+        return ("fbf", *self.ways)
 
 
 QUICK: dict[str, Any] = {"steps": 200, "epochs": 1, "samples": 2, "seeds": 1, "images": 20}
@@ -61,12 +65,14 @@ QUICK: dict[str, Any] = {"steps": 200, "epochs": 1, "samples": 2, "seeds": 1, "i
 def made(config: StudyConfig, kind: str, activation: str) -> list[Path]:
     """The weight files of one kind with one activation, made unless they are there."""
     what = ["--dataset", config.dataset, "--target", config.target, "--activation", activation]
-    if kind == "generated":
-        folder = config.work / f"generated-{activation}"
+    if kind != "fbf":
+        objective, _, start = kind.partition(" from ")
+        folder = config.work / f"{kind.replace(' ', '-')}-{activation}"
+        base = ["--base", str(made(config, start, activation)[0])] if start else []
         sizes = ["--samples", str(config.samples), "--images", "1", "--sra-samples", "0"]
         if not (folder / "results.json").exists():
             resume = ["--resume"] if (folder / "config.json").exists() else []
-            train = ["--objective", config.objective, "--steps", str(config.steps), *sizes]
+            train = ["--objective", objective, "--steps", str(config.steps), *sizes, *base]
             hypergen(["train", *what, *train, "--no-baseline", "--out", str(folder), *resume])
         return find([folder])
     folders = [config.work / f"fbf-{activation}-{seed}" for seed in range(config.seeds)]
@@ -82,7 +88,7 @@ def made(config: StudyConfig, kind: str, activation: str) -> list[Path]:
 def row(config: StudyConfig, kind: str, activation: str) -> dict[str, Any]:
     """Mean figures of one kind with one activation, and each network's."""
     files = made(config, kind, activation)
-    path = config.work / f"{kind}-{activation}.json"
+    path = cell(config.work, f"{kind} {activation}")
     if not path.exists():
         judged = ["--suite", "adaptive", "--restarts", "1", "--images", str(config.images)]
         hypergen(["evaluate", *map(str, files), *judged, "--json", str(path)])
@@ -108,9 +114,19 @@ def main(config: StudyConfig) -> None:
     """Makes and judges all, prints the table, writes and draws it."""
     if config.quick:
         config = replace(config, **QUICK)
+    for way in config.ways:
+        if way.partition(" from ")[2] not in ("", "fbf"):
+            raise InputError(f'expected an objective or "OBJECTIVE from fbf", got "{way}"')
     settings = claim(config.work, config)
-    names = chosen(config.only, config.activations)
-    rows = {f"{name}, {kind}": row(config, kind, name) for name in names for kind in KINDS}
+
+    def cells(name: str) -> list[Path]:
+        return [cell(config.work, f"{kind} {name}") for kind in config.kinds]
+
+    rows = {
+        f"{name}, {kind}": row(config, kind, name)
+        for name in chosen(config.only, config.activations, cells)
+        for kind in config.kinds
+    }
     print(f"\n{'':<24}{'nets':>5}{'accuracy':>10}{'PGD-50':>10}{'adaptive':>10}  left after each")
     for name, found in rows.items():
         shown = [found[key] for key in ("accuracy", "pgd", "robustness")]
@@ -121,11 +137,9 @@ def main(config: StudyConfig) -> None:
             + f"  {after}"
         )
     points = [point for found in rows.values() for point in found.pop("networks")]
-    whole = not config.only
-    if whole:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        scatter(points).savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"summary": rows, "networks": points}, whole)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    scatter(points).savefig(config.out.with_suffix(".png"), dpi=120)
+    publish(config.out, settings, {"summary": rows, "networks": points})
 
 
 if __name__ == "__main__":

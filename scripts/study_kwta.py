@@ -19,7 +19,7 @@ import attacks
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import survivors
-from scripts.cells import RESULTS, chosen, claim, device, kept, publish, shortened, trained
+from scripts.cells import RESULTS, cell, chosen, claim, device, kept, publish, shortened, trained
 from targets import Population
 
 EPSILON = {"cifar10": 0.031, "svhn": 0.047, "mnist": 0.3}
@@ -55,7 +55,8 @@ class StudyConfig:
     seed: int = 0
     """of the training and the attacks' starts"""
     only: tuple[str, ...] = ()
-    """cells to run, as DATASET-TARGET-ACTIVATION-START; default: all"""
+    """cells to run now, as DATASET-TARGET-ACTIVATION-START, beside those run before;
+    default: all"""
     work: Path = Path("runs/study-kwta")
     """folder of the networks and their figures"""
     out: Path = RESULTS / "kwta.json"
@@ -81,7 +82,7 @@ def dataset_of(name: str, train_images: int | None) -> data.Dataset:
     return shortened(data.load(name, device=device()), train_images)
 
 
-def cell(config: StudyConfig, place: tuple[str, str, str, str]) -> Any:
+def left(config: StudyConfig, place: tuple[str, str, str, str]) -> Any:
     """Trains one network, or finds it, and attacks it; shares of the images left."""
     name, target, activation, start = place
     dataset = dataset_of(name, config.train_images)
@@ -100,15 +101,15 @@ def cell(config: StudyConfig, place: tuple[str, str, str, str]) -> Any:
     population = Population.of([trained(path, recipe, dataset, device())])
     threat = attacks.Threat("linf", EPSILON.get(name, recipe.threat.epsilon))
     adaptive = attacks.build("adaptive", threat, schedule=config.schedule)
-    left = {}
+    found = {}
     for attack in (
         attacks.PGD(threat, steps=40, step_size=STEP.get(name)),
         attacks.DeepFool(threat, steps=20, candidates=10),
         adaptive,
     ):
         part = dataset.test.first(config.images)
-        left |= survivors(population, *part, attack, config.seed)
-    return {attack: float(correct.float().mean()) for attack, correct in left.items()}
+        found |= survivors(population, *part, attack, config.seed)
+    return {attack: float(correct.float().mean()) for attack, correct in found.items()}
 
 
 def main(config: StudyConfig) -> None:
@@ -127,14 +128,14 @@ def main(config: StudyConfig) -> None:
         )
     }
     rows = {
-        title: kept(config.work / f"{title}.json", lambda t=title: cell(config, places[t]))
-        for title in chosen(config.only, places)
+        title: kept(cell(config.work, title), lambda t=title: left(config, places[t]))
+        for title in chosen(config.only, places, lambda title: [cell(config.work, title)])
     }
     heads = list(next(iter(rows.values()))) if rows else []
     print(f"\n{'':<40}" + "".join(f"{head:>18}" for head in heads))
     for title, row in rows.items():
         print(f"{title:<40}" + "".join(f"{100 * row[head]:>18.2f}" for head in heads))
-    publish(config.out, settings, {"networks": rows}, whole=not config.only)
+    publish(config.out, settings, {"networks": rows})
 
 
 if __name__ == "__main__":

@@ -149,8 +149,12 @@ class KAF(nn.Module):
                 self.register_buffer(name, value, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, ...] -> the same shape."""
+        """[B, channels, ...] -> the same shape; in 32 bits where they come in 16.
+
+        Mixing weights are many times the sum that they make: 16 bits would leave nothing of it.
+        """
         gamma = self.log_gamma.exp()
+        x = x.float() if x.element_size() < 4 else x
         return _GaussianMixture.apply(x, self.alpha, self.dictionary, gamma)  # pyright: ignore
 
     def outside(self, x: Tensor) -> Tensor:

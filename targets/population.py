@@ -59,8 +59,10 @@ class Population:
     def of(cls, modules: Iterable[nn.Module]) -> Self:
         """The population of given networks, all of one architecture."""
         modules = list(modules)
-        layout = WeightLayout.of(modules[0])
-        if any(WeightLayout.of(module) != layout for module in modules):
+        if not modules:
+            raise TargetError("a population needs at least one network")
+        layout, printed = WeightLayout.of(modules[0]), repr(modules[0])
+        if any(WeightLayout.of(m) != layout or repr(m) != printed for m in modules):
             raise TargetError("a population needs networks of one architecture")
         theta = torch.stack([layout.flatten(dict(m.named_parameters())) for m in modules]).detach()
         states = [dict(m.named_buffers()) for m in modules]

@@ -1,10 +1,14 @@
 """torchattacks by name: within the rules, and the same figures as when called directly."""
 
+import sys
+
 import pytest
 import torch
 import torchattacks
 
 from attacks import AttackError, Threat, build
+from attacks.foreign import Torchattacks
+from targets import concurrently
 from tests.attacks import conformance
 
 THREAT = Threat("linf", 0.06)
@@ -51,6 +55,39 @@ def test_in_l2(digits, name):
     assert (threat.distance(found.images, digits[1][None, :10]) <= 0.4 + 1e-6).all()
     if name == "CW":  # stops by a sum over the batch, so that its results depend on it elsewhere
         assert found.correct[0, :5].equal(figures(digits, name, threat, count=5).correct[0])
+
+
+def test_two_threads_neither_lose_output_nor_share_chance(digits):
+    alone, state, out = figures(digits, "PGD"), torch.get_rng_state(), sys.stdout
+    for result in concurrently(lambda _: figures(digits, "PGD"), range(8), 2):
+        assert result.images.equal(alone.images)
+    assert sys.stdout is out and torch.get_rng_state().equal(state)
+
+
+def test_seeds_of_those_that_seed_themselves(digits):
+    net, images, labels = digits[0], digits[1][None, :10], digits[2][:10]
+    attack = build("torchattacks:APGD", THREAT)
+    first, again, other = (
+        attack(lambda x: net(x[0])[None], images, labels, [seed]).images for seed in (0, 0, 1)
+    )
+    assert first.equal(again) and not first.equal(other)
+
+
+def test_the_radius_that_has_another_name(digits):
+    attack = build("torchattacks:PIFGSM", THREAT)
+    assert isinstance(attack, Torchattacks)
+    images = torch.rand(1, 4, 3, 8, 8) * 0.8 + 0.1  # of one channel it fails
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))
+    points = attack._attacked(net, images[0], net(images[0]).argmax(-1), 0)
+    assert float((points - images[0]).abs().max()) == pytest.approx(THREAT.epsilon, abs=1e-6)
+    with pytest.raises(AttackError, match="linf"):
+        build("torchattacks:PIFGSM", Threat("l2", 1.0))
+
+
+def test_options_are_refused():
+    with pytest.raises(AttackError, match="takes no options here, got steps"):
+        build("torchattacks:PGD", THREAT, steps=100)
 
 
 def test_defects_are_said(digits):

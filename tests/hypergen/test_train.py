@@ -165,6 +165,21 @@ def test_the_report_compares_with_direct_training(
     assert result["value_network"].keys() == {"accuracy", "robustness"}
 
 
+def test_in_l1_the_report_does_without_fbf(tiny, small_report, cpu, few, tmp_path, monkeypatch):
+    shorten_baselines(monkeypatch, few)
+    config = replace(tiny, norm="l1", epsilon=5.0, attack_steps=1)
+    result = run(config, tmp_path / "run", cpu, sizes=small_report)
+    kinds = {"sample", "start", "standard", "pgd", "2 sample voting"}
+    assert result["summary"].keys() == kinds
+
+
+def test_a_value_run_without_perturbed_copies_looks_at_its_base(tiny, base, few, cpu):
+    config = replace(tiny, base=str(base), objective="value", perturbed=0)
+    training = train.Training(config, few, cpu, base)
+    training.fit_value_around_start()
+    assert len(training.replay) == 1
+
+
 def test_a_value_run_from_a_base_starts_at_the_base(tiny, base, few, cpu, tmp_path):
     config = replace(tiny, base=str(base), objective="value")
     training = train.Training(config, few, cpu, base)

@@ -5,6 +5,7 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 import targets
 from hypergen.errors import InputError
@@ -84,6 +85,15 @@ def test_a_failed_write_keeps_the_old_file(file, network, metadata, monkeypatch)
         save_network(file, network.state_dict(), metadata)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_full_disk_is_an_error_of_the_system(file, network, metadata, monkeypatch):
+    def fail(*args):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_network(file, network.state_dict(), metadata)
 
 
 def test_tied_and_strided_tensors_can_be_saved(tmp_path):

@@ -37,6 +37,14 @@ from scripts.foreign_networks import Foreign
 from targets import Population
 
 
+def brief_run(folder):
+    """The folder of a run of two steps on digits."""
+    options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
+    options += ["--samples", "1", "--sra-samples", "0", "--images", "4", "--epsilon", "0.02"]
+    assert hypergen(["train", "--no-baseline", *options, "--out", str(folder)]) == 0
+    return folder
+
+
 def test_bench_population(tmp_path, written):
     config = bench_population.BenchConfig(
         dataset="digits",
@@ -60,6 +68,11 @@ def test_bench_population(tmp_path, written):
     # From the same starts, and an image that any point visited breaks is lost.
     assert figures["never_higher"]
     assert 0 < sum(robust["hypergen"]) <= sum(robust["torchattacks"])
+    # Samples of a run are attacked as what they are.
+    bench_population.main(replace(config, run=brief_run(tmp_path / "run")))
+    figures = written(config.out)
+    assert (figures["target"], figures["epsilon"]) == ("mlp", 0.02)
+    assert figures["settings"]["networks_are"]["samples_of"]["steps"] == 2
 
 
 def test_bench_fbf(tmp_path, written):
@@ -148,10 +161,7 @@ def test_a_population_too_large_ends_its_series(tmp_path):
 
 
 def test_compare_halving(brief, tmp_path, written):
-    options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
-    options += ["--samples", "1", "--sra-samples", "0", "--images", "4", "--epsilon", "0.02"]
-    run = tmp_path / "run"
-    assert hypergen(["train", "--no-baseline", *options, "--out", str(run)]) == 0
+    run = brief_run(tmp_path / "run")
     config = compare_halving.HalvingConfig(
         run, count=6, keep=3, images=10, work=tmp_path / "work", out=tmp_path / "halving.json"
     )

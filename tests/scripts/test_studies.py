@@ -1,6 +1,7 @@
 """The studies, on as little as they can run on."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 
 from hypergen import data
 from hypergen.config import TrainConfig
+from hypergen.errors import InputError, RunError
+from hypergen.train import Training
 from scripts import (
     check_cuda,
     front,
@@ -126,6 +129,7 @@ def test_generated_activations(brief, tmp_path, written):
         **MNIST_SIZES,
         target="mlp",
         activations=("relu", "kwta-0.2"),
+        ways=("direct from fbf",),
         steps=2,
         samples=2,
         seeds=1,
@@ -133,11 +137,16 @@ def test_generated_activations(brief, tmp_path, written):
         work=tmp_path / "runs",
         out=tmp_path / "figures.json",
     )
-    study_generated_activations.main(config)
+    with pytest.raises(InputError, match="direct from pgd"):
+        study_generated_activations.main(replace(config, ways=("direct from pgd",)))
+    # One activation after the other: what is written is all that is there.
+    study_generated_activations.main(replace(config, only=("kwta-0.2",)))
+    assert list(written(config.out)["summary"]) == ["kwta-0.2, fbf", "kwta-0.2, direct from fbf"]
+    study_generated_activations.main(replace(config, only=("relu",)))
     figures = written(config.out)
-    kinds = ["relu, generated", "relu, fbf", "kwta-0.2, generated", "kwta-0.2, fbf"]
+    kinds = ["relu, fbf", "relu, direct from fbf", "kwta-0.2, fbf", "kwta-0.2, direct from fbf"]
     assert list(figures["summary"]) == kinds
-    assert [row["count"] for row in figures["summary"].values()] == [2, 1, 2, 1]
+    assert [row["count"] for row in figures["summary"].values()] == [1, 2, 1, 2]
     assert len(figures["networks"]) == 6
     for row in figures["summary"].values():
         assert list(row["after"].values())[-1] == pytest.approx(row["robustness"])
@@ -178,3 +187,18 @@ def test_check_cuda(tmp_path, written):
         assert figures["fbf"]["cpu"] == figures["fbf"]["device"]
         assert figures["generated"]["logits_apart"] == figures["resumed"]["weights_apart"] == 0
     assert all(figures[check]["within"] for check in ("fbf", "generated", "resumed"))
+
+
+def test_a_run_that_forgets_its_state_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Training, "load_state_dict", lambda training, state: None)
+    config = check_cuda.CheckConfig(
+        **MNIST_SIZES,
+        target="mlp",
+        steps=2,
+        images=20,
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    with pytest.raises(RunError, match="not as on the CPU: resumed"):
+        check_cuda.main(config)
+    assert config.out.exists()

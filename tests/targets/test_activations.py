@@ -94,6 +94,15 @@ class TestKAF:
         assert worst < (0.055 if start is F.relu else 0.015)
         assert kaf.alpha.abs().max() < 60
 
+    def test_half_precision_elsewhere_stays_elsewhere(self):
+        kaf, x = KAF(4, F.silu), draw(200, 4).bfloat16().requires_grad_()
+        found = kaf(x)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, kaf(x.float()))
+        (slope,) = torch.autograd.grad(found.sum(), x)
+        (exact,) = torch.autograd.grad(kaf(y := x.detach().float().requires_grad_()).sum(), y)
+        torch.testing.assert_close(slope.float(), exact, atol=0.01, rtol=0.01)
+
     def test_nothing_far_outside(self):
         """As published: ELU's start is 1.0 at 4, .009 at 5."""
         x = torch.tensor([[4.0], [5.0], [30.0], [-1e30]], requires_grad=True)

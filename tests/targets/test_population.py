@@ -60,6 +60,14 @@ def test_shape_of_the_images(shape):
         small(3)(torch.zeros(shape))
 
 
+def test_layouts_alike_are_not_one_architecture():
+    kinds = [build("mlp", name, 10, (1, 8, 8)) for name in ("relu", "tanh")]
+    with pytest.raises(TargetError, match="one architecture"):
+        Population.of(kinds)
+    with pytest.raises(TargetError, match="at least one network"):
+        Population.of([])
+
+
 def test_of_one_architecture():
     with pytest.raises(TargetError, match="one architecture"):
         Population.of([build("mlp"), build("lenet5")])
