@@ -1,37 +1,74 @@
 #!/bin/sh
-# Everything that wants a GPU, in order of worth: checks first, then what decides most. Each line may
-# be killed and goes on when called again with the same folder. Figures are written to FOLDER, to be
-# moved to scripts/results/ once looked at.
+# Everything that wants a GPU, in order of worth: checks first, then what decides most. A study may be
+# killed and goes on when called again with the same folder, where all it has found so far is kept. Its
+# figures are written there too, to be moved to scripts/results/ once looked at.
 #
-#     HYPERGEN_DATA=... sh scripts/on_gpu.sh FOLDER [any options for a rehearsal: --quick]
-set -eu
-folder=$1
+#     HYPERGEN_DATA=... sh scripts/on_gpu.sh FOLDER [STUDY ...]
+#
+# STUDY: tests, check, first, generated, mnist, speed, activations, front, gradients, kwta; by default
+# all, in this order. PYTHON is the interpreter (python3), LIMIT the most seconds for each (no limit),
+# OPTIONS are given to every study that has a brief form (--quick, for a rehearsal). Ends with status 1
+# if one of them failed.
+set -u
+folder=${1:?a folder for the figures}
 shift
-study() {
-    name=$1
-    shift
-    echo "== $name: $*"
-    python -m "scripts.$name" "$@" || echo "$name failed"
-}
-mkdir -p "$folder"
-python -m pytest -n 8 -q -k cuda || echo "tests failed"
-study check_cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json"
-study bench_population --networks 256 --turn 256 --out "$folder/bench.json"
-study bench_scaling --compiled --work "$folder/scaling" --out "$folder/scaling.json" "$@"
-study study_activations --targets resnet20 --activations relu swish \
-    --work "$folder/activations-first" --out "$folder/activations-first.json" "$@"
-for objective in direct hybrid value; do
-    study study_generated_activations --dataset cifar10 --target resnet20 --activations swish \
-        --objective $objective --samples 16 --seeds 1 --work "$folder/generated-$objective" \
-        --out "$folder/generated-$objective.json" "$@"
+known="tests check first generated mnist speed activations front gradients kwta"
+wanted=" ${*:-$known} "
+for name in $wanted; do
+    case " $known " in *" $name "*) ;; *) echo "unknown study $name; known: $known" >&2 && exit 2 ;; esac
 done
-study study_activations --work "$folder/activations" --out "$folder/activations.json" "$@"
-if [ $# = 0 ]; then # it has no brief form
+status=0
+mkdir -p "$folder"
+
+study() {
+    echo "== $*"
+    timeout "${LIMIT:-0}" "${PYTHON:-python3}" -m "$@" || { echo "failed: $*" && status=1; }
+}
+brief() { study "$@" ${OPTIONS:-}; }
+is() { case $wanted in *" $1 "*) true ;; *) false ;; esac; }
+activations() {
+    brief scripts.study_activations --work "$folder/activations" --out "$folder/activations.json" "$@"
+}
+
+if is tests; then
+    OMP_NUM_THREADS=1 study pytest -n 8 -q -k cuda
+fi
+if is check; then
+    study scripts.check_cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json"
+fi
+if is first; then
+    activations --only resnet20-relu resnet20-swish
+fi
+if is generated; then
+    brief scripts.study_generated_activations --dataset cifar10 --target resnet20 \
+        --activations swish --ways direct "direct from fbf" hybrid value --samples 16 --seeds 1 \
+        --work "$folder/generated" --out "$folder/generated.json"
+fi
+if is mnist && [ -z "${OPTIONS:-}" ]; then # it has no brief form
     for epsilon in 0.1 0.2 0.3; do
-        study mnist_table --epsilon $epsilon --generators 3 --direct-steps 30000 \
+        study scripts.mnist_table --epsilon $epsilon --generators 3 --direct-steps 30000 \
             --long-steps 30000 --value-steps 30000 --work "$folder/mnist-table" --out "$folder"
     done
 fi
-study front --work "$folder/front" --out "$folder/front.json" "$@"
-study study_exploding_gradients --work "$folder/exploding" --out "$folder/exploding.json" "$@"
-study study_kwta --datasets cifar10 --work "$folder/kwta" --out "$folder/kwta.json" "$@"
+if is speed; then
+    brief scripts.bench_scaling --compiled --work "$folder/scaling" --out "$folder/scaling.json"
+    [ -n "${OPTIONS:-}" ] ||
+        study scripts.bench_population --networks 256 --turn 256 --out "$folder/bench.json"
+fi
+if is activations; then
+    activations
+fi
+if is front; then
+    brief scripts.front --work "$folder/front" --out "$folder/front.json"
+    brief scripts.front --train.dataset cifar10 --train.target resnet20 --train.epsilon None \
+        --work "$folder/front-resnet20" --out "$folder/front-resnet20.json"
+fi
+if is gradients; then
+    brief scripts.study_exploding_gradients --work "$folder/exploding" \
+        --out "$folder/exploding.json"
+fi
+if is kwta; then # pretrained weights would have to be downloaded
+    brief scripts.study_kwta --datasets cifar10 --starts scratch --work "$folder/kwta" \
+        --out "$folder/kwta.json"
+fi
+exit $status

@@ -1,10 +1,16 @@
 """The studies, on as little as they can run on."""
 
+import importlib
 import math
+import os
+import shlex
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from torch import nn
 
 from hypergen import data
@@ -202,3 +208,43 @@ def test_a_run_that_forgets_its_state_is_noticed(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="not as on the CPU: resumed"):
         check_cuda.main(config)
     assert config.out.exists()
+
+
+def on_gpu(folder: Path, *wanted: str, fails: bool = False, **settings: str):
+    """What scripts/on_gpu.sh ends with, and the command lines it would give to Python."""
+    python, log = folder / "python", folder / "log"
+    log.write_text("")
+    python.write_text(
+        f'#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >> {shlex.quote(str(log))}\n'
+        f'printf "\\n" >> {shlex.quote(str(log))}\nexit {int(fails)}\n'
+    )
+    python.chmod(0o755)
+    script = Path(study_kwta.__file__).with_name("on_gpu.sh")
+    done = subprocess.run(
+        ["sh", str(script), str(folder / "figures"), *wanted],
+        env=os.environ | {"PYTHON": str(python)} | settings,
+        check=False,
+        capture_output=True,
+    )
+    return done, [line.split("\0")[:-1] for line in log.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("options", ["", "--quick"])
+def test_what_runs_on_a_gpu_can_be_parsed(options, tmp_path):
+    done, lines = on_gpu(tmp_path, OPTIONS=options)
+    assert done.returncode == 0 and lines[0][:2] == ["-m", "pytest"]
+    places = []
+    for _, module, *words in lines[1:]:
+        main = importlib.import_module(module).main
+        config = tyro.cli(main.__annotations__["config"], args=words)
+        places.append(config.out)
+        assert getattr(config, "quick", bool(options)) == bool(options)
+    assert all(str(place).startswith(str(tmp_path)) for place in places)
+    assert len(lines) == (10 if options else 14)
+
+
+def test_a_part_of_what_runs_on_a_gpu(tmp_path):
+    done, lines = on_gpu(tmp_path, "kwta", "check", fails=True)
+    assert done.returncode == 1
+    assert [line[1] for line in lines] == ["scripts.check_cuda", "scripts.study_kwta"]
+    assert on_gpu(tmp_path, "kwat")[0].returncode == 2
