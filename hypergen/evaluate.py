@@ -77,8 +77,8 @@ class JudgeConfig:
     """of a foreign state_dict"""
 
     def __post_init__(self) -> None:
-        norm = "linf" if self.norm is None else self.norm
-        require_known("norm", norm, NORMS)
+        if self.norm is not None:
+            require_known("norm", self.norm, NORMS)
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
         if self.target is not None:
@@ -90,7 +90,13 @@ class JudgeConfig:
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"--step-size must be above 0, got {self.step_size}")
         require_seed(self.seed)
-        self.require_attack(attacks.Threat(norm, 0.1))
+        refused = []
+        for norm in NORMS if self.norm is None else (self.norm,):  # which one, the networks say
+            try:
+                return self.require_attack(attacks.Threat(norm, 0.1))
+            except attacks.AttackError as error:
+                refused.append(error)
+        raise refused[0]
 
     def require_attack(self, threat: attacks.Threat) -> None:
         """AttackError unless there is such an attack."""

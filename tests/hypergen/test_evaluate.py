@@ -92,6 +92,15 @@ def test_a_run_and_its_folder_of_samples_give_the_same(judged, tiny, small_repor
     assert 0 <= result["summary"]["disagreement"] <= 1
 
 
+def test_an_attack_of_one_norm_waits_for_what_the_networks_say():
+    assert EvaluateConfig(attack="torchattacks:PGDL2").norm is None
+    EvaluateConfig(attack="torchattacks:PGDL2", norms="l2=1.5")
+    with pytest.raises(AttackError, match="knows the norm l2 only"):
+        EvaluateConfig(attack="torchattacks:PGDL2", norm="linf")
+    with pytest.raises(AttackError, match="knows the norm l2 only"):
+        EvaluateConfig(attack="torchattacks:PGDL2", norms="l2=1.5,linf=.1")
+
+
 def test_a_foreign_state_dict_needs_its_target(judged, base, tmp_path):
     foreign = tmp_path / "net.pt"
     torch.save({"state_dict": load_network(base).state_dict()}, foreign)
