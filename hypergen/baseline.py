@@ -459,11 +459,11 @@ def make_baseline(
 
 def require_own(saved: Path, config: BaselineConfig, resume: bool) -> None:
     """`InputError` unless the checkpoint is to be continued, and with its own settings."""
-    if not resume:
-        raise InputError(f"{saved.parent} holds a training cut short; add --resume")
     begun = checkpoint.load(saved)
     if "config" not in begun:
-        raise InputError(f"{saved.parent} holds no direct training but a run; choose another --out")
+        raise InputError(f"{saved.parent} holds a run, no direct training; choose another --out")
+    if not resume:
+        raise InputError(f"{saved.parent} holds a training cut short; add --resume")
     apart = differences(begun["config"], asdict(config))
     if apart:
         raise InputError(f"{saved.parent} was started with other settings: {'; '.join(apart)}")

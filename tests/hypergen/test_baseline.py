@@ -11,9 +11,17 @@ from torch.nn import functional as F
 import targets
 from attacks import PGD, AttackError, RandomFGSM, Threat
 from hypergen import baseline, checkpoint, data
-from hypergen.baseline import BaselineConfig, save_baseline, train_baseline, triangle
+from hypergen.baseline import (
+    BaselineConfig,
+    make_baseline,
+    save_baseline,
+    train_baseline,
+    triangle,
+)
 from hypergen.cli import main
+from hypergen.config import TrainConfig
 from hypergen.errors import InputError, RunError
+from hypergen.train import Training
 from hypergen.weights_file import load_network, read_metadata
 from targets.kwta import KWTA
 
@@ -272,9 +280,18 @@ def test_every_method_learns(method, digits, cpu):
     assert (module(images).argmax(1) == labels).float().mean() > 0.6
 
 
-def test_training_that_diverges_is_a_failed_run(few, cpu, monkeypatch):
+@pytest.mark.parametrize(("method", "rate"), [("standard", 1e29), ("fbf", 1e20), ("pgd", 1e20)])
+def test_training_that_diverges_is_a_failed_run(method, rate, few, cpu):
     with pytest.raises(RunError, match="diverged"):
-        train_baseline(replace(SHORT, method="standard", learning_rate=1e29), few, cpu, show=False)
+        train_baseline(replace(SHORT, method=method, learning_rate=rate), few, cpu, show=False)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_of_a_generator_is_no_direct_training(resume, few, cpu, tmp_path):
+    training = Training(TrainConfig(target="mlp", population=2), few, cpu)
+    checkpoint.save(tmp_path / "checkpoint.safetensors", training.state_dict())
+    with pytest.raises(InputError, match="holds a run, no direct training"):
+        make_baseline(SHORT, tmp_path, cpu, None, resume=resume)
 
 
 @pytest.mark.parametrize(
