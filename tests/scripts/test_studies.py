@@ -178,15 +178,19 @@ def test_front(brief, tmp_path, written):
     assert figures["seconds"]["generator"] > 0 and figures["seconds"]["direct"] > 0
 
 
-def test_check_cuda(tmp_path, written):
-    config = check_cuda.CheckConfig(
+def check_config(folder: Path) -> check_cuda.CheckConfig:
+    return check_cuda.CheckConfig(
         **MNIST_SIZES,
         target="mlp",
         steps=2,
         images=20,
-        work=tmp_path / "runs",
-        out=tmp_path / "figures.json",
+        work=folder / "runs",
+        out=folder / "figures.json",
     )
+
+
+def test_check_cuda(tmp_path, written):
+    config = check_config(tmp_path)
     check_cuda.main(config)
     figures = written(config.out)
     if not torch.cuda.is_available():  # the same machine twice
@@ -197,14 +201,7 @@ def test_check_cuda(tmp_path, written):
 
 def test_a_run_that_forgets_its_state_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(Training, "load_state_dict", lambda training, state: None)
-    config = check_cuda.CheckConfig(
-        **MNIST_SIZES,
-        target="mlp",
-        steps=2,
-        images=20,
-        work=tmp_path / "runs",
-        out=tmp_path / "figures.json",
-    )
+    config = check_config(tmp_path)
     with pytest.raises(RunError, match="not as on the CPU: resumed"):
         check_cuda.main(config)
     assert config.out.exists()
