@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def hypergen(command: list[str]) -> None:
     print("hypergen", *command, flush=True)
     if main(command):
         raise RunError(f"failed: hypergen {' '.join(command)}")
+
+
+def rows(config: Any, known: Iterable[str], make: Callable[[str], Any]) -> dict[str, Any]:
+    """A row for each name asked for by `config.only`, and for those that `config.work` holds.
+
+    `make` is called for a name whose row is not kept there.
+    """
+    names = chosen(config.only, known, lambda name: [cell(config.work, name)])
+    return {name: kept(cell(config.work, name), partial(make, name)) for name in names}
 
 
 def begun(path: Path) -> bool:

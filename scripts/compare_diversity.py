@@ -12,7 +12,6 @@ import contextlib
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,7 +28,7 @@ from hypergen.diversity import disagreement, error_overlap, weight_distance
 from hypergen.evaluate import Judge
 from hypergen.generator import ResidualGenerator
 from hypergen.transfer import Mixed, carried_over, fooling_rates
-from scripts.cells import RESULTS, cell, chosen, claim, kept, publish
+from scripts.cells import RESULTS, claim, publish, rows
 from targets import Ensemble, Population
 
 STARTS = 8
@@ -180,21 +179,20 @@ def main(config: CompareConfig) -> None:
     """Trains and judges every way, prints the table and writes it."""
     settings = claim(config.work, config)
     dataset = data.load(config.train.dataset)
-    rows: dict[str, Any] = {}
-    for name in chosen(config.only, (*WAYS, "fbf"), lambda name: [cell(config.work, name)]):
-        make = independent if name == "fbf" else partial(generated, name)
-        rows[name] = kept(
-            cell(config.work, name),
-            lambda m=make: figures(m(config, dataset), config, dataset),
-        )
+
+    def row(name: str) -> dict[str, Any]:
+        made = independent(config, dataset) if name == "fbf" else generated(name, config, dataset)
+        return figures(made, config, dataset)
+
+    found = rows(config, (*WAYS, "fbf"), row)
     heads = (("accuracy", 10), ("PGD-50", 8), ("disagree", 10), ("overlap", 9), ("transfer", 10))
     print(f"\n{'':<22}" + "".join(f"{h:>{w}}" for h, w in heads) + f"{'weights':>9}{'voting':>16}")
-    for name, row in rows.items():
-        shown = [row[k] for k in ("accuracy", "pgd", "disagreement", "error_overlap", "transfer")]
+    for name, way in found.items():
+        shown = [way[k] for k in ("accuracy", "pgd", "disagreement", "error_overlap", "transfer")]
         cells = "".join(f"{100 * v:>{w}.2f}" for v, (_, w) in zip(shown, heads, strict=True))
-        voting = f"{100 * row['voting']['accuracy']:.2f} / {100 * row['voting']['pgd']:.1f}"
-        print(f"{name:<22}{cells}{row['weight_distance']['matched']:>9.2f}{voting:>16}")
-    publish(config.out, settings, {"ways": rows})
+        voting = f"{100 * way['voting']['accuracy']:.2f} / {100 * way['voting']['pgd']:.1f}"
+        print(f"{name:<22}{cells}{way['weight_distance']['matched']:>9.2f}{voting:>16}")
+    publish(config.out, settings, {"ways": found})
 
 
 if __name__ == "__main__":

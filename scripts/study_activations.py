@@ -21,13 +21,11 @@ from hypergen.scatter import scatter
 from scripts.cells import (
     RESULTS,
     begun,
-    cell,
-    chosen,
     claim,
     device,
-    kept,
     now,
     publish,
+    rows,
     shortened,
     trained,
 )
@@ -121,18 +119,15 @@ def main(config: StudyConfig) -> None:
     settings = claim(config.work, config)
     dataset = shortened(data.load(config.dataset, device=device()), config.train_images)
     pairs = {f"{t}-{a}": (t, a) for t in config.targets for a in config.activations}
-    rows = {
-        name: kept(cell(config.work, name), lambda n=name: judged(config, *pairs[n], dataset))
-        for name in chosen(config.only, pairs, lambda name: [cell(config.work, name)])
-    }
+    found = rows(config, pairs, lambda name: judged(config, *pairs[name], dataset))
     # Outside: inputs beyond a KAF's dictionary, in the layer that has most.
     print(f"\n{'':<24}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}{'outside':>10}")
-    for row in rows.values():
+    for row in found.values():
         shown = [row[key] for key in ("accuracy", "pgd", "sra", "outside_dictionary")]
         print(f"{row['kind']:<24}" + "".join(f"{100 * value:>10.2f}" for value in shown))
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    scatter(list(rows.values()), "pgd").savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"networks": rows})
+    scatter(list(found.values()), "pgd").savefig(config.out.with_suffix(".png"), dpi=120)
+    publish(config.out, settings, {"networks": found})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from hypergen import data
 from hypergen.baseline import fresh_target
-from scripts.cells import RESULTS, cell, chosen, claim, device, kept, publish
+from scripts.cells import RESULTS, claim, device, publish, rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -165,21 +165,15 @@ def main(config: StudyConfig) -> None:
         config = replace(config, **QUICK)
     settings = claim(config.work, config)
     dataset = data.load(config.dataset, device=device())
-    rows = {
-        name: kept(
-            cell(config.work, name),
-            lambda way=WAYS[name]: watched(config, way, dataset),
-        )
-        for name in chosen(config.only, WAYS, lambda name: [cell(config.work, name)])
-    }
+    found = rows(config, WAYS, lambda name: watched(config, WAYS[name], dataset))
     print(f"\n{'':<28}{'steps':>8}{'loss':>10}{'first, at most':>18}{'worst, at most':>18}")
-    for name, row in rows.items():
+    for name, row in found.items():
         first, worst = (max(row[when].values()) for when in ("first", "worst"))
         end = "diverged" if row["diverged"] else "dead" if row["dead"] else f"{row['loss']:.3f}"
         print(f"{name:<28}{row['steps']:>8}{end:>10}{first:>18.3g}{worst:>18.3g}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    picture(rows).savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"ways": rows})
+    picture(found).savefig(config.out.with_suffix(".png"), dpi=120)
+    publish(config.out, settings, {"ways": found})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import attacks
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import survivors
-from scripts.cells import RESULTS, cell, chosen, claim, device, kept, publish, shortened, trained
+from scripts.cells import RESULTS, claim, device, publish, rows, shortened, trained
 from targets import Population
 
 EPSILON = {"cifar10": 0.031, "svhn": 0.047, "mnist": 0.3}
@@ -127,15 +127,12 @@ def main(config: StudyConfig) -> None:
             for activation in config.activations
         )
     }
-    rows = {
-        title: kept(cell(config.work, title), lambda t=title: left(config, places[t]))
-        for title in chosen(config.only, places, lambda title: [cell(config.work, title)])
-    }
-    heads = list(next(iter(rows.values()))) if rows else []
+    found = rows(config, places, lambda title: left(config, places[title]))
+    heads = list(next(iter(found.values()))) if found else []
     print(f"\n{'':<40}" + "".join(f"{head:>18}" for head in heads))
-    for title, row in rows.items():
+    for title, row in found.items():
         print(f"{title:<40}" + "".join(f"{100 * row[head]:>18.2f}" for head in heads))
-    publish(config.out, settings, {"networks": rows})
+    publish(config.out, settings, {"networks": found})
 
 
 if __name__ == "__main__":
