@@ -22,6 +22,7 @@ __all__ = [
     "Survivors",
     "Threat",
     "differentiate",
+    "differentiate_each",
     "evaluate",
     "misclassified",
 ]
@@ -189,6 +190,18 @@ def differentiate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits [P,N,K], loss [P,N] and the loss's gradient [P,N,C,H,W] at points [P,N,C,H,W].
 
+    Raises:
+        AttackError: as `differentiate_each`.
+    """
+    logits, (values,), (gradient,) = differentiate_each(model, points, lambda z: [loss(z)])
+    return logits, values, gradient
+
+
+def differentiate_each(
+    model: Model, points: Tensor, losses: Callable[[Tensor], Sequence[Tensor]]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """As `differentiate`, for several losses of the same logits: one forward pass for all.
+
     The points must lie inside the threat already. To differentiate through a clamp instead would
     give no gradient to any pixel that the clamp holds: on MNIST, to half of the background.
 
@@ -200,12 +213,15 @@ def differentiate(
         logits = evaluate(model, points)
         if not logits.requires_grad:
             raise AttackError("the model's logits carry no gradient: is it run under no_grad?")
-        values = loss(logits)
-        (gradient,) = torch.autograd.grad(values.sum(), points)
-    # A sum is NaN or infinite if any of it is, and five times as fast to look at.
-    if not gradient.sum().isfinite() and not gradient.isfinite().all():
-        raise AttackError("the gradient of the attack's loss is NaN or infinite")
-    return logits.detach(), values.detach(), gradient
+        values = losses(logits)
+        gradients = []
+        for last, loss in zip([*[False] * (len(values) - 1), True], values, strict=True):
+            gradients += torch.autograd.grad(loss.sum(), points, retain_graph=not last)
+    for gradient in gradients:
+        # A sum is NaN or infinite if any of it is, and five times as fast to look at.
+        if not gradient.sum().isfinite() and not gradient.isfinite().all():
+            raise AttackError("the gradient of the attack's loss is NaN or infinite")
+    return logits.detach(), [loss.detach() for loss in values], gradients
 
 
 def misclassified(logits: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from attacks.base import (
     Draws,
     Model,
     Survivors,
-    differentiate,
+    differentiate_each,
     evaluate,
     misclassified,
 )
@@ -76,19 +76,20 @@ class DeepFool(Attack):
 
     def _step(self, model: Model, points: Tensor, survivors: Survivors, classes: Tensor) -> Tensor:
         """The nearest boundary to one of the classes [P,N,R], were there none but linear ones."""
-        # A copy of the point for each class: all gradients in one pass.
-        count = classes.shape[-1]
-        labels = survivors.labels.repeat_interleave(count, 1)
-        _, gaps, normals = differentiate(
+        labels = survivors.labels
+        _, gaps, normals = differentiate_each(
             model,
-            points.repeat_interleave(count, 1),
-            lambda logits: targeted_margin(logits, labels, classes.flatten(1)),
+            points,
+            lambda logits: [targeted_margin(logits, labels, to) for to in classes.unbind(-1)],
         )
-        slopes = torch.linalg.vector_norm(normals, DUAL[self.threat.norm], (-3, -2, -1))
-        # Where the network is flat, no boundary is in sight, and if it is for all, the image stays.
-        distances = torch.where(slopes > 0, gaps.abs() / slopes, torch.inf)
-        distance, nearest = distances.unflatten(1, (-1, count)).min(-1)
-        rows = torch.arange(nearest.numel(), device=nearest.device) * count + nearest.flatten()
-        normal = normals.flatten(0, 1)[rows].unflatten(0, nearest.shape)
+        distance, normal = torch.full_like(gaps[0], torch.inf), torch.zeros_like(points)
+        for gap, slope in zip(gaps, normals, strict=True):
+            steepness = torch.linalg.vector_norm(slope, DUAL[self.threat.norm], (-3, -2, -1))
+            # Where the network is flat, no boundary is in sight, and if it is for all, the image
+            # stays.
+            away = torch.where(steepness > 0, gap.abs() / steepness, torch.inf)
+            nearer = away < distance
+            distance = torch.where(nearer, away, distance)
+            normal = torch.where(nearer[..., None, None, None], slope, normal)
         size = distance.nan_to_num(posinf=0.0)[..., None, None, None]
         return (points + self.threat.step(normal, size)).clamp_(0, 1)

@@ -202,8 +202,7 @@ def networks_at_once(population: Population | Ensemble, images: Tensor) -> int |
     memory = memory_of(images.device)
     if memory is None or isinstance(population, Ensemble):
         return None
-    kept = population.bytes_kept(images[0]) * len(images)
-    return max(1, int(KEPT_SHARE * memory / kept))
+    return max(1, int(KEPT_SHARE * memory / population.bytes_kept(images)))
 
 
 def half_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -171,8 +171,8 @@ class Population:
                 module(batch)
         return dict(module.named_buffers())
 
-    def bytes_kept(self, image: Tensor) -> int:
-        """Bytes that a network keeps of an image [C,H,W] for its backward pass; weights too.
+    def bytes_kept(self, images: Tensor) -> int:
+        """Bytes that a network keeps of images [N,C,H,W] for its backward pass; weights too.
 
         Nothing is computed: the skeleton's tensors have shapes and no numbers.
         """
@@ -185,7 +185,7 @@ class Population:
 
         hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
         with torch.enable_grad(), hooks:
-            self._skeleton.module(torch.empty_like(image[None], device="meta").requires_grad_())
+            self._skeleton.module(torch.empty_like(images, device="meta").requires_grad_())
         return kept
 
     def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:

@@ -170,10 +170,11 @@ def test_weights_changed_between_calls():
 
 def test_bytes_kept_for_the_backward_pass():
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 10), nn.Tanh(), nn.Linear(10, 3))
-    kept = (16 + 160) + 10 + (10 + 30)  # inputs and weights of the layers, and what tanh says
-    for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
+    # Inputs of the layers and what tanh says, for every image; weights once.
+    for dtype, size, images in ((torch.float32, 4, 1), (torch.float64, 8, 5)):
         population = Population.of([module.to(dtype)] * 2)
-        assert population.bytes_kept(torch.rand(1, 4, 4, dtype=dtype)) == size * kept
+        kept = images * (16 + 10 + 10) + 160 + 30
+        assert population.bytes_kept(torch.rand(images, 1, 4, 4, dtype=dtype)) == size * kept
 
 
 def test_large_targets_are_divided_without_copying_weights():
