@@ -27,6 +27,7 @@ from hypergen.chance import OwnDropout, global_state_of, seeded
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, differences, require_known, require_seed, threat_on
 from hypergen.errors import InputError, RunError
+from hypergen.lock import locked
 from hypergen.measure import half_precision, jobs_at_once, survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
@@ -262,7 +263,8 @@ class BaselineTraining:
         """Continues where `state_dict` was taken."""
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
         self.rng.set_state(state["rng"])
-        self.noise.set_state(state["noise"])
+        if state["noise"].shape == self.noise.get_state().shape:  # else of another kind of device
+            self.noise.set_state(state["noise"])
         self.module.load_state_dict(state["module"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -349,7 +351,7 @@ def trained_alongside(
 def continued(training: BaselineTraining, saved: Path | None) -> BaselineTraining:
     """The training where the checkpoint left it, if there is one."""
     if saved is not None and saved.exists():
-        training.load_state_dict(checkpoint.load(saved))
+        checkpoint.restore(saved, training.load_state_dict)
     return training
 
 
@@ -399,9 +401,10 @@ def fresh_target(target: str, activation: str, dataset: str, pretrained: bool = 
     return targets.build(target, activation, data.NUM_CLASSES, shape, pretrained)
 
 
-def describe(target: str, activation: str, dataset: str) -> dict[str, Any]:
+def describe(
+    target: str, activation: str, dataset: str, layout: targets.WeightLayout
+) -> dict[str, Any]:
     """The metadata that every weight file needs to be opened again."""
-    layout = targets.WeightLayout.of(fresh_target(target, activation, dataset))
     return {
         "target": target,
         "activation": activation,
@@ -414,7 +417,8 @@ def describe(target: str, activation: str, dataset: str) -> dict[str, Any]:
 
 def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figures: Any) -> None:
     """Writes a weight file with what made it and the figures measured."""
-    metadata = describe(config.target, config.activation, config.dataset)
+    layout = targets.WeightLayout.of(module)
+    metadata = describe(config.target, config.activation, config.dataset, layout)
     metadata |= {
         "method": config.method,
         "epochs": config.length,
@@ -447,12 +451,14 @@ def make_baseline(
     if saved.exists():
         require_own(saved, config, resume)
     dataset = data.load(config.dataset, data_dir, device)
-    module = train_baseline(config, dataset, device, saved=saved)
-    images, labels = dataset.test.first(len(dataset.test))
-    accuracy = survivors(targets.Population.of([module]), images, labels, None, 0)["clean"]
-    save_baseline(path, module, config, accuracy=float(accuracy.float().mean()))
-    saved.unlink()
-    print(f"{path}: accuracy {100 * float(accuracy.float().mean()):.2f} % of {dataset.name} test")
+    with locked(out):
+        module = train_baseline(config, dataset, device, saved=saved)
+        images, labels = dataset.test.first(len(dataset.test))
+        right = survivors(targets.Population.of([module]), images, labels, None, 0)["clean"]
+        accuracy = float(right.float().mean())
+        save_baseline(path, module, config, accuracy=accuracy)
+        saved.unlink()
+    print(f"{path}: accuracy {100 * accuracy:.2f} % of {dataset.name} test")
     print(f"robustness: hypergen evaluate {path} --attack standard --images 100")
     return path
 

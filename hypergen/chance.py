@@ -19,10 +19,14 @@ _GLOBAL_STATE = threading.Lock()
 def seeded(seed: int) -> Iterator[None]:
     """Within, PyTorch's global random state starts at `seed`; afterwards it is what it was.
 
+    That of the CPU and of the current GPU, if there is one.
+
     One thread at a time is let in.
     """
-    with _GLOBAL_STATE, torch.random.fork_rng():
-        torch.manual_seed(seed)
+    current = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with _GLOBAL_STATE, torch.random.fork_rng(current):
+        torch.default_generator.manual_seed(seed)
+        torch.cuda.manual_seed(seed)  # of the current one alone; nothing without any
         yield
 
 

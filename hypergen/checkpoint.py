@@ -1,6 +1,7 @@
 """Checkpoints: trees of plain values and tensors in a safetensors file. Nothing is pickled."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,21 @@ def load(path: Path) -> Any:
     if _KEY not in header:
         raise InputError(f"{path} is not a checkpoint of hypergen")
     return _decode(json.loads(header[_KEY]), tensors)
+
+
+def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
+    """Hands the tree of `load` to what continues from it, and returns it.
+
+    InputError: as `load`, or it is the state of something else.
+    """
+    tree = load(path)
+    try:
+        load_state_dict(tree)
+    except (KeyError, RuntimeError, TypeError, ValueError):
+        raise InputError(
+            f"{path} does not fit the settings beside it: it is of another training"
+        ) from None
+    return tree
 
 
 # In JSON a list stands for a list and a plain value for itself (Python writes and reads floats

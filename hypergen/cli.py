@@ -220,8 +220,8 @@ def one_line(box: str) -> str:
 
 
 def dated(kind: str) -> Path:
-    """A folder under runs/ named by the time."""
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}"
+    """A folder under runs/ named by the time, so exactly that no two commands share one."""
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{kind}"
 
 
 def choose_device(name: str) -> torch.device:

@@ -12,9 +12,10 @@ from hypergen import data
 from hypergen.baseline import trained_alongside
 from hypergen.config import BASE_METHODS, TrainConfig, require_folder
 from hypergen.errors import InputError
+from hypergen.lock import LOCK, locked
 from hypergen.report import ReportConfig, direct_recipes, report, text_table
 from hypergen.sample import load_generator
-from hypergen.tracking import write_text
+from hypergen.tracking import read_json, write_text
 from hypergen.train import BASE, load_base, prepare_base, train
 
 CONFIG, REPORT, RESULTS = "config.json", "report.json", "results.json"
@@ -41,31 +42,32 @@ def run(
     if config.base is not None and config.base not in BASE_METHODS and not own_base:
         load_base(Path(config.base), config)  # before anything is written
     dataset = data.load(config.dataset, data_dir, device)
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save(folder / CONFIG)
-    results = folder / RESULTS
-    if results.exists() and report_settings(folder) != (sizes, baselines):
-        results.unlink()
-        shutil.rmtree(folder / "samples", ignore_errors=True)  # or files of the old one would stay
-    write_text(
-        folder / REPORT, json.dumps(asdict(sizes) | {"baselines": baselines}, indent=2) + "\n"
-    )
-    print(f"run folder: {folder}", flush=True)
-    try:
-        recipes = {}
-        if baselines and not results.exists():
-            prepare_base(config, dataset, device, folder)  # which may be one of them
-            recipes = direct_recipes(folder / "baselines", config)
-        with trained_alongside(recipes, dataset, device):
-            train(config, dataset, folder, device)
-        if results.exists():
-            result = json.loads(results.read_text())
-        else:
-            sampler = load_generator(folder, dataset)
-            result = report(folder, sampler, dataset, sizes, recipes)
-    except KeyboardInterrupt:
-        command = f"hypergen train --resume --out {folder}"
-        raise KeyboardInterrupt(f"; continue by {command}") from None
+    with locked(folder):
+        config.save(folder / CONFIG)
+        results = folder / RESULTS
+        if results.exists() and report_settings(folder) != (sizes, baselines):
+            results.unlink()
+            # Or files of the old one would stay.
+            shutil.rmtree(folder / "samples", ignore_errors=True)
+        write_text(
+            folder / REPORT, json.dumps(asdict(sizes) | {"baselines": baselines}, indent=2) + "\n"
+        )
+        print(f"run folder: {folder}", flush=True)
+        try:
+            recipes = {}
+            if baselines and not results.exists():
+                prepare_base(config, dataset, device, folder)  # which may be one of them
+                recipes = direct_recipes(folder / "baselines", config)
+            with trained_alongside(recipes, dataset, device):
+                train(config, dataset, folder, device)
+            if results.exists():
+                result = read_json(results)
+            else:
+                sampler = load_generator(folder, dataset)
+                result = report(folder, sampler, dataset, sizes, recipes)
+        except KeyboardInterrupt:
+            command = f"hypergen train --resume --out {folder}"
+            raise KeyboardInterrupt(f"; continue by {command}") from None
     print(text_table(result))
     print(f"written to {folder}: results.json, scatter.png, report.html, samples/")
     return result
@@ -94,5 +96,6 @@ def check_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
     elif (folder / CONFIG).exists():
         raise InputError(f"{folder} already holds a run; add --resume, or choose another --out")
     require_folder(folder)
-    if not resume and folder.exists() and any(folder.iterdir()):
+    others = [] if resume or not folder.exists() else list(folder.iterdir())
+    if any(path.name != LOCK for path in others):
         raise InputError(f"{folder} is not empty; choose another --out")

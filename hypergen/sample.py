@@ -142,7 +142,8 @@ class Sampler:
     ) -> list[Path]:
         """Writes every network as sample-0000.safetensors ... with its figures; the paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        shared = describe(self.config.target, self.config.activation, self.config.dataset)
+        config = self.config
+        shared = describe(config.target, config.activation, config.dataset, population.layout)
         paths = []
         for index, row in enumerate(figures):
             paths.append(folder / f"sample-{index:04d}.safetensors")
@@ -150,8 +151,8 @@ class Sampler:
                 **shared,
                 "z": z[index].tolist(),
                 "beta": float(betas[index]),
-                "epsilon": self.config.threat.epsilon,
-                "norm": self.config.norm,
+                "epsilon": config.threat.epsilon,
+                "norm": config.norm,
                 "version": __version__,
                 **row,
             }
@@ -171,8 +172,7 @@ def load_generator(run: Path, dataset: Dataset | None = None) -> Sampler:
     if not saved.exists():
         raise InputError(f"{run} has no {CHECKPOINT} yet: let it train, or --resume it")
     networks = Networks.fresh(config)
-    state = checkpoint.load(saved)
-    networks.load_state_dict(state)
+    state = checkpoint.restore(saved, networks.load_state_dict)
     if dataset is not None:
         networks.to(dataset.train.images.device)
     return Sampler(config, networks, state["attack_steps"], dataset)

@@ -5,7 +5,6 @@ run as a child process. A child that dies is started again and continues its run
 dies takes its children with it and is continued by the same command.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -29,9 +28,10 @@ from attacks import AttackError
 from hypergen import data
 from hypergen.config import BASE_METHODS, SweepConfig, TrainConfig, require_folder
 from hypergen.errors import InputError, RunError, nearest
+from hypergen.lock import lock
 from hypergen.report import ReportConfig
 from hypergen.scatter import scatter
-from hypergen.tracking import Bar, write_text
+from hypergen.tracking import Bar, read_json, write_text
 from hypergen.train import load_base
 from targets import TargetError
 
@@ -120,7 +120,8 @@ class Sweep:
             load_base(Path(config.base), config)
         storage = None if options.storage is None else open_storage(options.storage, folder)
         self.claim(folder)
-        self.lock = lock(folder)
+        # Those of a killed sweep need a little to notice.
+        self.lock = lock(folder, GRACE_SECONDS)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
             study_name=folder.name,
@@ -158,7 +159,7 @@ class Sweep:
         path = folder / "sweep.json"
         require_folder(folder)
         if path.exists():
-            if json.loads(path.read_text()) != self.settings:
+            if read_json(path) != self.settings:
                 raise InputError(
                     f"{folder} holds a sweep with other settings ({path.name} lists them); "
                     "repeat its command, or choose another --out"
@@ -269,7 +270,7 @@ class Sweep:
         results = self.run_folder(trial) / "results.json"
         if status != 0 or not results.exists():
             return False
-        summary = json.loads(results.read_text())["summary"]["sample"]
+        summary = read_json(results)["summary"]["sample"]
         robustness = summary.get("sra") or summary["robustness"]
         self.study.tell(trial, [summary["accuracy"]["mean"], robustness["mean"]])
         return True
@@ -336,24 +337,6 @@ def run_sweep(
     finally:
         os.close(sweep.lock)
     print(f"written to {folder}: results.json, scatter.png, one run folder a trial")
-
-
-def lock(folder: Path) -> int:
-    """The folder's lock, held until this process and all trials it started have ended.
-
-    Waits a little for those of a killed sweep to notice; `InputError` if it stays taken.
-    """
-    handle = os.open(folder / "sweep.lock", os.O_RDWR | os.O_CREAT)
-    end = time.monotonic() + GRACE_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            if time.monotonic() > end:
-                os.close(handle)
-                raise InputError(f"another hypergen sweep is at work in {folder}") from None
-            time.sleep(0.2)
 
 
 def killed(process: subprocess.Popen[bytes]) -> bool:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from hypergen.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,6 +96,14 @@ class Tracker:
     def close(self) -> None:
         """Flushes everything."""
         self.writer.close()
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds; `InputError` for a damaged one."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # no JSON, no text
+        raise InputError(f"{path} is damaged ({error}); remove it to have it made anew") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -97,7 +97,8 @@ class Networks:
 def load_base(path: Path, config: TrainConfig) -> nn.Module:
     """The network in `path`; `InputError` unless it is one of this run's target."""
     network, said = load_network(path), read_metadata(path)
-    wanted = describe(config.target, config.activation, config.dataset)
+    layout = WeightLayout.of(fresh_target(config.target, config.activation, config.dataset))
+    wanted = describe(config.target, config.activation, config.dataset, layout)
     if any(said[name] != wanted[name] for name in ("layout", "activation")):
         raise InputError(
             f"--base: {path} holds another network than {config.target} with {config.activation} "
@@ -426,7 +427,7 @@ def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.dev
     saved = folder / CHECKPOINT
     if saved.exists():
         training = Training(config, dataset, device)
-        training.load_state_dict(checkpoint.load(saved))
+        checkpoint.restore(saved, training.load_state_dict)
     else:
         base = prepare_base(config, dataset, device, folder)
         training = Training(config, dataset, device, base)

@@ -1,17 +1,20 @@
 import os
 import pickle
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import hypergen
-from hypergen.cli import COMMANDS, main
+from hypergen.cli import COMMANDS, dated, main
 from hypergen.config import PRESETS, TrainConfig, preset
 from hypergen.evaluate import read_metadata
-from hypergen.run import report_settings
+from hypergen.lock import locked
+from hypergen.run import report_settings, run
 from hypergen.weights_file import load_network, save_network
 
 
@@ -289,6 +292,38 @@ def test_a_process_says_the_same_in_any_encoding(encoding, here):
     assert done.stderr == "hypergen: Unrecognized options: --bta, 1 (did you mean --beta?)\n"
 
 
+def test_commands_started_at_once_have_folders_of_their_own():
+    folders = [dated("train") for _ in range(3)]
+    assert len(set(folders)) == 3
+    assert all(re.fullmatch(r"runs/\d{8}-\d{6}-\d{6}-train", str(path)) for path in folders)
+
+
+@pytest.mark.parametrize("command", ["train", "baseline"])
+def test_a_folder_that_another_one_works_in_is_left_alone(command, here, capsys):
+    options = ["--target", "mlp", "--out", "taken"]
+    with locked(Path("taken")):
+        assert main([command, *options]) == 2
+    assert capsys.readouterr().err == "hypergen: another hypergen is at work in taken\n"
+    assert [path.name for path in Path("taken").iterdir()] == [".lock"]
+
+
+def test_damaged_files_of_a_run_are_one_line(here, tiny, small_report, cpu, capsys):
+    run(tiny, Path("mine"), cpu, sizes=small_report, baselines=False)
+    results, config = Path("mine/results.json"), Path("mine/config.json")
+    results.write_text(results.read_text()[:100])
+    capsys.readouterr()
+    assert main(["train", "--resume", "--out", "mine"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hypergen: mine/results.json is damaged (") and said.count("\n") == 1
+    replace(TrainConfig.load(config), latent_size=7).save(config)
+    for command in (["train", "--resume", "--out", "mine"], ["sample", "mine", "--count", "1"]):
+        assert main(command) == 2
+        assert capsys.readouterr().err == (
+            "hypergen: mine/checkpoint.safetensors does not fit the settings beside it: "
+            "it is of another training\n"
+        )
+
+
 def test_a_baseline_is_trained_written_and_judged(here, capsys):
     assert (
         main(
@@ -296,7 +331,7 @@ def test_a_baseline_is_trained_written_and_judged(here, capsys):
         )
         == 0
     )
-    assert [path.name for path in Path("net").iterdir()] == ["network.safetensors"]
+    assert {path.name for path in Path("net").iterdir()} == {".lock", "network.safetensors"}
     assert "accuracy" in capsys.readouterr().out
     assert main(["baseline", "--target", "mlp", "--epochs", "1", "--out", "net"]) == 2
     figures = "--images 10 --steps 2 --restarts 1 --json figures.json"

@@ -210,6 +210,6 @@ def test_unfinished_trials_of_a_dead_sweep_are_taken_up(tmp_path):
 def test_two_sweeps_do_not_work_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("hypergen.sweep.GRACE_SECONDS", 0.0)
     first = opened(tmp_path / "sweep")
-    with pytest.raises(ValueError, match="another hypergen sweep is at work"):
+    with pytest.raises(ValueError, match="another hypergen is at work"):
         opened(tmp_path / "sweep")
     os.close(first.lock)
