@@ -29,9 +29,9 @@ class CarliniWagner(Attack):
     """Minimises |x' - x|^2 + c max(kappa - margin, 0) by Adam, with c searched for (C&W 2017).
 
     x' is (1 + tanh w) / 2, so that [0, 1] does not bind, and every image has its own c: ten times
-    as much until an example is found, halfway in between from then on. The result is the example
-    nearest in l2, whatever the threat, which only decides whether it counts: an image is not done
-    with at its first one.
+    as much until an example is found, halfway in between from then on. What is minimised is the
+    distance in l2, whatever the threat; the result is the example visited that is nearest in the
+    threat's norm: an image is not done with at its first one.
 
     Args:
         steps: of Adam, for each c.
@@ -84,7 +84,7 @@ class CarliniWagner(Attack):
                 model, points, lambda logits: margin(logits, labels)
             )
             broken = misclassified(logits, labels) & (lead >= self.kappa)
-            nearest = nearest.visited(points, broken, images)
+            nearest = nearest.visited(points, broken, images, self.threat)
             found |= broken
             push = torch.where(lead < self.kappa, weight, 0)[..., None, None, None]
             slope = 2 * (points - images) - push * gradient

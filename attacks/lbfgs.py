@@ -36,8 +36,8 @@ class LBFGS(Attack):
 
     By L-BFGS, as Szegedy et al. did, with c, which every image has to itself, the least that turns
     the minimiser into an example: ten times as much until it is one, halfway in between from then
-    on. The result is the example nearest in l2 of all that were visited, whatever the threat,
-    which only decides whether it counts: an image is not done with at its first one.
+    on. What is minimised is the distance in l2, whatever the threat; the result is the example
+    visited that is nearest in the threat's norm: an image is not done with at its first one.
 
     Args:
         steps: gradients a minimisation.
@@ -86,7 +86,8 @@ class LBFGS(Attack):
             logits, losses, gradient = differentiate(
                 model, points, lambda logits: cross_entropy(logits, aims)
             )
-            nearest = nearest.visited(points, misclassified(logits, labels), images)
+            broken = misclassified(logits, labels)
+            nearest = nearest.visited(points, broken, images, self.threat)
             values = _dot(points - images, points - images) + weight * losses
             return values, 2 * (points - images) + weight[..., None, None, None] * gradient
 

@@ -10,32 +10,32 @@ from attacks.threat import Threat
 
 
 class Nearest(NamedTuple):
-    """The example of each image that is nearest in l2: points [P,N,C,H,W].
+    """The example of each image that is nearest in the threat's norm: points [P,N,C,H,W].
 
-    `squares`, [P,N], are their distances squared, infinite where there is no example.
+    `distances`, [P,N], are theirs, infinite where there is no example.
     """
 
     points: Tensor
-    squares: Tensor
+    distances: Tensor
 
     @classmethod
     def none(cls, images: Tensor) -> "Nearest":
         """None for any of the images [P,N,C,H,W]."""
         return cls(images, images.new_full(images.shape[:2], torch.inf))
 
-    def visited(self, points: Tensor, broken: Tensor, images: Tensor) -> "Nearest":
+    def visited(self, points: Tensor, broken: Tensor, images: Tensor, threat: Threat) -> "Nearest":
         """With points [P,N,C,H,W] taken into account that are examples where `broken`, [P,N]."""
-        squares = (points - images).square().sum((-3, -2, -1))
-        better = broken & (squares < self.squares)
+        distances = threat.distance(points, images)
+        better = broken & (distances < self.distances)
         return Nearest(
             torch.where(better[..., None, None, None], points, self.points),
-            torch.where(better, squares, self.squares),
+            torch.where(better, distances, self.distances),
         )
 
     def drop_from(self, survivors: Survivors, threat: Threat) -> None:
         """Hands in the examples that lie within the threat."""
         inside = threat.contains(self.points, survivors.images)
-        survivors.drop(self.points, inside & self.squares.isfinite())
+        survivors.drop(self.points, inside & self.distances.isfinite())
 
 
 class Weights(NamedTuple):

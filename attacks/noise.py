@@ -17,7 +17,8 @@ class Noise(Attack):
     Args:
         kind: "uniform", over the ball; or "gaussian", of standard deviation epsilon a pixel and
             pulled back into the threat: in l-inf a third of the pixels end at +-epsilon, in l2
-            and l1 every point ends on the ball's surface, in l1 with few pixels changed.
+            and l1 every point ends on the ball's surface, as far as [0, 1] lets it, in l1 with
+            few pixels changed.
         draws: points tried, each on the images that survived those before.
 
     Raises:

@@ -38,8 +38,8 @@ class PGD(Attack):
             reaches the ball's surface from anywhere in it.
         restarts: runs from fresh starts, each on the images that survived those before.
         loss: "ce"; "margin", max_{j != y} z_j - z_y; "targeted", z_t - z_y with t the (r+1)-th
-            likeliest wrong class of the clean image in restart r = 0, 1, ...; or "random", the
-            same with t drawn for every image and restart.
+            likeliest wrong class of the clean image in restart r = 0, 1, ..., the likeliest again
+            after the last; or "random", the same with t drawn for every image and restart.
         random_start: begin at a random point of the threat, not at the clean image.
 
     Raises:

@@ -235,8 +235,8 @@ def _window(corner: Tensor, side: int, height: int, width: int) -> Tensor:
 
 def _offsets(corner: Tensor, side: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Rows and columns as counted from the squares' corners, [P,N,H] and [P,N,W]."""
-    sizes = torch.tensor([height - side + 1, width - side + 1], device=corner.device)
-    top, left = (corner * sizes).long().unbind(-1)
+    top, left = corner.unbind(-1)
+    top, left = (top * (height - side + 1)).long(), (left * (width - side + 1)).long()
     rows = torch.arange(height, device=corner.device) - top[..., None]
     columns = torch.arange(width, device=corner.device) - left[..., None]
     return rows, columns

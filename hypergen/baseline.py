@@ -57,7 +57,7 @@ class BaselineConfig:
     norm or, as NAME-group and NAME-none, group norm or none"""
     activation: str = "relu"
     """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
-    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free"""
+    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free, kaf-authors (with their constants)"""
     pretrained: bool = False
     """start from torchvision's weights for ImageNet, downloaded: alexnet and resnet18"""
     beta: float = 1.0

@@ -16,8 +16,8 @@ from torch import Tensor
 import attacks
 from attacks.base import differentiate
 from attacks.losses import cross_entropy, margin
-from hypergen.measure import attacked_batch, survivors
-from targets import Population, concurrently, outside_dictionary
+from hypergen.measure import attacked_batch, piecewise, predictions, survivors
+from targets import Population, outside_dictionary
 
 VERDICTS = ("passed", "suspicious", "masked")
 """From good to bad."""
@@ -80,20 +80,23 @@ class Case:
 
     def logits(self) -> Tensor:
         """Of the clean images, [P,N,K]."""
-        pieces = [piece for _, piece in self.population.pieces(1)]
+
+        def answer(piece: Population, part: slice) -> Tensor:
+            return piece(self.images[part].expand(len(piece), -1, -1, -1, -1))
+
         with torch.no_grad():
-            return torch.cat(list(concurrently(lambda piece: piece(self.images[None]), pieces)))
+            return piecewise(answer, self.population, self.images)
 
     def flat(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """At which clean images the loss has no gradient at all, bool [P,N]."""
-        images, labels = self.images[None], self.labels[None]
 
-        def zero(piece: Population) -> Tensor:
+        def zero(piece: Population, part: slice) -> Tensor:
+            images = self.images[part].expand(len(piece), -1, -1, -1, -1)
+            labels = self.labels[part].expand(len(piece), -1)
             slope = differentiate(piece, images, lambda logits: loss(logits, labels))[2]
             return (slope.flatten(2) == 0).all(-1)
 
-        pieces = [piece for _, piece in self.population.pieces(1)]
-        return torch.cat(list(concurrently(zero, pieces)))
+        return piecewise(zero, self.population, self.images)
 
 
 def graded(
@@ -140,13 +143,8 @@ def transfer(case: Case) -> list[Finding]:
     points = attacked_batch(
         case.population, case.images, case.labels, case.pgd(), case.seed
     ).attacked.roll(1, 0)
-    with torch.no_grad():
-        right = torch.cat(
-            [
-                piece(points[place]).argmax(-1) == case.labels
-                for place, piece in case.population.pieces(1)
-            ]
-        )
+    pieces = zip(case.population.pieces(1), points, strict=True)
+    right = torch.cat([predictions(piece, own) for (_, piece), own in pieces]) == case.labels
     said = "images attacked for another network break {} that PGD leaves"
     return graded(share(~right & case.white_box()), (0.03, 0.1), said)
 

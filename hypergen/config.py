@@ -63,7 +63,7 @@ class TrainConfig:
     five have batch norm or, as NAME-group and NAME-none, group norm or none"""
     activation: str = "relu"
     """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
-    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free"""
+    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free, kaf-authors (with their constants)"""
     objective: str = "direct"
     """where the generator's gradient comes from: the value network (value), the generated network
     itself (direct), or both (hybrid)"""

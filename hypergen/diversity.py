@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hypergen.measure import BATCH_IMAGES
-from targets import Population, TargetError, WeightLayout, concurrently
+from hypergen.measure import predictions
+from targets import Population, TargetError, WeightLayout
 
 
 def disagreement(population: Population, images: Tensor) -> float:
     """Share of images [N,C,H,W] that two networks put into different classes, mean over pairs."""
-    classes = _classes(population, images)
+    classes = predictions(population, images)
     count = len(classes)
     if count < 2:
         return 0.0
@@ -26,7 +26,7 @@ def error_overlap(population: Population, images: Tensor, labels: Tensor) -> flo
 
     1: they fail on the same images (or never); 0: on different ones.
     """
-    wrong = (_classes(population, images) != labels).double()
+    wrong = (predictions(population, images) != labels).double()
     both = wrong @ wrong.T
     either = wrong.sum(1)[:, None] + wrong.sum(1)[None] - both
     return float(off_diagonal(torch.where(either > 0, both / either.clamp_min(1), 1.0)).mean())
@@ -101,14 +101,3 @@ def off_diagonal(matrix: Tensor) -> Tensor:
     """[P,P] without its diagonal, row by row, [P,P-1]."""
     count = len(matrix)
     return matrix[~torch.eye(count, dtype=torch.bool, device=matrix.device)].view(count, count - 1)
-
-
-@torch.no_grad()
-def _classes(population: Population, images: Tensor) -> Tensor:
-    """[P,N], the class that every network puts images [N,C,H,W] into."""
-    parts = images.split(BATCH_IMAGES)  # all at once would not fit where layers are wide
-
-    def run(piece: Population) -> Tensor:
-        return torch.cat([piece(part[None]).argmax(-1) for part in parts], dim=1)
-
-    return torch.cat(list(concurrently(run, [piece for _, piece in population.pieces(1)])))

@@ -57,21 +57,14 @@ def attacked_batch(
 
     `to_train` makes them in half precision where that is faster; to measure takes all bits.
     """
-    jobs = list(_jobs(population, images, BATCH_IMAGES))
     precision = half_precision if to_train else contextlib.nullcontext
 
-    def run(job: tuple[slice, Population | Ensemble, slice]) -> Tensor:
-        _, piece, part = job
+    def run(piece: Population | Ensemble, part: slice) -> Tensor:
         stack = _for_all(images[part], piece)
         with precision(images.device):
             return attack.perturb(piece, stack, labels[part], [seed + part.start] * len(piece))
 
-    attacked = images.new_empty(len(population), *images.shape)
-    for (place, _, part), points in zip(
-        jobs, concurrently(run, jobs, jobs_at_once(images.device)), strict=True
-    ):
-        attacked[place, part] = points
-    return Batch(images, labels, attacked)
+    return Batch(images, labels, piecewise(run, population, images))
 
 
 class Measure(ABC):
@@ -186,6 +179,32 @@ def accuracies(population: Population, images: Tensor, labels: Tensor) -> Tensor
     table = survivors(population, images, labels, None, seed=0, progress=bar.advance)
     bar.close()
     return table["clean"].float().mean(1)
+
+
+@torch.no_grad()
+def predictions(population: Population | Ensemble, images: Tensor) -> Tensor:
+    """[P,N], the class that every network puts images [N,C,H,W] into."""
+    return piecewise(
+        lambda piece, part: piece(_for_all(images[part], piece)).argmax(-1), population, images
+    )
+
+
+def piecewise(
+    function: Callable[[Networks, slice], Tensor], population: Networks, images: Tensor
+) -> Tensor:
+    """[P,N,...], put together of `function(networks, place)` for some of P networks and N images.
+
+    function: p networks, and the place of n images [n,C,H,W] among `images` -> [p,n,...].
+    """
+    jobs = list(_jobs(population, images, BATCH_IMAGES))
+    done = concurrently(lambda job: function(*job[1:]), jobs, jobs_at_once(images.device))
+    whole = None
+    for (place, _, part), values in zip(jobs, done, strict=True):
+        if whole is None:
+            whole = values.new_empty(len(population), len(images), *values.shape[2:])
+        whole[place, part] = values
+    assert whole is not None  # there is no population of nobody
+    return whole
 
 
 def _jobs(

@@ -10,18 +10,15 @@ import torch
 from torch import Tensor
 
 import attacks
-from hypergen.measure import attacked_batch
-from targets import Ensemble, Population, concurrently
+from hypergen.measure import attacked_batch, predictions
+from targets import Ensemble, Population
 
 LOSSES = "ce", "margin", "targeted", "random"
 
 
-@torch.no_grad()
 def shares_right(population: Population, images: Tensor, labels: Tensor) -> Tensor:
     """[N], the share of networks that classify each of images [N,C,H,W] correctly."""
-    pieces = [piece for _, piece in population.pieces(1)]
-    right = concurrently(lambda piece: piece(images[None])[0].argmax(-1) == labels, pieces)
-    return torch.stack(list(right)).float().mean(0)
+    return (predictions(population, images) == labels).float().mean(0)
 
 
 def moving_target(

@@ -32,6 +32,7 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "kaf-swish": lambda channels: KAF(channels, F.silu),
     "kaf-tanh": lambda channels: KAF(channels, torch.tanh),
     "kaf-free": lambda channels: KAF(channels, free=True),
+    "kaf-authors": lambda channels: KAF(channels, convention="authors"),
 }
 """What is known by a name of its own; `kwta-<share>` takes any other share, as in kwta-0.1."""
 

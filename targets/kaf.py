@@ -26,6 +26,9 @@ RIDGE = 1e-5
 """What is added to the kernel's diagonal: with less the mixing weights grow, with more they miss
 the function they start at."""
 
+AT_ONCE = 256
+"""Images that are looked at at once for what lies outside."""
+
 
 class _GaussianMixture(torch.autograd.Function):
     """sum_i alpha_i exp(-gamma (x - d_i)^2): one Gaussian at a time, computed anew for gradients.
@@ -171,12 +174,14 @@ def outside_dictionary(module: nn.Module, images: Tensor) -> dict[str, float]:
     shares: dict[str, float] = {}
 
     def look(name: str, layer: KAF, args: tuple[Tensor]) -> None:
-        shares[name] = float(layer.outside(args[0]).float().mean())
+        weight = len(args[0]) / len(images)
+        shares[name] = shares.get(name, 0.0) + weight * float(layer.outside(args[0]).float().mean())
 
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, KAF)]
     hooks = [layer.register_forward_pre_hook(partial(look, name)) for name, layer in layers]
     try:
-        module(images)
+        for part in images.split(AT_ONCE):
+            module(part)
     finally:
         for hook in hooks:
             hook.remove()

@@ -327,8 +327,7 @@ def two_classes(images: Tensor, seed: int = 0) -> tuple[nn.Module, Tensor, Tenso
 L2_ONLY = pytest.mark.parametrize(
     "attack",
     [
-        # The examples are nearest in l2 whatever the threat.
-        CarliniWagner(BOX["linf"], steps=150, searches=6, learning_rate=0.03),
+        CarliniWagner(BOX["l2"], steps=150, searches=6, learning_rate=0.03),
         LBFGS(BOX["l2"], steps=20, searches=10),
     ],
     ids=lambda attack: attack.name,
@@ -367,6 +366,30 @@ def test_an_example_counts_within_epsilon_only(attack):
     result = replace(attack, threat=Threat("l2", epsilon))(Loop([net]), images, labels, [0])
     assert torch.equal(~result.correct, distance <= epsilon)
     assert torch.equal(result.images[result.correct], images[result.correct])
+
+
+@L2_ONLY
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_in_other_norms_every_example_visited_inside_the_ball_counts(attack, norm):
+    model, images, labels = problem(1, 30)
+    epsilon = {"linf": 0.1, "l1": 1.0}[norm]
+    threat = Threat(norm, epsilon)
+    first = model(images).argmax(-1) == labels
+    broken, farther = ~first, torch.zeros_like(first)
+
+    def watched(points: Tensor) -> Tensor:
+        nonlocal broken, farther
+        logits = model(points)
+        if points.shape == images[first][None].shape:
+            wrong = logits.argmax(-1) != labels[first]
+            inside = threat.contains(points, images[first][None])
+            broken[first] |= (wrong & inside)[0]
+            farther[first] |= (wrong & ~inside)[0]
+        return logits
+
+    result = replace(attack, threat=threat)(watched, images, labels, [0])
+    assert torch.equal(result.correct, ~broken)
+    assert 0 < int((broken & first).sum()) < int(first.sum()) and (broken & first & farther).any()
 
 
 def test_cw_moves_pixels_of_0_and_1():

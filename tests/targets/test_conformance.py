@@ -22,8 +22,8 @@ MIDDLING = ["vgg", "light-cnn", "resnet20"]
 OTHERS = [name for name in TARGETS if name not in [*SMALL, *MIDDLING]]
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
-# What a KAF starts at changes its numbers, not what it does: one target is enough.
-STARTS = ("kaf-relu", "kaf-elu", "kaf-swish", "kaf-tanh")
+# What a KAF starts at, and its constants, change its numbers, not what it does: one target will do.
+STARTS = ("kaf-relu", "kaf-elu", "kaf-swish", "kaf-tanh", "kaf-authors")
 WITHOUT_STARTS = [name for name in ACTIVATIONS if name not in STARTS]
 PAIRS = [(t, a) for t in SMALL for a in (ACTIVATIONS if t == "mlp" else WITHOUT_STARTS)]
 
