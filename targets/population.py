@@ -32,7 +32,7 @@ class Population:
             `recalibrate`); on the device of `theta`.
 
     Raises:
-        TargetError: weights of another size.
+        TargetError: weights of another size, or a buffer missing.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class Population:
                 name: buffer.detach().to(theta.device).expand(len(theta), *buffer.shape)
                 for name, buffer in module.named_buffers()
             }
+        elif missing := {name for name, _ in module.named_buffers()} - set(buffers):
+            raise TargetError(f"expected a value for each buffer, got none for {sorted(missing)}")
         self.theta, self.buffers = theta, dict(buffers)
         self._networks: list[dict[str, Tensor]] | None = None  # their tensors, once asked for
         # Without numbers, since a call brings them all: 11 million weights are copied in no time.
@@ -148,10 +150,12 @@ class Population:
         Weights decide what the statistics are, so these are measured after generation and never
         generated. They are averages over batches of near-equal size, at most `batch_size`; in one
         batch, the mean and unbiased variance over all images. A target without batch norm comes
-        back as it is.
+        back as it is. `TargetError` for no images.
         """
         if not self.has_batch_norm:
             return self
+        if not len(images):
+            raise TargetError("batch-norm statistics need at least one image")
         batches = images.tensor_split(-(-len(images) // batch_size))
         jobs = range(len(self))
         measured = list(concurrently(lambda index: self._statistics(index, batches), jobs))

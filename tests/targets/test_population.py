@@ -54,6 +54,16 @@ def test_shape_of_the_weights():
         small(2).with_theta(torch.zeros(3, 874))
 
 
+def test_batch_norm_wants_all_statistics_and_images_to_measure_them():
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+    population = Population.of([module])
+    some = {name: b for name, b in population.buffers.items() if name != "1.running_var"}
+    with pytest.raises(TargetError, match=r"none for \['1.running_var'\]"):
+        Population(module, population.theta, some)
+    with pytest.raises(TargetError, match="at least one image"):
+        population.recalibrate(torch.zeros(0, 1, 4, 4))
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 1, 4, 4), (5, 1, 4, 4)])
 def test_shape_of_the_images(shape):
     with pytest.raises(TargetError, match=r"expected images \[3,B,C,H,W\]"):
