@@ -23,6 +23,8 @@ from targets import Population
 
 CALIBRATION_IMAGES = 1024
 """Training images that the batch-norm statistics of what is drawn are measured on."""
+ESTIMATED_AT_ONCE = 64
+"""Networks whose attacked images are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,13 @@ class Sampler:
         chosen, labels = dataset.val.first(images)
         config = self.config
         measurer = MEASURERS[config.measurer](config.threat, self.attack_steps)
-        batch = attacked_batch(population, chosen, labels, measurer, self.config.seed)
         value = self.networks.value
-        evidence = torch.cat(
-            [
-                value.evidence(piece, batch.for_networks(place))
-                for place, piece in population.pieces()
-            ]
-        )
+        seen = []
+        for _, some in population.pieces(ESTIMATED_AT_ONCE):
+            batch = attacked_batch(some, chosen, labels, measurer, config.seed)
+            pieces = some.pieces()
+            seen += [value.evidence(piece, batch.for_networks(place)) for place, piece in pieces]
+        evidence = torch.cat(seen)
         return value(evidence), value.uncertainty(evidence)
 
     def save(

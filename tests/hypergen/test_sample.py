@@ -12,6 +12,7 @@ from hypergen import checkpoint, data
 from hypergen.cli import main
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
+from hypergen.measure import attacked_batch
 from hypergen.sample import Sampler, load_generator
 from hypergen.train import Networks
 from hypergen.weights_file import load_network, read_metadata, read_network
@@ -230,6 +231,21 @@ def test_estimates_stand_for_the_radius_judged(sampler):
     assert mine.equal(its)
     far = Sampler(replace(wide, epsilon=0.3), sampler.networks, sampler.attack_steps)
     assert not far.estimate(population, digits)[0].allclose(mine)
+
+
+def test_estimates_do_not_depend_on_how_many_are_in_memory(sampler, monkeypatch):
+    digits, population = data.load("digits"), sampler.sample(5)
+    together, _ = sampler.estimate(population, digits)
+    shapes = []
+
+    def watched(some, *args):
+        shapes.append(len(some))
+        return attacked_batch(some, *args)
+
+    monkeypatch.setattr("hypergen.sample.attacked_batch", watched)
+    monkeypatch.setattr("hypergen.sample.ESTIMATED_AT_ONCE", 2)
+    assert sampler.estimate(population, digits)[0].equal(together)
+    assert shapes == [2, 2, 1]
 
 
 def test_estimates_use_the_measurer_that_training_ended_with(run, tmp_path):
