@@ -122,7 +122,8 @@ class EvaluateConfig(JudgeConfig):
 
     attack: Annotated[str, arg(aliases=["--suite"])] = "pgd"
     """pgd; standard: worst case of APGD-CE, APGD-T, FAB-T and Square; quick: the same, briefly;
-    adaptive: and stronger ones where a network needs them; any other attack; torchattacks:NAME"""
+    adaptive: and stronger ones where a network needs them (k-WTA: seconds an image);
+    any other attack; torchattacks:NAME"""
     images: int = 1000
     """test images attacked; accuracy is over all"""
     together: bool = False

@@ -83,3 +83,4 @@ def test_each_network_gets_what_it_alone_would(digits, kwta):
 def test_describes_where():
     described = build("adaptive", THREAT).describe()["attacks"]
     assert [part["where"] for part in described[-2:]] == ["randomised", "misleading"]
+    assert described[-1]["schedule"] == ((20, 100), (20, 1000))
