@@ -12,6 +12,7 @@ FILE: weight files of hypergen. `scripts/foreign_networks.py` says what to clone
 """
 
 import functools
+import hashlib
 import importlib
 import json
 import re
@@ -227,6 +228,14 @@ def timed(way: str, subject: Subject, config: CompareConfig) -> dict[str, Any]:
     return about | found | {"seconds": round(time.process_time() - start, 1)}
 
 
+def cells_of(name: str, subject: Subject, ways: list[str], work: Path) -> dict[str, Path]:
+    """The file of every cell; another network of the same name has others."""
+    weights = hashlib.sha256()
+    for tensor in subject.load().state_dict().values():
+        weights.update(tensor.numpy().tobytes())
+    return {way: work / f"{name}-{weights.hexdigest()[:8]}-{way}.json" for way in ways}
+
+
 def compared(cells: dict[str, Any], count: int) -> dict[str, Any]:
     """For every pair of ways: the difference in points, and the images only one of them breaks."""
     found = {}
@@ -248,7 +257,7 @@ def main(config: CompareConfig) -> None:
     known = subjects(config)
     settings = claim(config.work, config)
     ways = [way for way in WAYS if way != "AutoAttack" or config.autoattack]
-    paths = {name: {way: config.work / f"{name}-{way}.json" for way in ways} for name in known}
+    paths = {name: cells_of(name, subject, ways, config.work) for name, subject in known.items()}
     for name in chosen(config.only, known):
         for way, path in paths[name].items():
             kept(path, lambda way=way, subject=known[name]: timed(way, subject, config))

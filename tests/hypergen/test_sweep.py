@@ -81,7 +81,7 @@ TINY = (
 )
 
 
-def command(folder: Path, trials: int = 4) -> list[str]:
+def command(folder: Path, trials: int = 3) -> list[str]:
     options = f"--trials {trials} --workers 2 --vary beta=0:1 --device cpu {TINY}"
     return ["sweep", "--out", str(folder), *options.split()]
 
@@ -132,11 +132,11 @@ def test_a_sweep_survives_the_death_of_its_processes(tmp_path, monkeypatch, caps
     assert main(command(folder)) == 0
     out, said = capsys.readouterr()
     trials = study(folder).get_trials()
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
-    assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert len({trial.params["beta"] for trial in trials}) == 4
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert len({trial.params["beta"] for trial in trials}) == 3
     runs = sorted(path.name for path in folder.glob("trial-*"))
-    assert runs == [f"trial-000{i}" for i in range(4)]
+    assert runs == [f"trial-000{i}" for i in range(3)]
     for trial, run in zip(trials, runs, strict=True):
         config = TrainConfig.load(folder / run / "config.json")
         assert float(config.beta) == pytest.approx(trial.params["beta"], abs=1e-6)
@@ -147,7 +147,7 @@ def test_a_sweep_survives_the_death_of_its_processes(tmp_path, monkeypatch, caps
 
     assert (folder / "scatter.png").read_bytes().startswith(b"\x89PNG")
     rows = json.loads((folder / "results.json").read_text())["trials"]
-    assert len(rows) == 4 and "front of 4 trials" in out
+    assert len(rows) == 3 and "front of 3 trials" in out
     for row in rows:
         beaten = any(
             other["accuracy"] >= row["accuracy"]
@@ -161,12 +161,12 @@ def test_a_sweep_survives_the_death_of_its_processes(tmp_path, monkeypatch, caps
     # The same command again has nothing left to do, and another sweep may not have the folder.
     journal = (folder / "optuna.journal").read_bytes()
     assert main(command(folder)) == 0
-    assert len(study(folder).get_trials()) == 4 and len(list(folder.glob("trial-*"))) == 4
+    assert len(study(folder).get_trials()) == 3 and len(list(folder.glob("trial-*"))) == 3
     assert main([*command(folder), "--latent-size", "3"]) == 2
     assert "holds a sweep with other settings" in capsys.readouterr().err
     best = next(row["run"] for row in rows if row["kind"] == "front")
     assert main(["sample", best, "--count", "1", "--images", "5"]) == 0
-    assert len(study(folder).get_trials()) == 4
+    assert len(study(folder).get_trials()) == 3
     assert (folder / "optuna.journal").read_bytes().startswith(journal)
 
 

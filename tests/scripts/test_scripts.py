@@ -213,7 +213,8 @@ class StubAutoAttack:
 def test_compare_autoattack(brief, tmp_path, monkeypatch, written):
     monkeypatch.setitem(sys.modules, "autoattack", SimpleNamespace(AutoAttack=StubAutoAttack))
     baseline = BaselineConfig("fbf", target="mlp", epochs=8)
-    module = train_baseline(baseline, data.load("digits"), torch.device("cpu"))
+    there = data.load("digits"), torch.device("cpu")
+    module = train_baseline(baseline, *there)
     file = tmp_path / "mine.safetensors"
     save_baseline(file, module, baseline)
     config = compare_autoattack.CompareConfig(
@@ -227,10 +228,10 @@ def test_compare_autoattack(brief, tmp_path, monkeypatch, written):
     )
     compare_autoattack.main(config)
     row = written(config.out)["networks"]["mine"]
-    cells = {
-        way: json.loads((config.work / f"mine-{way}.json").read_text())["left"]
-        for way in row["robust"]
-    }
+    cells = {}
+    for way in row["robust"]:
+        (path,) = config.work.glob(f"mine-*-{way}.json")
+        cells[way] = json.loads(path.read_text())["left"]
     assert set(cells) == set(compare_autoattack.WAYS)
     # The three make the same points of the same starts; here any of them counts, there the last.
     assert cells["foolbox"] == cells["torchattacks"] and set(cells["PGD"]) <= set(cells["foolbox"])
@@ -244,6 +245,10 @@ def test_compare_autoattack(brief, tmp_path, monkeypatch, written):
     # A second call computes nothing anew.
     monkeypatch.setattr(compare_autoattack, "timed", None)
     compare_autoattack.main(config)
+    # And never takes another network of that name for this one.
+    save_baseline(file, train_baseline(replace(baseline, epochs=1), *there), baseline)
+    with pytest.raises(TypeError):
+        compare_autoattack.main(config)
     with pytest.raises(InputError, match="no networks"):
         compare_autoattack.main(replace(config, files=()))
     with pytest.raises(InputError, match="two networks"):
