@@ -14,7 +14,7 @@ except ImportError:  # Windows, where it is left to the user
 from hypergen.errors import InputError
 
 LOCK = ".lock"
-"""The name of the file that is locked, which stays."""
+"""The name of the file that is locked, which stays where anything else is."""
 
 
 def lock(folder: Path, patience: float = 0.0) -> int:
@@ -38,10 +38,18 @@ def lock(folder: Path, patience: float = 0.0) -> int:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within, nobody else is; makes the folder. `InputError` as from `lock`."""
+    """Within, nobody else is; makes the folder. `InputError` as from `lock`.
+
+    A body that writes nothing leaves nothing.
+    """
+    found = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     handle = lock(folder)
     try:
         yield
     finally:
         os.close(handle)
+        if os.listdir(folder) == [LOCK]:
+            (folder / LOCK).unlink()
+            if not found:
+                folder.rmdir()

@@ -303,8 +303,9 @@ def test_a_folder_that_another_one_works_in_is_left_alone(command, here, capsys)
     options = ["--target", "mlp", "--out", "taken"]
     with locked(Path("taken")):
         assert main([command, *options]) == 2
+        assert [path.name for path in Path("taken").iterdir()] == [".lock"]
     assert capsys.readouterr().err == "hypergen: another hypergen is at work in taken\n"
-    assert [path.name for path in Path("taken").iterdir()] == [".lock"]
+    assert not Path("taken").exists()  # nothing came of it
 
 
 def test_damaged_files_of_a_run_are_one_line(here, tiny, small_report, cpu, capsys):
