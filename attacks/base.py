@@ -215,8 +215,9 @@ def differentiate_each(
             raise AttackError("the model's logits carry no gradient: is it run under no_grad?")
         values = losses(logits)
         gradients = []
-        for last, loss in zip([*[False] * (len(values) - 1), True], values, strict=True):
-            gradients += torch.autograd.grad(loss.sum(), points, retain_graph=not last)
+        for index, loss in enumerate(values, 1):
+            more = index < len(values)
+            gradients += torch.autograd.grad(loss.sum(), points, retain_graph=more)
     for gradient in gradients:
         # A sum is NaN or infinite if any of it is, and five times as fast to look at.
         if not gradient.sum().isfinite() and not gradient.isfinite().all():

@@ -16,7 +16,7 @@ from torch import Tensor
 import attacks
 from attacks.base import differentiate
 from attacks.losses import cross_entropy, margin
-from hypergen.measure import attacked_batch, piecewise, predictions, survivors
+from hypergen.measure import attacked_batch, for_all, piecewise, predictions, survivors
 from targets import Population, outside_dictionary
 
 VERDICTS = ("passed", "suspicious", "masked")
@@ -82,7 +82,7 @@ class Case:
         """Of the clean images, [P,N,K]."""
 
         def answer(piece: Population, part: slice) -> Tensor:
-            return piece(self.images[part].expand(len(piece), -1, -1, -1, -1))
+            return piece(for_all(self.images[part], piece))
 
         with torch.no_grad():
             return piecewise(answer, self.population, self.images)
@@ -91,8 +91,7 @@ class Case:
         """At which clean images the loss has no gradient at all, bool [P,N]."""
 
         def zero(piece: Population, part: slice) -> Tensor:
-            images = self.images[part].expand(len(piece), -1, -1, -1, -1)
-            labels = self.labels[part].expand(len(piece), -1)
+            images, labels = (for_all(t[part], piece) for t in (self.images, self.labels))
             slope = differentiate(piece, images, lambda logits: loss(logits, labels))[2]
             return (slope.flatten(2) == 0).all(-1)
 

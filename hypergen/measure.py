@@ -60,7 +60,7 @@ def attacked_batch(
     precision = half_precision if to_train else contextlib.nullcontext
 
     def run(piece: Population | Ensemble, part: slice) -> Tensor:
-        stack = _for_all(images[part], piece)
+        stack = for_all(images[part], piece)
         with precision(images.device):
             return attack.perturb(piece, stack, labels[part], [seed + part.start] * len(piece))
 
@@ -87,10 +87,10 @@ class Accuracy(Measure):
     name = "accuracy"
 
     def __call__(self, population: Population, batch: Batch) -> Tensor:
-        return _correct(population, _for_all(batch.images, population), batch.labels)
+        return _correct(population, for_all(batch.images, population), batch.labels)
 
     def surrogate(self, population: Population, batch: Batch) -> Tensor:
-        return _cross_entropy(population(_for_all(batch.images, population)), batch.labels)
+        return _cross_entropy(population(for_all(batch.images, population)), batch.labels)
 
 
 class Robustness(Measure):
@@ -150,7 +150,7 @@ def survivors(
         _, piece, part = job
         found = None if record is None else record.find(piece, part)
         if found is None:
-            stack, truth = _for_all(images[part], piece), labels[part]
+            stack, truth = for_all(images[part], piece), labels[part]
             with torch.no_grad():
                 found = {"clean": piece(stack).argmax(-1) == truth}
             if attack is not None:
@@ -185,7 +185,7 @@ def accuracies(population: Population, images: Tensor, labels: Tensor) -> Tensor
 def predictions(population: Population | Ensemble, images: Tensor) -> Tensor:
     """[P,N], the class that every network puts images [N,C,H,W] into."""
     return piecewise(
-        lambda piece, part: piece(_for_all(images[part], piece)).argmax(-1), population, images
+        lambda piece, part: piece(for_all(images[part], piece)).argmax(-1), population, images
     )
 
 
@@ -248,7 +248,8 @@ def _correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
     return torch.cat(list(rights)).float().mean(1)
 
 
-def _for_all(images: Tensor, population: Population | Ensemble) -> Tensor:
+def for_all(images: Tensor, population: Population | Ensemble) -> Tensor:
+    """The same images [N,...] (or labels) for each network, [P,N,...], without a copy."""
     return images.expand(len(population), *images.shape)
 
 

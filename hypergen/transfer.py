@@ -30,7 +30,7 @@ from hypergen.evaluate import (
     short,
 )
 from hypergen.heatmap import heatmap
-from hypergen.measure import BATCH_IMAGES, jobs_at_once, networks_at_once
+from hypergen.measure import BATCH_IMAGES, for_all, jobs_at_once, networks_at_once
 from hypergen.picture import require_picture, write_picture
 from hypergen.tracking import Bar, write_text
 from targets import Population, concurrently
@@ -83,7 +83,7 @@ class Mixed:
         said = torch.empty(self.count, *points.shape[:2], dtype=torch.long, device=points.device)
         flat = points.flatten(0, 1)
         for places, piece in self.pieces(flat):
-            logits = piece(flat.expand(len(piece), *flat.shape))
+            logits = piece(for_all(flat, piece))
             said[places] = logits.argmax(-1).unflatten(1, points.shape[:2])
         return said
 
@@ -99,12 +99,12 @@ def against(
     """
     if isinstance(source, Universal):
         images, labels = dataset.train.first(count)
-        stack = images.expand(len(piece), *images.shape)
+        stack = for_all(images, piece)
         perturbation = source.fit(piece, stack, labels, [seed] * len(piece))
         return lambda images, labels, seed: perturbed(images[None], perturbation)
 
     def examples(images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        stack, seeds = images.expand(len(piece), *images.shape), [seed] * len(piece)
+        stack, seeds = for_all(images, piece), [seed] * len(piece)
         found = source(piece, stack, labels, seeds)
         if type(source).perturb is Attack.perturb:  # it only judges
             return found.images

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hypergen.errors import RunError
-from hypergen.measure import Batch
+from hypergen.measure import Batch, for_all
 from targets import Population, WeightLayout
 
 MARGINS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -171,7 +171,7 @@ class SetValueNetwork(ValueNetwork):
 
     def evidence(self, population: Population, batch: Batch) -> Tensor:
         """[P,B,4], two features of the clean image and two of the attacked one."""
-        clean = population(batch.images.expand(len(population), *batch.images.shape))
+        clean = population(for_all(batch.images, population))
         attacked = population(batch.attacked)
         return torch.cat([_features(clean, batch.labels), _features(attacked, batch.labels)], -1)
 
