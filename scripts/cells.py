@@ -18,7 +18,7 @@ from hypergen.cli import choose_device, main
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
-from hypergen.tracking import write_text
+from hypergen.tracking import read_json, write_text
 from hypergen.weights_file import load_network
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,7 +34,7 @@ def claim(work: Path, config: Any, **more: str) -> dict[str, Any]:
     settings = {name: value for name, value in asdict(config).items() if name not in PLACES} | more
     settings = json.loads(json.dumps(settings, default=str))
     path = work / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
+    if path.exists() and read_json(path) != settings:
         raise InputError(f"{work} holds results of other settings; choose another --work")
     work.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(settings, indent=1) + "\n")
@@ -45,7 +45,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     """What `make` found, as JSON in `path`; made only if it is not there."""
     if not path.exists():
         write_text(path, json.dumps(make(), indent=1) + "\n")
-    return json.loads(path.read_text())
+    return read_json(path)
 
 
 def hypergen(command: list[str]) -> None:

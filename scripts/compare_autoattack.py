@@ -36,6 +36,7 @@ import attacks
 from hypergen import data
 from hypergen.errors import InputError
 from hypergen.measure import survivors
+from hypergen.tracking import read_json
 from hypergen.weights_file import load_network, read_metadata
 from scripts.cells import RESULTS, chosen, claim, kept, publish
 from scripts.foreign_networks import NETWORKS
@@ -265,7 +266,7 @@ def main(config: CompareConfig) -> None:
     for name, subject in known.items():
         if not all(path.exists() for path in paths[name].values()):
             continue  # left to another call
-        cells = {way: json.loads(path.read_text()) for way, path in paths[name].items()}
+        cells = {way: read_json(path) for way, path in paths[name].items()}
         count, clean = (cells["standard"][key] for key in ("images", "clean"))
         networks[name] = {
             "dataset": subject.dataset,

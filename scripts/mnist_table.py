@@ -9,7 +9,6 @@ about two hours, most of them in the standard attacks.
     HYPERGEN_DATA=... python -m scripts.mnist_table --epsilon 0.2
 """
 
-import json
 import shlex
 import statistics
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from hypergen.evaluate import Judge, find, summarise
 from hypergen.report import trivial_competitors
 from hypergen.sample import CALIBRATION_IMAGES
 from hypergen.scatter import scatter
+from hypergen.tracking import read_json
 from hypergen.weights_file import load_network, read_metadata, save_network
 from scripts.cells import RESULTS, chosen, claim, device, hypergen, kept, publish, surroundings
 from targets import Ensemble, Population
@@ -159,7 +159,7 @@ def judged(path: Path, files: list[Path], *attack: str) -> dict[str, Any]:
     """What `hypergen evaluate` finds of the weight files, or an earlier call found."""
     if not path.exists():
         hypergen(["evaluate", *map(str, files), "--restarts", "1", *attack, "--json", str(path)])
-    return json.loads(path.read_text())
+    return read_json(path)
 
 
 def row(config: TableConfig, name: str) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def others(config: TableConfig, settings: dict[str, Any]) -> dict[str, Any]:
     """The table as it is, to be added to; `InputError` if it was judged in another way."""
     if not config.table.exists():
         return {"summary": {}, "networks": []}
-    table: dict[str, Any] = json.loads(config.table.read_text())
+    table: dict[str, Any] = read_json(config.table)
     if table["settings"] != settings:
         raise InputError(f"{config.table} was judged in another way; choose another --out")
     return table

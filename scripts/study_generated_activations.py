@@ -8,7 +8,6 @@ files are kept: a killed run goes on. On a GPU the same with `--dataset cifar10 
     HYPERGEN_DATA=... python -m scripts.study_generated_activations
 """
 
-import json
 import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import tyro
 from hypergen.errors import InputError
 from hypergen.evaluate import find
 from hypergen.scatter import scatter
+from hypergen.tracking import read_json
 from scripts.cells import RESULTS, cell, chosen, claim, hypergen, publish
 
 
@@ -92,7 +92,7 @@ def row(config: StudyConfig, kind: str, activation: str) -> dict[str, Any]:
     if not path.exists():
         judged = ["--suite", "adaptive", "--restarts", "1", "--images", str(config.images)]
         hypergen(["evaluate", *map(str, files), *judged, "--json", str(path)])
-    networks = json.loads(path.read_text())["networks"]
+    networks = read_json(path)["networks"]
     return {
         "count": len(networks),
         **{

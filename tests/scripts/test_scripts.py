@@ -325,6 +325,10 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         mnist_table.main(replace(config, images=9, work=tmp_path / "others"))
     with pytest.raises(InputError, match="unknown"):
         mnist_table.main(replace(config, rows=("valu",)))
+    config.table.write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        mnist_table.main(replace(config, rows=("fbf",)))
+    config.table.unlink()
     with pytest.raises(InputError, match="other settings"):
         mnist_table.main(replace(config, epochs=3))
     mnist_table.main(config)
