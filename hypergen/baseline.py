@@ -31,7 +31,7 @@ from hypergen.lock import locked
 from hypergen.measure import half_precision, jobs_at_once, survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
-from hypergen.weights_file import save_network
+from hypergen.weights_file import read_metadata, save_network
 from targets import concurrently
 from targets.fast_cpu import FastCPU
 from targets.kwta import KWTA
@@ -419,7 +419,13 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
     """Writes a weight file with what made it and the figures measured."""
     layout = targets.WeightLayout.of(module)
     metadata = describe(config.target, config.activation, config.dataset, layout)
-    metadata |= {
+    metadata |= {**trained_by(config), "version": __version__, **figures}
+    save_network(path, module.state_dict(), metadata)
+
+
+def trained_by(config: BaselineConfig) -> dict[str, Any]:
+    """What a weight file says of the training, beside `describe`."""
+    return {
         "method": config.method,
         "epochs": config.length,
         "epsilon_trained": config.radius,
@@ -429,12 +435,17 @@ def save_baseline(path: Path, module: nn.Module, config: BaselineConfig, **figur
         "ema_decay": config.ema_decay,
         "pretrained": config.pretrained,
         "seed": config.seed,
-        "version": __version__,
         "epsilon": config.threat.epsilon,
         "norm": config.norm,
-        **figures,
     }
-    save_network(path, module.state_dict(), metadata)
+
+
+def require_trained_by(path: Path, config: BaselineConfig) -> None:
+    """`InputError` for a weight file that `hypergen baseline` made with other settings."""
+    told = {name: getattr(config, name) for name in ("target", "activation", "dataset")}
+    apart = differences(read_metadata(path), told | trained_by(config))
+    if apart:
+        raise InputError(f"{path} was trained with other settings: {'; '.join(apart)}")
 
 
 def make_baseline(

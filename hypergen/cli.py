@@ -129,8 +129,14 @@ class SweepArgs:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: 0 done, 1 a failed run, 2 bad input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    return exit_status(lambda: run_command(arguments))
+
+
+def exit_status(action: Callable[[], None]) -> int:
+    """Of a command: what goes wrong is said in one line. As `main` returns it."""
     try:
-        return run_command(arguments)
+        action()
+        return 0
     except (InputError, AttackError, TargetError) as error:
         print(f"hypergen: {error}", file=sys.stderr)
         return 2
@@ -148,14 +154,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def run_command(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> None:
     """Finds the subcommand, parses its arguments and runs it."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
-        return 0
+        return
     if arguments[0] == "--version":
         print(f"hypergen {__version__}")
-        return 0
+        return
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         raise InputError(
@@ -163,7 +169,6 @@ def run_command(arguments: list[str]) -> int:
         )
     kind, command = COMMANDS[name]
     command(parse(kind, name, rest))
-    return 0
 
 
 def usage() -> str:

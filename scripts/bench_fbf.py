@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from torch.nn import functional as F
 
 import attacks
 from hypergen import data
 from hypergen.baseline import BaselineConfig, BaselineTraining, fresh_target
 from hypergen.recipe import Recipe
-from scripts.cells import RESULTS, device, now, publish, shortened
+from scripts.cells import RESULTS, device, now, publish, run, shortened
 from targets import Population
 
 TARGET, EPSILON, ALPHA, RATE, BATCH = "fbf-cnn", 0.3, 0.375, 5e-3, 100
@@ -141,4 +140,4 @@ def main(config: BenchConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(BenchConfig, description=__doc__))
+    run(main, BenchConfig, __doc__)

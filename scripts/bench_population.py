@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 import torchattacks
-import tyro
 from torch import Tensor, nn
 
 import attacks
@@ -30,7 +29,7 @@ from hypergen.baseline import BaselineConfig, fresh_target, train_baseline
 from hypergen.errors import InputError
 from hypergen.measure import survivors
 from hypergen.sample import load_generator
-from scripts.cells import RESULTS, about, device, now, publish
+from scripts.cells import RESULTS, about, device, now, publish, run
 from targets import Population
 
 NOISE = 0.02
@@ -221,4 +220,4 @@ def share(correct: Tensor) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(BenchConfig, description=__doc__))
+    run(main, BenchConfig, __doc__)

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 import torchattacks
-import tyro
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +30,7 @@ from hypergen.errors import InputError
 from hypergen.measure import networks_at_once
 from hypergen.train import Training
 from scripts.bench_population import noisy_copies
-from scripts.cells import RESULTS, chosen, claim, device, kept, machine, now, publish
+from scripts.cells import RESULTS, chosen, claim, device, kept, machine, now, publish, run
 from targets import Population
 
 SIZES = {"small-lenet5": ("mnist", 1000, 1024), "resnet20": ("cifar10", 256, 64)}
@@ -196,20 +195,20 @@ def peak_rates(least: float) -> dict[str, float]:
 
 
 def series(config: ScalingConfig, name: str, most: int, make: Callable[[int], Any]) -> list[Any]:
-    """What `make` finds at P = 1, 2, 4, ... up to `most`, or up to the first that fails."""
+    """What `make` finds at P = 1, 2, 4, ... up to `most`, or up to the first that fails.
 
-    def attempt(count: int) -> dict[str, Any]:
-        try:
-            return make(count)
-        except RuntimeError as error:  # no memory left, or nothing that compiles
-            return {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
-
-    rows = []
+    A failure is not kept: what stood in the way may have been no more than a busy GPU.
+    """
+    rows: list[dict[str, Any]] = []
     for power in range(most.bit_length()):
-        found = kept(config.work / f"{name}-{2**power}.json", partial(attempt, 2**power))
-        rows.append({"networks": 2**power, **found})
+        rows.append({"networks": 2**power})
+        path = config.work / f"{name}-{2**power}.json"
+        try:
+            rows[-1] |= kept(path, partial(make, 2**power))
+        except RuntimeError as error:  # no memory left, or nothing that compiles
+            rows[-1]["failed"] = f"{type(error).__name__}: {error}".splitlines()[0]
         print(name, rows[-1], flush=True)
-        if "failed" in found:
+        if "failed" in rows[-1]:
             break
     return rows
 
@@ -267,4 +266,4 @@ def main(config: ScalingConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ScalingConfig, description=__doc__))
+    run(main, ScalingConfig, __doc__)

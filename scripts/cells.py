@@ -3,38 +3,58 @@
 import json
 import os
 import platform
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import torch
+import tyro
 from torch import nn
 
-from hypergen.baseline import BaselineConfig, train_baselines
-from hypergen.cli import choose_device, main
+from hypergen import run as training_run
+from hypergen.baseline import NETWORK, BaselineConfig, require_trained_by, train_baselines
+from hypergen.checkpoint import CHECKPOINT
+from hypergen.cli import (
+    BaselineArgs,
+    TrainArgs,
+    choose_device,
+    exit_status,
+    parse,
+    run_command,
+)
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
+from hypergen.evaluate import find
 from hypergen.tracking import read_json, write_text
 from hypergen.weights_file import load_network
 
 RESULTS = Path(__file__).parent / "results"
 PLACES = ("only", "rows", "generators", "work", "out", "files", "foreign", "autoattack")
 """Fields of a comparison's configuration that change nothing of what a cell holds."""
+SETTINGS = "settings.json"
+Config = TypeVar("Config")
+
+
+def run(main: Callable[[Config], None], kind: type[Config], about: str | None) -> NoReturn:
+    """A comparison's command line; ends as `hypergen` does: bad input with a line and status 2."""
+    sys.exit(exit_status(lambda: main(tyro.cli(kind, description=about))))
 
 
 def claim(work: Path, config: Any, **more: str) -> dict[str, Any]:
     """The settings, once it is sure that `work` holds cells of no others; makes the folder.
 
+    Settings that nothing has been found by yet, as of a call that failed, are in nobody's way.
     `more`: whatever else the cells depend on.
     """
     settings = {name: value for name, value in asdict(config).items() if name not in PLACES} | more
     settings = json.loads(json.dumps(settings, default=str))
-    path = work / "settings.json"
-    if path.exists() and read_json(path) != settings:
+    path = work / SETTINGS
+    if path.exists() and read_json(path) != settings and len(list(work.iterdir())) > 1:
         raise InputError(f"{work} holds results of other settings; choose another --work")
     work.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(settings, indent=1) + "\n")
@@ -49,19 +69,57 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
 
 
 def hypergen(command: list[str]) -> None:
-    """One hypergen command, printed first; `RunError` when it fails."""
+    """One hypergen command, printed first."""
     print("hypergen", *command, flush=True)
-    if main(command):
-        raise RunError(f"failed: hypergen {' '.join(command)}")
+    run_command(command)
 
 
-def rows(config: Any, known: Iterable[str], make: Callable[[str], Any]) -> dict[str, Any]:
+def made(folder: Path, command: list[str]) -> list[Path]:
+    """The weight files that a command of training leaves in `folder`; it is run, or goes on, first.
+
+    `InputError` for networks trained otherwise: the figures are published beside the command.
+    """
+    name, *options = command
+    if name == "baseline":
+        done, config = folder / NETWORK, parse(BaselineArgs, name, options).config
+        if done.exists():
+            require_trained_by(done, config)
+    else:
+        done, config = folder / training_run.RESULTS, parse(TrainArgs, name, options).config
+        if (folder / training_run.CONFIG).exists():
+            training_run.check_folder(folder, config, resume=True)
+    if not done.exists():
+        begun = any((folder / name).exists() for name in (training_run.CONFIG, CHECKPOINT))
+        hypergen([*command, "--out", str(folder), *(["--resume"] if begun else [])])
+    return find([folder])
+
+
+def attempted(names: Iterable[str], make: Callable[[str], Any]) -> tuple[dict[str, Any], list[str]]:
+    """What `make` finds of each name, and those of which it fails: the others are made in spite.
+
+    A training that diverges does so again when it is called again. `RunError` when all fail.
+    """
+    found, failed = {}, []
+    for name in names:
+        try:
+            found[name] = make(name)
+        except RunError as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            failed.append(name)
+    if failed and not found:
+        raise RunError(f"failed: {', '.join(failed)}")
+    return found, failed
+
+
+def rows(
+    config: Any, known: Iterable[str], make: Callable[[str], Any]
+) -> tuple[dict[str, Any], list[str]]:
     """A row for each name asked for by `config.only`, and for those that `config.work` holds.
 
-    `make` is called for a name whose row is not kept there.
+    `make` is called for a name whose row is not kept there; where it fails, see `attempted`.
     """
     names = chosen(config.only, known, lambda name: [cell(config.work, name)])
-    return {name: kept(cell(config.work, name), partial(make, name)) for name in names}
+    return attempted(names, lambda name: kept(cell(config.work, name), partial(make, name)))
 
 
 def begun(path: Path) -> bool:
@@ -72,7 +130,12 @@ def begun(path: Path) -> bool:
 def trained(
     path: Path, recipe: BaselineConfig, dataset: Dataset, device: torch.device
 ) -> nn.Module:
-    """The network in a weight file, on `device`; trained only if it is not there."""
+    """The network in a weight file, on `device`; trained only if it is not there.
+
+    `InputError` for one trained otherwise.
+    """
+    if path.exists():
+        require_trained_by(path, recipe)
     train_baselines({path: recipe}, dataset, device)
     return load_network(path).to(device)
 
@@ -102,6 +165,12 @@ def chosen(
 def cell(work: Path, name: str) -> Path:
     """The file that holds the figures of a name."""
     return work / f"{name.replace(',', '').replace(' ', '-')}.json"
+
+
+def require_start(run: TrainConfig) -> None:
+    """`InputError` for a run from a base: this comparison's start at random."""
+    if run.base is not None:
+        raise InputError(f"--train.base {run.base}: all that is compared here starts from scratch")
 
 
 def about(run: TrainConfig) -> dict[str, Any]:
@@ -138,9 +207,16 @@ def shortened(dataset: Dataset, images: int | None) -> Dataset:
     return dataset if images is None else replace(dataset, train=dataset.train.head(images))
 
 
-def publish(out: Path, settings: dict[str, Any], found: dict[str, Any]) -> None:
-    """Writes what was found with what it was found by to `out`, and prints it."""
+def publish(
+    out: Path, settings: dict[str, Any], found: dict[str, Any], failed: Sequence[str] = ()
+) -> None:
+    """Writes what was found with what it was found by to `out`, and prints it.
+
+    `RunError` then for what failed, which is not among it.
+    """
     result = {"settings": settings, **surroundings(), **found}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
+    if failed:
+        raise RunError(f"{out} lacks what failed: {', '.join(failed)}")

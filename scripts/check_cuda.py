@@ -7,12 +7,12 @@ Fails when one is missed. Without a GPU both sides are the CPU: a rehearsal.
     HYPERGEN_DATA=... python -m scripts.check_cuda
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor, nn
 
 from hypergen import checkpoint, data
@@ -22,7 +22,7 @@ from hypergen.errors import RunError
 from hypergen.evaluate import Judge
 from hypergen.sample import load_generator
 from hypergen.train import Training, train
-from scripts.cells import RESULTS, claim, device, publish
+from scripts.cells import RESULTS, claim, device, publish, run
 from targets import Population
 
 ACCURACY_BAR, PGD_BAR = 0.001, 0.005
@@ -68,7 +68,8 @@ def generated(config: CheckConfig, sides: dict[str, data.Dataset]) -> dict[str, 
     """A run trained and sampled on the device; the samples' answers on both."""
     run = TrainConfig(dataset=config.dataset, target=config.target, steps=config.steps)
     folder = config.work / "run"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier call's, or nothing would be trained
+    folder.mkdir(parents=True)
     run.save(folder / "config.json")
     train(run, sides["device"], folder, device())
     population = load_generator(folder, sides["device"]).sample(2, seed=1)
@@ -114,4 +115,4 @@ def main(config: CheckConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CheckConfig, description=__doc__))
+    run(main, CheckConfig, __doc__)

@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 import torchattacks
-import tyro
 from foolbox.attacks.projected_gradient_descent import LinfProjectedGradientDescentAttack
 from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ from hypergen.errors import InputError
 from hypergen.measure import survivors
 from hypergen.tracking import read_json
 from hypergen.weights_file import load_network, read_metadata
-from scripts.cells import RESULTS, chosen, claim, kept, publish
+from scripts.cells import RESULTS, chosen, claim, kept, publish, run
 from scripts.foreign_networks import NETWORKS
 from targets import Population
 
@@ -121,6 +120,8 @@ def subjects(config: CompareConfig) -> dict[str, Subject]:
         name, about = file.stem, read_metadata(file)
         if name in found:
             raise InputError(f"two networks are called {name}: rename {file}")
+        if about.get("norm", "linf") != "linf":
+            raise InputError(f"{file} was made for {about['norm']}; compared is linf alone")
         found[name] = Subject(
             about["dataset"], about["epsilon"], lambda file=file: load_network(file)
         )
@@ -230,11 +231,11 @@ def timed(way: str, subject: Subject, config: CompareConfig) -> dict[str, Any]:
 
 
 def cells_of(name: str, subject: Subject, ways: list[str], work: Path) -> dict[str, Path]:
-    """The file of every cell; another network of the same name has others."""
-    weights = hashlib.sha256()
+    """The file of every cell; another network of the same name, or another radius, has others."""
+    digest = hashlib.sha256(f"{subject.dataset} {subject.epsilon}".encode())
     for tensor in subject.load().state_dict().values():
-        weights.update(tensor.numpy().tobytes())
-    return {way: work / f"{name}-{weights.hexdigest()[:8]}-{way}.json" for way in ways}
+        digest.update(tensor.numpy().tobytes())
+    return {way: work / f"{name}-{digest.hexdigest()[:8]}-{way}.json" for way in ways}
 
 
 def compared(cells: dict[str, Any], count: int) -> dict[str, Any]:
@@ -300,4 +301,4 @@ def show(networks: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CompareConfig, description=__doc__))
+    run(main, CompareConfig, __doc__)

@@ -17,7 +17,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-import tyro
 from torch import Tensor, nn
 
 import attacks
@@ -28,7 +27,7 @@ from hypergen.diversity import disagreement, error_overlap, weight_distance
 from hypergen.evaluate import Judge
 from hypergen.generator import ResidualGenerator
 from hypergen.transfer import Mixed, carried_over, fooling_rates
-from scripts.cells import RESULTS, claim, publish, rows
+from scripts.cells import RESULTS, claim, publish, require_start, rows, run
 from targets import Ensemble, Population
 
 STARTS = 8
@@ -177,6 +176,7 @@ def independent(config: CompareConfig, dataset: data.Dataset) -> Population:
 
 def main(config: CompareConfig) -> None:
     """Trains and judges every way, prints the table and writes it."""
+    require_start(config.train)
     settings = claim(config.work, config)
     dataset = data.load(config.train.dataset)
 
@@ -184,7 +184,7 @@ def main(config: CompareConfig) -> None:
         made = independent(config, dataset) if name == "fbf" else generated(name, config, dataset)
         return figures(made, config, dataset)
 
-    found = rows(config, (*WAYS, "fbf"), row)
+    found, failed = rows(config, (*WAYS, "fbf"), row)
     heads = (("accuracy", 10), ("PGD-50", 8), ("disagree", 10), ("overlap", 9), ("transfer", 10))
     print(f"\n{'':<22}" + "".join(f"{h:>{w}}" for h, w in heads) + f"{'weights':>9}{'voting':>16}")
     for name, way in found.items():
@@ -192,8 +192,8 @@ def main(config: CompareConfig) -> None:
         cells = "".join(f"{100 * v:>{w}.2f}" for v, (_, w) in zip(shown, heads, strict=True))
         voting = f"{100 * way['voting']['accuracy']:.2f} / {100 * way['voting']['pgd']:.1f}"
         print(f"{name:<22}{cells}{way['weight_distance']['matched']:>9.2f}{voting:>16}")
-    publish(config.out, settings, {"ways": found})
+    publish(config.out, settings, {"ways": found}, failed)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CompareConfig))
+    run(main, CompareConfig, __doc__)

@@ -9,6 +9,7 @@ the best of their places. Every figure is kept: a killed run of this script cont
     python -m scripts.compare_halving RUN
 """
 
+import hashlib
 import statistics
 import time
 from collections.abc import Callable
@@ -17,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from tyro.conf import Positional
 
 import attacks
 from hypergen import data
+from hypergen.checkpoint import CHECKPOINT
 from hypergen.halving import FINALISTS, best, rank
 from hypergen.latent import preference_weights
 from hypergen.measure import survivors
 from hypergen.sample import load_generator
-from scripts.cells import RESULTS, about, claim, kept, publish
+from scripts.cells import RESULTS, about, claim, kept, publish, run
 
 DEPTHS = 1, 2, 4
 """How many of the standard attacks a network has met: their results bound one another."""
@@ -57,8 +58,10 @@ class HalvingConfig:
 @torch.no_grad()
 def main(config: HalvingConfig) -> None:
     """Finds the best both ways, prints what each took and writes it."""
-    settings = claim(config.work, config)
     sampler = load_generator(config.run)
+    with (config.run / CHECKPOINT).open("rb") as file:  # of another training all is made anew
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    settings = claim(config.work, config, generator=digest)
     dataset = data.load(sampler.config.dataset)
     sampler = load_generator(config.run, dataset)
     threat = sampler.config.threat
@@ -140,4 +143,4 @@ def branch_and_bound(count: int, best: int, bound: Callable[[int, int], float]) 
 
 
 if __name__ == "__main__":
-    main(tyro.cli(HalvingConfig))
+    run(main, HalvingConfig, __doc__)

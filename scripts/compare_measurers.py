@@ -17,7 +17,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-import tyro
 from torch import Tensor
 
 import attacks
@@ -26,7 +25,7 @@ from hypergen.config import TrainConfig
 from hypergen.evaluate import Judge
 from hypergen.measure import MEASURERS, ROBUSTNESS, attacked_batch, margin
 from hypergen.train import Training
-from scripts.cells import RESULTS, cell, chosen, claim, kept, publish
+from scripts.cells import RESULTS, cell, chosen, claim, kept, publish, require_start, run
 
 
 @dataclass(frozen=True)
@@ -148,6 +147,7 @@ def figures(training: Training, config: CompareConfig, dataset: data.Dataset) ->
 
 def main(config: CompareConfig) -> None:
     """Trains and judges by every measurer, prints the table and writes it."""
+    require_start(config.train)
     settings = claim(config.work, config)
     dataset = data.load(config.train.dataset)
     rows: dict[str, Any] = {}
@@ -170,4 +170,4 @@ def main(config: CompareConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CompareConfig))
+    run(main, CompareConfig, __doc__)

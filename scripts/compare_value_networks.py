@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
 from hypergen import checkpoint, data
@@ -28,7 +27,7 @@ from hypergen.measure import MEASURERS, MEASURES, Batch, attacked_batch
 from hypergen.report import agreement
 from hypergen.train import Networks, Training
 from hypergen.value_network import EnsembleValueNetwork, ValueNetwork, build_value_network
-from scripts.cells import RESULTS, claim, publish
+from scripts.cells import RESULTS, claim, publish, require_start, run
 from targets import Population
 
 CPU = torch.device("cpu")
@@ -268,6 +267,7 @@ def compare(config: CompareConfig, dataset: data.Dataset) -> dict[str, Any]:
 
 def main(config: CompareConfig) -> None:
     """Measures, fits, prints the table and writes it."""
+    require_start(config.train)
     settings = claim(config.work, config)
     found = compare(config, data.load(config.train.dataset))
     groups = list(next(iter(found["value_networks"].values())))
@@ -286,4 +286,4 @@ def main(config: CompareConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CompareConfig))
+    run(main, CompareConfig, __doc__)

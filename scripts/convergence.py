@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 
 from attacks import AttackError
 from hypergen import data
@@ -24,7 +23,7 @@ from hypergen.errors import RunError
 from hypergen.evaluate import Judge
 from hypergen.train import Training
 from hypergen.weights_file import load_network
-from scripts.cells import RESULTS, cell, chosen, claim, kept, publish, trained
+from scripts.cells import RESULTS, cell, chosen, claim, kept, publish, run, trained
 from targets import Population
 
 CPU = torch.device("cpu")
@@ -196,4 +195,4 @@ def main(config: ConvergenceConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ConvergenceConfig))
+    run(main, ConvergenceConfig, __doc__)

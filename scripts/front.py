@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.checkpoint import CHECKPOINT
@@ -22,7 +20,7 @@ from hypergen.evaluate import Judge
 from hypergen.sample import load_generator
 from hypergen.scatter import scatter
 from hypergen.train import train
-from scripts.cells import RESULTS, begun, claim, device, kept, now, publish, trained
+from scripts.cells import RESULTS, begun, claim, device, kept, now, publish, run, trained
 from targets import Population
 
 BETAS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
@@ -127,4 +125,4 @@ def main(config: FrontConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(FrontConfig, description=__doc__))
+    run(main, FrontConfig, __doc__)

@@ -15,19 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 import attacks
 from hypergen import data
-from hypergen.checkpoint import CHECKPOINT
 from hypergen.errors import InputError
-from hypergen.evaluate import Judge, find, summarise
+from hypergen.evaluate import Judge, summarise
+from hypergen.record import Bits
 from hypergen.report import trivial_competitors
 from hypergen.sample import CALIBRATION_IMAGES
 from hypergen.scatter import scatter
 from hypergen.tracking import read_json
 from hypergen.weights_file import load_network, read_metadata, save_network
-from scripts.cells import RESULTS, chosen, claim, device, hypergen, kept, publish, surroundings
+from scripts.cells import (
+    RESULTS,
+    attempted,
+    chosen,
+    claim,
+    device,
+    hypergen,
+    kept,
+    made,
+    publish,
+    run,
+    surroundings,
+)
 from targets import Ensemble, Population
 
 VOTING = "direct voting"
@@ -131,13 +141,7 @@ def networks(config: TableConfig, name: str) -> list[list[Path]]:
     if name in ("value", "thesis"):
         networks(config, "standard")  # which they start from
     for number, command in enumerate(commands(config)[name]):
-        folder = config.folder / f"{name.replace(' ', '-')}-{number}"
-        made = folder / ("network.safetensors" if command[0] == "baseline" else "results.json")
-        if not made.exists():
-            begun = any((folder / name).exists() for name in ("config.json", CHECKPOINT))
-            resume = ["--resume"] if begun else []
-            hypergen([*command, "--out", str(folder), *resume])
-        groups.append(find([folder]))
+        groups.append(made(config.folder / f"{name.replace(' ', '-')}-{number}", command))
     return groups
 
 
@@ -149,10 +153,10 @@ def trivial(config: TableConfig, name: str) -> list[Path]:
     )
     images = data.load(config.dataset).train.first(CALIBRATION_IMAGES)[0]
     group = trivial_competitors(fbf, samples, images, seed=0)[name]
-    made = [config.folder / f"{name.replace(' ', '-')}-{i}.safetensors" for i in range(len(group))]
-    for index, path in enumerate(made):
+    paths = [config.folder / f"{name.replace(' ', '-')}-{i}.safetensors" for i in range(len(group))]
+    for index, path in enumerate(paths):
         save_network(path, group.module_at(index).state_dict(), read_metadata(first))
-    return made
+    return paths
 
 
 def judged(path: Path, files: list[Path], *attack: str) -> dict[str, Any]:
@@ -216,11 +220,14 @@ def row(config: TableConfig, name: str) -> dict[str, Any]:
 
 
 def voting(config: TableConfig) -> dict[str, Any]:
-    """Some samples of `direct` as one classifier, judged like the others."""
+    """Some samples of `direct` as one classifier; under PGD-50 too on the images of SRA alone."""
     files = networks(config, "direct")[0][: config.voters]
     together = Ensemble(Population.of(load_network(file).to(device()) for file in files))
-    judge = Judge(attacks.Threat("linf", config.epsilon), "standard", 50, 1, config.images)
-    return judge.judge(together, data.load(config.dataset, device=device()), "voting")[0]
+    bits = Bits(config.folder / "direct-voting.survivors.jsonl")
+    threat = attacks.Threat("linf", config.epsilon)
+    judge = Judge(threat, "standard", 50, 1, config.images, bits=bits)
+    (found,) = judge.judge(together, data.load(config.dataset, device=device()), "voting")
+    return {"networks": len(files), "images": config.images, **found}
 
 
 def others(config: TableConfig, settings: dict[str, Any]) -> dict[str, Any]:
@@ -240,17 +247,21 @@ def main(config: TableConfig) -> None:
     known = (*commands(config), *TRIVIAL, VOTING)
     names = chosen(config.rows, known)
     table = others(config, settings)
-    for name in names:
+
+    def make(name: str) -> dict[str, Any]:
         if name == VOTING:
-            votes = kept(config.folder / "direct-voting.json", lambda: voting(config))
-            table["voting"] = {"networks": config.voters, **votes}
-            continue
-        made = row(config, name)
-        if table.setdefault("attack", made["attack"]) != made["attack"]:
+            return kept(config.folder / "direct-voting.json", lambda: voting(config))
+        return row(config, name)
+
+    found, failed = attempted(names, make)
+    if VOTING in found:
+        table["voting"] = found.pop(VOTING)
+    for name, new in found.items():
+        if table.setdefault("attack", new["attack"]) != new["attack"]:
             raise InputError(f"{config.table} is of other attacks; choose another --out")
-        table["summary"][name] = made["summary"]
+        table["summary"][name] = new["summary"]
         table["networks"] = [point for point in table["networks"] if point["kind"] != name]
-        table["networks"] += made["networks"]
+        table["networks"] += new["networks"]
     table["summary"] = {name: table["summary"][name] for name in known if name in table["summary"]}
     table["networks"].sort(key=lambda point: known.index(point["kind"]))
     print(f"\n{'':<20}{'nets':>5}{'accuracy':>16}{'PGD-50':>16}{'SRA':>16}{'disagree':>10}")
@@ -267,8 +278,8 @@ def main(config: TableConfig) -> None:
     aside = ("standard", "thesis", *TRIVIAL)
     drawn = [point for point in table["networks"] if point["kind"] not in aside]
     scatter(drawn, "sra").savefig(config.table.with_suffix(".png"), dpi=120)
-    publish(config.table, settings, {**table, **surroundings()})
+    publish(config.table, settings, {**table, **surroundings()}, failed)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TableConfig))
+    run(main, TableConfig, __doc__)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import tyro
 from torch import Tensor, nn
 
 import attacks
@@ -21,7 +20,7 @@ import targets
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import attacked_batch
-from scripts.cells import RESULTS, claim, device, publish, shortened, trained
+from scripts.cells import RESULTS, claim, device, publish, run, shortened, trained
 from targets import Population
 
 if TYPE_CHECKING:
@@ -172,4 +171,4 @@ def main(config: StudyConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(StudyConfig, description=__doc__))
+    run(main, StudyConfig, __doc__)

@@ -12,23 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.evaluate import Judge
+from hypergen.record import Bits
 from hypergen.scatter import scatter
-from scripts.cells import (
-    RESULTS,
-    begun,
-    claim,
-    device,
-    now,
-    publish,
-    rows,
-    shortened,
-    trained,
-)
+from scripts.cells import RESULTS, begun, claim, device, now, publish, rows, run, shortened, trained
 from targets import Population, outside_dictionary
 
 ACTIVATIONS = ("relu", "elu", "swish", "kaf", "kaf-relu", "kaf-elu", "kaf-swish", "kaf-free")
@@ -95,7 +84,14 @@ def judged(config: StudyConfig, target: str, activation: str, dataset: data.Data
     seconds = round(now() - started, 1) if whole else None  # an earlier call did some of it
     population = Population.of([network])
     judge = Judge(
-        recipe.threat, "pgd", 50, config.restarts, config.images, config.seed, step_size=STEP
+        recipe.threat,
+        "pgd",
+        50,
+        config.restarts,
+        config.images,
+        config.seed,
+        step_size=STEP,
+        bits=Bits(path.with_suffix(".survivors.jsonl")),
     )
     (pgd,) = judge.judge(population, dataset, f"{target}-{activation}")
     strong = replace(judge, attack="standard", restarts=1, images=config.sra_images)
@@ -119,7 +115,7 @@ def main(config: StudyConfig) -> None:
     settings = claim(config.work, config)
     dataset = shortened(data.load(config.dataset, device=device()), config.train_images)
     pairs = {f"{t}-{a}": (t, a) for t in config.targets for a in config.activations}
-    found = rows(config, pairs, lambda name: judged(config, *pairs[name], dataset))
+    found, failed = rows(config, pairs, lambda name: judged(config, *pairs[name], dataset))
     # Outside: inputs beyond a KAF's dictionary, in the layer that has most.
     print(f"\n{'':<24}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}{'outside':>10}")
     for row in found.values():
@@ -127,8 +123,8 @@ def main(config: StudyConfig) -> None:
         print(f"{row['kind']:<24}" + "".join(f"{100 * value:>10.2f}" for value in shown))
     config.out.parent.mkdir(parents=True, exist_ok=True)
     scatter(list(found.values()), "pgd").savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"networks": found})
+    publish(config.out, settings, {"networks": found}, failed)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(StudyConfig, description=__doc__))
+    run(main, StudyConfig, __doc__)

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import tyro
 from torch import nn
 from torch.nn import functional as F
 
 from hypergen import data
 from hypergen.baseline import fresh_target
-from scripts.cells import RESULTS, claim, device, publish, rows
+from scripts.cells import RESULTS, claim, device, publish, rows, run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -165,7 +164,7 @@ def main(config: StudyConfig) -> None:
         config = replace(config, **QUICK)
     settings = claim(config.work, config)
     dataset = data.load(config.dataset, device=device())
-    found = rows(config, WAYS, lambda name: watched(config, WAYS[name], dataset))
+    found, failed = rows(config, WAYS, lambda name: watched(config, WAYS[name], dataset))
     print(f"\n{'':<28}{'steps':>8}{'loss':>10}{'first, at most':>18}{'worst, at most':>18}")
     for name, row in found.items():
         first, worst = (max(row[when].values()) for when in ("first", "worst"))
@@ -173,8 +172,8 @@ def main(config: StudyConfig) -> None:
         print(f"{name:<28}{row['steps']:>8}{end:>10}{first:>18.3g}{worst:>18.3g}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     picture(found).savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"ways": found})
+    publish(config.out, settings, {"ways": found}, failed)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(StudyConfig, description=__doc__))
+    run(main, StudyConfig, __doc__)

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from hypergen.errors import InputError
-from hypergen.evaluate import find
 from hypergen.scatter import scatter
 from hypergen.tracking import read_json
-from scripts.cells import RESULTS, cell, chosen, claim, hypergen, publish
+from scripts.cells import RESULTS, attempted, cell, chosen, claim, hypergen, made, publish, run
 
 
 @dataclass(frozen=True)
@@ -62,50 +59,46 @@ class StudyConfig:
 QUICK: dict[str, Any] = {"steps": 200, "epochs": 1, "samples": 2, "seeds": 1, "images": 20}
 
 
-def made(config: StudyConfig, kind: str, activation: str) -> list[Path]:
+def networks(config: StudyConfig, kind: str, activation: str) -> list[Path]:
     """The weight files of one kind with one activation, made unless they are there."""
     what = ["--dataset", config.dataset, "--target", config.target, "--activation", activation]
     if kind != "fbf":
         objective, _, start = kind.partition(" from ")
-        folder = config.work / f"{kind.replace(' ', '-')}-{activation}"
-        base = ["--base", str(made(config, start, activation)[0])] if start else []
+        base = ["--base", str(networks(config, start, activation)[0])] if start else []
+        train = ["--objective", objective, "--steps", str(config.steps), *base, "--no-baseline"]
         sizes = ["--samples", str(config.samples), "--images", "1", "--sra-samples", "0"]
-        if not (folder / "results.json").exists():
-            resume = ["--resume"] if (folder / "config.json").exists() else []
-            train = ["--objective", objective, "--steps", str(config.steps), *sizes, *base]
-            hypergen(["train", *what, *train, "--no-baseline", "--out", str(folder), *resume])
-        return find([folder])
-    folders = [config.work / f"fbf-{activation}-{seed}" for seed in range(config.seeds)]
+        folder = config.work / f"{kind.replace(' ', '-')}-{activation}"
+        return made(folder, ["train", *what, *train, *sizes])
     epochs = [] if config.epochs is None else ["--epochs", str(config.epochs)]
-    for seed, folder in enumerate(folders):
-        if not (folder / "network.safetensors").exists():
-            resume = ["--resume"] if folder.exists() else []
-            options = ["--method", "fbf", "--seed", str(seed), *epochs]
-            hypergen(["baseline", *what, *options, "--out", str(folder), *resume])
-    return [folder / "network.safetensors" for folder in folders]
+    fbf = ["baseline", *what, "--method", "fbf", *epochs]
+    return [
+        file
+        for seed in range(config.seeds)
+        for file in made(config.work / f"fbf-{activation}-{seed}", [*fbf, "--seed", str(seed)])
+    ]
 
 
 def row(config: StudyConfig, kind: str, activation: str) -> dict[str, Any]:
     """Mean figures of one kind with one activation, and each network's."""
-    files = made(config, kind, activation)
+    files = networks(config, kind, activation)
     path = cell(config.work, f"{kind} {activation}")
     if not path.exists():
-        judged = ["--suite", "adaptive", "--restarts", "1", "--images", str(config.images)]
-        hypergen(["evaluate", *map(str, files), *judged, "--json", str(path)])
-    networks = read_json(path)["networks"]
+        options = ["--suite", "adaptive", "--restarts", "1", "--images", str(config.images)]
+        hypergen(["evaluate", *map(str, files), *options, "--json", str(path)])
+    judged = read_json(path)["networks"]
     return {
-        "count": len(networks),
+        "count": len(judged),
         **{
-            key: statistics.fmean(network[key] for network in networks)
+            key: statistics.fmean(network[key] for network in judged)
             for key in ("accuracy", "pgd", "robustness")
         },
         "after": {
-            name: statistics.fmean(network["after"][name] for network in networks)
-            for name in networks[0]["after"]
+            name: statistics.fmean(network["after"][name] for network in judged)
+            for name in judged[0]["after"]
         },
         "networks": [
             {"kind": f"{activation}, {kind}", **{k: n[k] for k in ("accuracy", "robustness")}}
-            for n in networks
+            for n in judged
         ],
     }
 
@@ -122,11 +115,12 @@ def main(config: StudyConfig) -> None:
     def cells(name: str) -> list[Path]:
         return [cell(config.work, f"{kind} {name}") for kind in config.kinds]
 
-    rows = {
-        f"{name}, {kind}": row(config, kind, name)
+    pairs = {
+        f"{name}, {kind}": (kind, name)
         for name in chosen(config.only, config.activations, cells)
         for kind in config.kinds
     }
+    rows, failed = attempted(pairs, lambda pair: row(config, *pairs[pair]))
     print(f"\n{'':<24}{'nets':>5}{'accuracy':>10}{'PGD-50':>10}{'adaptive':>10}  left after each")
     for name, found in rows.items():
         shown = [found[key] for key in ("accuracy", "pgd", "robustness")]
@@ -139,8 +133,8 @@ def main(config: StudyConfig) -> None:
     points = [point for found in rows.values() for point in found.pop("networks")]
     config.out.parent.mkdir(parents=True, exist_ok=True)
     scatter(points).savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"summary": rows, "networks": points})
+    publish(config.out, settings, {"summary": rows, "networks": points}, failed)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(StudyConfig, description=__doc__))
+    run(main, StudyConfig, __doc__)

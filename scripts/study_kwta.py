@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 import attacks
+from attacks.adaptive import STAGES
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import survivors
-from scripts.cells import RESULTS, claim, device, publish, rows, shortened, trained
+from hypergen.record import Bits
+from scripts.cells import RESULTS, claim, device, publish, rows, run, shortened, trained
 from targets import Population
 
 EPSILON = {"cifar10": 0.031, "svhn": 0.047, "mnist": 0.3}
@@ -50,7 +50,7 @@ class StudyConfig:
     """the first of the training part; default: all"""
     images: int = 320
     """test images attacked"""
-    schedule: tuple[tuple[int, int], ...] = attacks.SamplingGradient.schedule
+    schedule: tuple[tuple[int, int], ...] = STAGES
     """of the sampled gradient: steps, and samples a step"""
     seed: int = 0
     """of the training and the attacks' starts"""
@@ -101,14 +101,15 @@ def left(config: StudyConfig, place: tuple[str, str, str, str]) -> Any:
     population = Population.of([trained(path, recipe, dataset, device())])
     threat = attacks.Threat("linf", EPSILON.get(name, recipe.threat.epsilon))
     adaptive = attacks.build("adaptive", threat, schedule=config.schedule)
-    found = {}
+    found, bits = {}, Bits(path.with_suffix(".survivors.jsonl"))
     for attack in (
         attacks.PGD(threat, steps=40, step_size=STEP.get(name)),
         attacks.DeepFool(threat, steps=20, candidates=10),
         adaptive,
     ):
         part = dataset.test.first(config.images)
-        found |= survivors(population, *part, attack, config.seed)
+        record = bits.about(dataset=name, attack=attack.describe(), seed=config.seed)
+        found |= survivors(population, *part, attack, config.seed, record=record)
     return {attack: float(correct.float().mean()) for attack, correct in found.items()}
 
 
@@ -127,13 +128,13 @@ def main(config: StudyConfig) -> None:
             for activation in config.activations
         )
     }
-    found = rows(config, places, lambda title: left(config, places[title]))
+    found, failed = rows(config, places, lambda title: left(config, places[title]))
     heads = list(next(iter(found.values()))) if found else []
     print(f"\n{'':<40}" + "".join(f"{head:>18}" for head in heads))
     for title, row in found.items():
         print(f"{title:<40}" + "".join(f"{100 * row[head]:>18.2f}" for head in heads))
-    publish(config.out, settings, {"networks": found})
+    publish(config.out, settings, {"networks": found}, failed)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(StudyConfig, description=__doc__))
+    run(main, StudyConfig, __doc__)

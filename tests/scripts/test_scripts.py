@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,15 +12,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import attacks
 from attacks.threat import Threat
-from hypergen import data, train
-from hypergen.baseline import BaselineConfig, BaselineTraining, save_baseline, train_baseline
+from hypergen import checkpoint, data, train
+from hypergen.baseline import (
+    BaselineConfig,
+    BaselineTraining,
+    fresh_target,
+    save_baseline,
+    train_baseline,
+)
+from hypergen.checkpoint import CHECKPOINT
 from hypergen.cli import main as hypergen
 from hypergen.config import TrainConfig
 from hypergen.diversity import disagreement
 from hypergen.errors import InputError
 from hypergen.evaluate import find
 from hypergen.generator import PublishedGenerator
+from hypergen.measure import survivors
 from hypergen.weights_file import load_network
 from scripts import (
     bench_fbf,
@@ -37,10 +47,11 @@ from scripts.foreign_networks import Foreign
 from targets import Population
 
 
-def brief_run(folder):
+def brief_run(folder, seed=0):
     """The folder of a run of two steps on digits."""
     options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
     options += ["--samples", "1", "--sra-samples", "0", "--images", "4", "--epsilon", "0.02"]
+    options += ["--seed", str(seed)]
     assert hypergen(["train", "--no-baseline", *options, "--out", str(folder)]) == 0
     return folder
 
@@ -158,6 +169,8 @@ def test_a_population_too_large_ends_its_series(tmp_path):
     rows = bench_scaling.series(config, "name", 64, make)
     assert [row["networks"] for row in rows] == [1, 2, 4]
     assert rows[-1]["failed"] == "OutOfMemoryError: CUDA out of memory"
+    # Tried again by the next call, when the GPU may have room.
+    assert len(bench_scaling.series(config, "name", 4, lambda count: {"seconds": 2.0})) == 3
 
 
 def test_compare_halving(brief, tmp_path, written):
@@ -177,6 +190,10 @@ def test_compare_halving(brief, tmp_path, written):
     compare_halving.main(config)
     assert written(config.out) == figures
     assert [cell.stat().st_mtime_ns for cell in cells] == before
+    # Another generator in that folder has other networks.
+    shutil.copy(brief_run(tmp_path / "other", seed=1) / CHECKPOINT, run / CHECKPOINT)
+    with pytest.raises(InputError, match="other settings"):
+        compare_halving.main(config)
 
 
 def test_branch_and_bound_finds_the_very_best_without_looking_at_all():
@@ -249,10 +266,20 @@ def test_compare_autoattack(brief, tmp_path, monkeypatch, written):
     save_baseline(file, train_baseline(replace(baseline, epochs=1), *there), baseline)
     with pytest.raises(TypeError):
         compare_autoattack.main(config)
+    # Nor figures at another radius for those at this one.
+    subject = compare_autoattack.subjects(config)["mine"]
+    apart = [
+        compare_autoattack.cells_of("mine", replace(subject, epsilon=epsilon), ["PGD"], tmp_path)
+        for epsilon in (0.1, 0.1, 0.3)
+    ]
+    assert apart[0] == apart[1] != apart[2]
     with pytest.raises(InputError, match="no networks"):
         compare_autoattack.main(replace(config, files=()))
     with pytest.raises(InputError, match="two networks"):
         compare_autoattack.main(replace(config, files=(file, file)))
+    save_baseline(file, module, replace(baseline, norm="l2", epsilon=1.5))
+    with pytest.raises(InputError, match="made for l2"):
+        compare_autoattack.main(config)
 
 
 def test_differences_of_two_implementations():
@@ -363,8 +390,10 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         torch.testing.assert_close(mean, sum(load_file(file)[name] for file in files) / 2)
     assert 0 <= figures["voting"]["sra"] <= figures["voting"]["pgd"] <= 1
     assert (config.out / "mnist-0.1.png").stat().st_size > 10_000
+    assert figures["voting"]["networks"] == 3 and figures["voting"]["images"] == 10
     # A second call finds every cell and makes none anew; another radius is another table.
     capsys.readouterr()
+    monkeypatch.setattr(mnist_table, "voting", None)
     mnist_table.main(config)
     assert not capsys.readouterr().out.strip().startswith("hypergen")
     assert "thesis" not in mnist_table.commands(replace(config, epsilon=0.2))
@@ -425,11 +454,16 @@ def test_compare_value_networks(brief, tmp_path, written):
     assert figures["networks"] == {f"run {i}": 6 for i in range(4)} | {"fbf": 4, "fbf + noise": 30}
     assert figures["fitted"] == 10 and figures["cost"]["ratio"] > 0
     for kind, row in figures["value_networks"].items():
-        for group in row.values():
-            for measure in ("accuracy", "robustness"):
-                assert (group[measure]["r2"] or 0) <= 1
-                assert abs(group[measure]["kendall_tau"] or 0) <= 1
-            assert ("uncertainty" in group) == ("ensemble" in kind)
+        assert all(("uncertainty" in group) == ("ensemble" in kind) for group in row.values())
+    # What estimates are held against: accuracy over all images, and what survives every attack.
+    group = compare_value_networks.Group(**checkpoint.load(config.work / "fbf.safetensors"))
+    digits = data.load("digits")
+    population = Population(fresh_target("mlp", "relu", "digits"), group.theta)
+    right = survivors(population, *digits.test.first(len(digits.test)), None, 0)["clean"]
+    torch.testing.assert_close(group.truth[:, 0], right.float().mean(1))
+    threat, some = Threat("linf", tiny.epsilon), digits.test.first(config.images)
+    left = survivors(population, *some, attacks.build("standard", threat), 0)["square"]
+    torch.testing.assert_close(group.truth[:, 1], left.float().mean(1))
 
 
 def test_convergence(brief, tmp_path, monkeypatch, written):

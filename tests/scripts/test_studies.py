@@ -13,10 +13,12 @@ import torch
 import tyro
 from torch import nn
 
+import attacks
 from hypergen import data
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError, RunError
 from hypergen.train import Training
+from hypergen.weights_file import load_network
 from scripts import (
     check_cuda,
     front,
@@ -31,7 +33,7 @@ from scripts.study_exploding_gradients import Way
 MNIST_SIZES = {"dataset": "digits", "epochs": 1}
 
 
-def test_activations(brief, tmp_path, written):
+def test_activations(brief, tmp_path, monkeypatch, written):
     config = study_activations.StudyConfig(
         **MNIST_SIZES,
         targets=("mlp",),
@@ -47,10 +49,23 @@ def test_activations(brief, tmp_path, written):
     rows = written(config.out)["networks"]
     assert list(rows) == ["mlp-relu", "mlp-kaf-elu"]
     assert rows["mlp-relu"]["outside_dictionary"] == 0
-    for row in rows.values():
-        assert 0 <= row["sra"] <= 1 and 0 <= row["pgd"] <= row["accuracy"] + 0.5
+    digits = data.load("digits").test
+    images, labels = digits.first(len(digits))
+    for name, row in rows.items():
+        network = load_network(config.work / f"{name}.safetensors")
+        right = (network(images).argmax(1) == labels).float()
+        assert row["accuracy"] == pytest.approx(float(right.mean()))
+        assert row["pgd"] <= float(right[: config.images].mean())
+        assert row["sra"] <= float(right[: config.sra_images].mean())
     assert config.out.with_suffix(".png").stat().st_size > 10_000
-    assert {path.suffix for path in config.work.iterdir()} == {".json", ".safetensors"}
+    # A call killed while judging attacks no image a second time.
+    for path in config.work.glob("mlp-*.json"):
+        path.unlink()
+    monkeypatch.setattr(attacks.Attack, "__call__", None)
+    study_activations.main(config)
+    again = written(config.out)["networks"]
+    for name, row in rows.items():
+        assert again[name] | {"seconds": None} == row | {"seconds": None}
 
 
 def test_kwta(brief, tmp_path, written):
@@ -241,7 +256,13 @@ def test_what_runs_on_a_gpu_can_be_parsed(options, tmp_path):
 
 
 def test_a_part_of_what_runs_on_a_gpu(tmp_path):
-    done, lines = on_gpu(tmp_path, "kwta", "check", fails=True)
+    done, lines = on_gpu(tmp_path, "kwta", "first", fails=True)
     assert done.returncode == 1
-    assert [line[1] for line in lines] == ["scripts.check_cuda", "scripts.study_kwta"]
+    assert [line[1] for line in lines] == ["scripts.study_activations", "scripts.study_kwta"]
     assert on_gpu(tmp_path, "kwat")[0].returncode == 2
+
+
+def test_nothing_is_computed_where_the_checks_fail(tmp_path):
+    done, lines = on_gpu(tmp_path, "tests", "check", "kwta", fails=True)
+    assert done.returncode == 1
+    assert [line[1] for line in lines] == ["pytest", "scripts.check_cuda"]
