@@ -101,7 +101,8 @@ def build(name: str, threat: Threat, **options: Any) -> Attack:
     """The attack of that name in `ATTACKS`, with its options; or `torchattacks:NAME`.
 
     Raises:
-        AttackError: an unknown name or option (the nearest known one is named), or a bad value.
+        AttackError: an unknown name or option (the nearest known one is named), or a value out
+            of range.
     """
     if name.startswith(PREFIX):
         if options:

@@ -37,7 +37,8 @@ class AttackResult:
 
     Attributes:
         images: a point inside the threat for every image, one that breaks the network where one
-            was found, else the clean image; [P,B,C,H,W].
+            was found, else the clean image; one that broke it once and not when checked, as happens
+            where answers are random, stays; [P,B,C,H,W].
         correct: whether the network classifies that point correctly, so whether the image survived;
             bool [P,B].
         table: which images were left after each attack, by its name and in order, bool [P,B] each:
@@ -68,6 +69,8 @@ class Attack(ABC):
     """Norms in which the search may visit points of [0, 1] outside the ball too, as attacks do that
     look for the nearest adversarial example; only points inside go to `survivors.drop` as broken.
     """
+    singly: ClassVar[bool] = False
+    """Whether P networks together take P times as long as one after the other."""
 
     @property
     @abstractmethod
@@ -77,6 +80,11 @@ class Attack(ABC):
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
         """Visits points inside the threat, handing each with its verdict to `survivors.drop`."""
         raise NotImplementedError
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether it makes images to train on, see `perturb`."""
+        return type(self).perturb is not Attack.perturb
 
     def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """A strong point for every image, [P,B,C,H,W], found or not: to train and to measure on.
@@ -172,17 +180,26 @@ def evaluate(model: Model, points: Tensor) -> Tensor:
     Raises:
         AttackError: the logits are not finite or not [P,N,K].
     """
+    logits = _logits(model, points)
+    if not logits.isfinite().all():
+        raise _not_finite(logits)
+    return logits.to(points.dtype)
+
+
+def _logits(model: Model, points: Tensor) -> Tensor:
+    """As `evaluate`, but infinities and NaN pass."""
     logits = model(points)
     if logits.ndim != 3 or logits.shape[:2] != points.shape[:2] or logits.shape[2] < 2:
         raise AttackError(
             f"expected logits [{points.shape[0]}, {points.shape[1]}, K], K >= 2, from the model, "
             f"got {list(logits.shape)}"
         )
-    finite = logits.isfinite()
-    if not finite.all():
-        networks = (~finite.all(2).all(1)).nonzero().flatten().tolist()
-        raise AttackError(f"the model returned NaN or infinite logits (networks {networks})")
-    return logits.to(points.dtype)
+    return logits
+
+
+def _not_finite(logits: Tensor) -> AttackError:
+    networks = (~logits.isfinite().all(2).all(1)).nonzero().flatten().tolist()
+    return AttackError("the model returned NaN or infinite logits", networks)
 
 
 def differentiate(
@@ -210,17 +227,22 @@ def differentiate_each(
     """
     with torch.enable_grad():
         points = points.detach().requires_grad_()
-        logits = evaluate(model, points)
-        if not logits.requires_grad:
+        raw = _logits(model, points)
+        if not raw.requires_grad:
             raise AttackError("the model's logits carry no gradient: is it run under no_grad?")
+        logits = raw.to(points.dtype)
         values = losses(logits)
         gradients = []
         for index, loss in enumerate(values, 1):
             more = index < len(values)
             gradients += torch.autograd.grad(loss.sum(), points, retain_graph=more)
-    for gradient in gradients:
-        # A sum is NaN or infinite if any of it is, and five times as fast to look at.
-        if not gradient.sum().isfinite() and not gradient.isfinite().all():
+    # A sum is NaN or infinite if any of it is, and five times as fast to look at. Looked at once:
+    # every look makes a GPU wait.
+    sums = torch.stack([logits.detach().isfinite().all(), *(g.sum().isfinite() for g in gradients)])
+    if not sums.all():
+        if not logits.isfinite().all():
+            raise _not_finite(logits)
+        if not all(gradient.isfinite().all() for gradient in gradients):
             raise AttackError("the gradient of the attack's loss is NaN or infinite")
     return logits.detach(), [loss.detach() for loss in values], gradients
 

@@ -5,7 +5,20 @@ from difflib import get_close_matches
 
 
 class AttackError(ValueError):
-    """Bad input to an attack, or a model that cannot be attacked."""
+    """Bad input to an attack, or a model that cannot be attacked.
+
+    Args:
+        message: one line.
+        networks: which of P it is about, [] for none in particular; told after the message.
+    """
+
+    def __init__(self, message: str, networks: Sequence[int] = ()):
+        super().__init__(message)
+        self.networks = networks
+
+    def __str__(self) -> str:
+        told = f" (networks {list(self.networks)})" if self.networks else ""
+        return super().__str__() + told
 
 
 def unknown(what: str, given: object, known: Iterable[str]) -> AttackError:

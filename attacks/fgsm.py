@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Draws, Model, checked, differentiate, evaluate
-from attacks.error import require_norm
+from attacks.error import AttackError, require_norm, require_positive
 from attacks.losses import cross_entropy
 from attacks.pgd import PGD
 
@@ -63,7 +63,7 @@ class RandomFGSM(FGSM):
         """
         images, labels = checked(images, labels, seeds)
         points, gradient = self._raw_start(model, images, labels, seeds)
-        return self.threat.project(points + self.threat.step(gradient, self.size), images)
+        return self.threat.ascend(points, gradient, self.size, images)
 
     def _raw_start(
         self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]
@@ -90,9 +90,19 @@ class LineSearchFGSM(RandomFGSM):
 
     Args:
         lengths: of the steps tried, relative to epsilon.
+
+    Raises:
+        AttackError: as `RandomFGSM`, or no lengths, or one that is not above 0.
     """
 
     lengths: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.lengths:
+            raise AttackError("expected at least one length of step, got none")
+        for length in self.lengths:
+            require_positive(length=length)
 
     def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """For every image the point of highest cross-entropy, [P,B,C,H,W]."""
@@ -100,8 +110,7 @@ class LineSearchFGSM(RandomFGSM):
         points, gradient = self._raw_start(model, images, labels, seeds)
         worst, highest = images, torch.full_like(labels, -torch.inf, dtype=images.dtype)
         for length in self.lengths:
-            step = self.threat.step(gradient, length * self.threat.epsilon)
-            ends = self.threat.project(points + step, images)
+            ends = self.threat.ascend(points, gradient, length * self.threat.epsilon, images)
             with torch.no_grad():
                 loss = cross_entropy(evaluate(model, ends), labels)
             worst = torch.where((loss > highest)[..., None, None, None], ends, worst)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -51,8 +52,8 @@ class Torchattacks(Attack):
     """The attack that torchattacks calls `attack`, with its own defaults.
 
     Its step length is scaled with epsilon. Some of its attacks keep to no epsilon: a point outside
-    the threat does not count. Every network has a seed of its own; the global generator is left
-    alone.
+    the threat does not count. Every network has a seed of its own; the global generators are left
+    alone. Unlike with other attacks, parameters that require gradients may receive some.
 
     Args:
         attack: a class of torchattacks, "MIFGSM" say.
@@ -82,20 +83,26 @@ class Torchattacks(Attack):
     def name(self) -> str:
         return PREFIX + self.attack
 
+    @property
+    def singly(self) -> bool:
+        return self.attack not in PACKED
+
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
         if self.attack in DEFECTS:
             warnings.warn(f"{self.name}: {DEFECTS[self.attack]}", stacklevel=2)
         # On all images, not on those left, so that what one is dealt does not depend on the others.
         images, labels = survivors.all_images, survivors.all_labels
+        classes = survivors.all_logits.shape[-1]
         if self.attack in PACKED:
             shape = images.shape
             one = _Flat(lambda x: model(x.view(shape)).flatten(0, 1))
-            points = self._attacked(one, images.flatten(0, 1), labels.flatten(), 0).view(shape)
+            points = self._attacked(one, images.flatten(0, 1), labels.flatten(), classes, 0)
+            points = points.view(shape)
         else:
             count = len(images)
             points = torch.stack(
                 [
-                    self._attacked(_Flat(partial(_alone, model, index, count)), x, y, seed)
+                    self._attacked(_Flat(partial(_alone, model, index, count)), x, y, classes, seed)
                     for index, (x, y, seed) in enumerate(
                         zip(images, labels, draws.seeds, strict=True)
                     )
@@ -109,7 +116,9 @@ class Torchattacks(Attack):
         broken = misclassified(evaluate(model, points), survivors.labels)
         survivors.drop(points, broken & self.threat.contains(points, survivors.images))
 
-    def _attacked(self, module: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+    def _attacked(
+        self, module: nn.Module, images: Tensor, labels: Tensor, classes: int, seed: int
+    ) -> Tensor:
         """What torchattacks makes of images [B,C,H,W] of one network."""
         size = 1 if self.attack in ALONE else len(images)
         devices = [images.device] if images.device.type == "cuda" else []
@@ -120,7 +129,9 @@ class Torchattacks(Attack):
             contextlib.redirect_stdout(io.StringIO()),
         ):
             torch.manual_seed(seed)
-            attack = getattr(_library(), self.attack)(module, **self._options(seed))
+            state = np.random.get_state()
+            np.random.seed(seed % 2**32)
+            attack = getattr(_library(), self.attack)(module, **self._options(seed, classes))
             attack.set_device(images.device)
             try:
                 parts = [
@@ -129,19 +140,23 @@ class Torchattacks(Attack):
                 ]
             except (RuntimeError, ValueError, IndexError, AttributeError) as error:
                 raise AttackError(f"{self.name} failed: {error}") from error
+            finally:
+                np.random.set_state(state)
         return torch.cat(parts).detach().to(images)
 
     def _taken(self) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(getattr(_library(), self.attack)).parameters
 
-    def _options(self, seed: int) -> dict[str, Any]:
-        """Epsilon, norm, step length and seed, of those that it takes."""
+    def _options(self, seed: int, classes: int) -> dict[str, Any]:
+        """Epsilon, norm, step length, seed and number of classes, of those that it takes."""
         taken = self._taken()
         options: dict[str, Any] = {}
         for name in {"eps", "max_epsilon"} & taken.keys():
             options[name] = self.threat.epsilon
         if "seed" in taken:
             options["seed"] = seed
+        if "n_classes" in taken:  # its targets are one fewer
+            options["n_classes"] = min(taken["n_classes"].default, classes)
         if "norm" in taken:
             options["norm"] = NAMES[self.threat.norm]
         if {"eps", "alpha"} <= taken.keys():

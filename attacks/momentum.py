@@ -86,8 +86,7 @@ class MomentumFGSM(Attack):
             momentum = self.decay * momentum + _normalised(gradient)
             broken = misclassified(logits, survivors.labels)
             points, momentum = survivors.drop(points, broken, points, momentum)
-            move = self.threat.step(momentum, self.size)
-            points = self.threat.project(points + move, survivors.images)
+            points = self.threat.ascend(points, momentum, self.size, survivors.images)
         return points
 
 

@@ -93,7 +93,7 @@ class PGD(Attack):
             gradient = self._differentiate(
                 model, points, lambda logits: self._loss(logits, labels, targets)
             )[1]
-            points = self._step(points, gradient, images)
+            points = self.threat.ascend(points, gradient, self.size, images)
         return points
 
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
@@ -118,7 +118,7 @@ class PGD(Attack):
             logits, gradient = self._differentiate(model, points, loss)
             broken = self._breaks(model, points, survivors.labels, logits)
             points, gradient = survivors.drop(points, broken, points, gradient)
-            points = self._step(points, gradient, survivors.images)
+            points = self.threat.ascend(points, gradient, self.size, survivors.images)
         if survivors:
             survivors.drop(points, self._breaks(model, points, survivors.labels))
 
@@ -145,13 +145,6 @@ class PGD(Attack):
 
     def _start(self, images: Tensor, draws: Draws) -> Tensor:
         return self.threat.random_start(images, draws) if self.random_start else images
-
-    def _step(self, points: Tensor, gradient: Tensor, images: Tensor) -> Tensor:
-        if self.threat.norm == "l1":
-            # Or the few pixels that a step changes may all be at their end of [0, 1] already.
-            blocked = torch.where(gradient > 0, points >= 1, points <= 0)
-            gradient = gradient.masked_fill(blocked, 0)
-        return self.threat.project(points + self.threat.step(gradient, self.size), images)
 
     def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
         if targets is not None:

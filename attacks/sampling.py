@@ -46,6 +46,8 @@ class SamplingGradient(Attack):
     def __post_init__(self) -> None:
         if not self.schedule:
             raise AttackError("expected a schedule of at least one pair (steps, samples), got none")
+        if any(len(pair) != 2 for pair in self.schedule):
+            raise AttackError(f"expected pairs (steps, samples), got {self.schedule}")
         for steps, samples in self.schedule:
             require_counts(steps=steps, samples=samples)
             if samples % 2:
@@ -82,8 +84,7 @@ class SamplingGradient(Attack):
         points = survivors.images
         for samples in (samples for steps, samples in self.schedule for _ in range(steps)):
             gradient = self._gradient(model, points, survivors.labels, samples, draws)
-            move = self.threat.step(gradient, self.size)
-            points = self.threat.project(points + move, survivors.images)
+            points = self.threat.ascend(points, gradient, self.size, survivors.images)
             broken = misclassified(evaluate(model, points), survivors.labels)
             (points,) = survivors.drop(points, broken, points)
             if not survivors:

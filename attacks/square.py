@@ -186,7 +186,7 @@ class Square(Attack):
         self, side: int, like: Tensor, rows: Tensor, columns: Tensor, turned: Tensor
     ) -> Tensor:
         """The pattern of that side at its rows and columns, swapped where `turned`."""
-        pattern = _pattern(side, ORDERS[self.threat.norm]).to(like)
+        pattern = _pattern(side, ORDERS[self.threat.norm], like.device, like.dtype)
         return pattern[torch.where(turned, columns, rows), torch.where(turned, rows, columns)]
 
     def _fit(self, delta: Tensor, images: Tensor) -> Tensor:
@@ -198,11 +198,11 @@ class Square(Attack):
 
 
 @cache
-def _pattern(side: int, order: int) -> Tensor:
+def _pattern(side: int, order: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The pattern eta of the paper: a bright half above a dark one, of length 1, [side, side]."""
     upper, lower = _hill(side // 2, side, order), _hill(side - side // 2, side, order)
     pattern = torch.cat([upper, -lower])
-    return pattern / torch.linalg.vector_norm(pattern, order)
+    return (pattern / torch.linalg.vector_norm(pattern, order)).to(device, dtype)
 
 
 def _hill(height: int, width: int, order: int) -> Tensor:

@@ -48,6 +48,10 @@ class Suite(Attack):
     def name(self) -> str:
         return self.title
 
+    @property
+    def perturbs(self) -> bool:
+        return any(attack.perturbs for attack in self.attacks)
+
     def describe(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -57,10 +61,16 @@ class Suite(Attack):
 
     @torch.no_grad()
     def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """For every image the point of the greatest margin that any of the attacks makes of it."""
+        """For every image the point of the greatest margin that any of the attacks makes of it.
+
+        Those that only judge make none. Arguments and errors as in `Attack.perturb`.
+        """
         images, labels = checked(images, labels, seeds)
+        makers = [attack for attack in self.attacks if attack.perturbs]
+        if not makers:
+            return super().perturb(model, images, labels, seeds)
         strongest, greatest = images, margin(evaluate(model, images), labels)
-        for attack in self.attacks:
+        for attack in makers:
             points = attack.perturb(model, images, labels, seeds)
             reached = margin(evaluate(model, points), labels)
             better = reached > greatest

@@ -107,9 +107,24 @@ class Threat:
             signs = _greatest(gradient, share).sign()
             return signs * (size / _per_image(_sum(signs.abs())).clamp_min(1))
         # Scaled by its largest entry first: the squares of a tiny gradient would underflow to 0.
-        tiny = torch.finfo(gradient.dtype).tiny
-        gradient = gradient / gradient.abs().amax((-3, -2, -1), keepdim=True).clamp_min(tiny)
-        return gradient * (size / _per_image(_length(gradient)).clamp_min(tiny))
+        limits = torch.finfo(gradient.dtype)
+        largest = gradient.abs().amax((-3, -2, -1), keepdim=True)
+        gradient = gradient / largest.clamp_min(limits.tiny)
+        # Any length above 0 is now at least eps, by which, unlike tiny, no size overflows.
+        return gradient * (size / _per_image(_length(gradient)).clamp_min(limits.eps))
+
+    def ascend(
+        self, points: Tensor, gradient: Tensor, size: Tensor | float, images: Tensor
+    ) -> Tensor:
+        """Where a `step` up the gradient leads from points, brought back to the threat.
+
+        In l1 only entries that can go that way are changed: the few of greatest gradient may all
+        be at their end of [0, 1] already. Everything [P,B,C,H,W], but `size`, as in `step`.
+        """
+        if self.norm == "l1":
+            blocked = torch.where(gradient > 0, points >= 1, points <= 0)
+            gradient = gradient.masked_fill(blocked, 0)
+        return self.project(points + self.step(gradient, size), images)
 
     def distance(self, adv: Tensor, images: Tensor) -> Tensor:
         """How far `adv` is from `images` in the threat's norm, [P,B]."""

@@ -428,7 +428,7 @@ def trained_by(config: BaselineConfig) -> dict[str, Any]:
     return {
         "method": config.method,
         "epochs": config.length,
-        "epsilon_trained": config.radius,
+        "epsilon_trained": config.radius if config.training_attack(1.0) else 0.0,
         "learning_rate": config.rate,
         "beta": config.beta,
         "share_start": config.share_start,

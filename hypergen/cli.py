@@ -79,7 +79,8 @@ class EvaluateArgs:
     options: OmitArgPrefixes[EvaluateConfig] = field(default_factory=EvaluateConfig)
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
     json: Path | None = None
-    """write the figures of every network here"""
+    """write the figures of every network here; what is found meanwhile stands beside it, in
+    NAME.survivors.jsonl, and the same call goes on from there"""
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,8 @@ def parse(kind: type[Args], name: str, rest: list[str]) -> Args:
     if isinstance(args, TrainArgs) and args.resume:
         if args.out is None:
             raise InputError("--resume needs --out, the folder of the run to continue")
+        if args.preset is not None:
+            raise InputError("--preset with --resume: a run is continued with its own settings")
         defaults["config"] = TrainConfig.load(args.out / "config.json")
         defaults["report"], _ = report_settings(args.out)
     return parse_with(kind, name, rest, kind(**defaults)) if defaults else args
@@ -290,6 +293,10 @@ def transfer(args: TransferArgs) -> None:
 
 def baseline(args: BaselineArgs) -> None:
     """`hypergen baseline`."""
+    if args.resume and args.out is None:
+        raise InputError("--resume needs --out, the folder of the training to continue")
+    if args.find_lr:
+        require_range_test(args)
     out = args.out or dated(args.config.method)
     require_folder(out)
     where = choose_device(args.where.device), args.where.data_dir
@@ -297,6 +304,20 @@ def baseline(args: BaselineArgs) -> None:
         find_lr(args.config, out, *where)
     else:
         make_baseline(args.config, out, *where, resume=args.resume)
+
+
+def require_range_test(args: BaselineArgs) -> None:
+    """`InputError` for options of a training that the range test does not have."""
+    usual = BaselineConfig()
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in ("epochs", "learning_rate", "share_start", "ema_decay")
+        if getattr(args.config, name) != getattr(usual, name)
+    ]
+    if args.resume:
+        given.append("--resume")
+    if given:
+        raise InputError(f"--find-lr trains no network: leave out {', '.join(given)}")
 
 
 def sweep(args: SweepArgs) -> None:

@@ -81,9 +81,11 @@ class JudgeConfig:
             require_known("norm", self.norm, NORMS)
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
+        targets.activation_factory(self.activation)  # raises TargetError
         if self.target is not None:
             require_known("target", self.target, targets.TARGETS)
-            targets.activation_factory(self.activation)  # raises TargetError
+        elif self.activation != JudgeConfig.activation:
+            raise InputError("--activation is of a foreign state_dict: say its --target too")
         for name in ("steps", "restarts", "images"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
@@ -132,7 +134,8 @@ class EvaluateConfig(JudgeConfig):
     """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
     norms: str | None = None
     """judge in several norms and in all at once (union), instead of --norm and --epsilon: norms
-    with their radii, such as linf=0.3,l2=1.5,l1=10"""
+    with their radii, such as linf=0.3,l2=1.5,l1=10; --checks and --together's drawing look at the
+    first"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

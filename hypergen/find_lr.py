@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attacks import AttackError
 from hypergen import data
 from hypergen.baseline import BaselineConfig, BaselineTraining
-from hypergen.errors import InputError
+from hypergen.errors import InputError, RunError
+from hypergen.lock import locked
 from hypergen.picture import write_picture
 from hypergen.tracking import Bar
 
@@ -30,7 +32,7 @@ def range_test(
     """Learning rates, growing evenly in their logarithm from step to step, and smoothed losses.
 
     One training, at the full radius and k-WTA's final share from its first step. It ends early once
-    the loss explodes.
+    the loss explodes; `RunError` when it does so at once.
     """
     training = BaselineTraining(config, dataset, device)
     training.module.train()
@@ -42,11 +44,16 @@ def range_test(
             count = len(losses)
             rate = LOWEST * (HIGHEST / LOWEST) ** (count / max(1, steps - 1))
             attack = config.training_attack(1.0)
-            loss = float(training.take_step(images, labels, attack, rate))
+            try:
+                loss = float(training.take_step(images, labels, attack, rate))
+            except AttackError:  # it is told logits that are no numbers
+                loss = math.nan
             mean = SMOOTHED * mean + (1 - SMOOTHED) * loss
             smoothed = mean / (1 - SMOOTHED ** (count + 1))
             if not math.isfinite(loss) or (losses and smoothed > BEYOND * min(losses)):
                 bar.close()
+                if not losses:
+                    raise RunError(f"the loss is {loss} at the lowest learning rate, {LOWEST:g}")
                 return rates, losses
             rates.append(rate)
             losses.append(smoothed)
@@ -88,10 +95,11 @@ def find_lr(config: BaselineConfig, out: Path, device: torch.device, data_dir: P
     path = out / PICTURE
     if path.exists():
         raise InputError(f"{path} exists; choose another --out")
-    rates, losses = range_test(config, data.load(config.dataset, data_dir, device), device)
-    lower, upper = suggested(rates, losses)
-    out.mkdir(parents=True, exist_ok=True)
-    write_picture(path, curve(rates, losses))
+    dataset = data.load(config.dataset, data_dir, device)
+    with locked(out):
+        rates, losses = range_test(config, dataset, device)
+        lower, upper = suggested(rates, losses)
+        write_picture(path, curve(rates, losses))
     print(f"{path}: the loss falls at learning rates from {lower:.2g} to {upper:.2g}")
     print(f"train with --learning-rate {upper:.2g} or less: it is the highest of the training")
     return path

@@ -14,7 +14,7 @@ except ImportError:  # Windows, where it is left to the user
 from hypergen.errors import InputError
 
 LOCK = ".lock"
-"""The name of the file that is locked, which stays where anything else is."""
+"""The name of the file that is locked."""
 
 
 def lock(folder: Path, patience: float = 0.0) -> int:
@@ -22,18 +22,29 @@ def lock(folder: Path, patience: float = 0.0) -> int:
 
     `InputError` when another one has it and keeps it for `patience` seconds.
     """
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     end = time.monotonic() + patience
-    while fcntl is not None:
+    while True:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        if fcntl is None:
+            return handle
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            if is_there(folder / LOCK, handle):
+                return handle
         except BlockingIOError:
             if time.monotonic() >= end:
                 os.close(handle)
                 raise InputError(f"another hypergen is at work in {folder}") from None
             time.sleep(0.2)
-    return handle
+        os.close(handle)
+
+
+def is_there(path: Path, handle: int) -> bool:
+    """Whether the open file is still the one of that name: its last holder may have removed it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -48,8 +59,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is held: afterwards it may be another's.
+        (folder / LOCK).unlink(missing_ok=True)
         os.close(handle)
-        if os.listdir(folder) == [LOCK]:
-            (folder / LOCK).unlink()
-            if not found:
-                folder.rmdir()
+        if not found and not os.listdir(folder):
+            folder.rmdir()

@@ -144,17 +144,22 @@ def survivors(
     is called with the number of network-images done. What `record` knows is not done again, and
     what is done goes there.
     """
-    jobs = list(_jobs(population, images, batch_size))
+    jobs = list(_jobs(population, images, batch_size, attack is not None and attack.singly))
 
     def run(job: tuple[slice, Population | Ensemble, slice]) -> dict[str, Tensor]:
-        _, piece, part = job
+        place, piece, part = job
         found = None if record is None else record.find(piece, part)
         if found is None:
             stack, truth = for_all(images[part], piece), labels[part]
             with torch.no_grad():
                 found = {"clean": piece(stack).argmax(-1) == truth}
             if attack is not None:
-                found |= attack(piece, stack, truth, [seed + part.start] * len(piece)).table
+                try:
+                    result = attack(piece, stack, truth, [seed + part.start] * len(piece))
+                except attacks.AttackError as error:  # which counts within the piece
+                    error.networks = [place.start + index for index in error.networks]
+                    raise
+                found |= result.table
             if record is not None:
                 record.add(piece, part, found)
         progress(len(piece) * (part.stop - part.start))
@@ -208,10 +213,14 @@ def piecewise(
 
 
 def _jobs(
-    population: Networks, images: Tensor, batch_size: int
+    population: Networks, images: Tensor, batch_size: int, singly: bool = False
 ) -> Iterator[tuple[slice, Networks, slice]]:
-    """The work in pieces of bounded size: (place of the networks, they, place of the images)."""
-    for place, piece in population.pieces(networks_at_once(population, images[:batch_size])):
+    """The work in pieces of bounded size: (place of the networks, they, place of the images).
+
+    `singly`: a network at a time.
+    """
+    size = 1 if singly else networks_at_once(population, images[:batch_size])
+    for place, piece in population.pieces(size):
         for start in range(0, len(images), batch_size):
             yield place, piece, slice(start, min(start + batch_size, len(images)))
 
@@ -243,9 +252,13 @@ def jobs_at_once(device: torch.device) -> int | None:
 @torch.no_grad()
 def _correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
     """[P], share of images [P,B,C,H,W] classified as labels [B] say."""
-    pieces = population.pieces()
-    rights = concurrently(lambda job: job[1](images[job[0]]).argmax(-1) == labels, pieces)
-    return torch.cat(list(rights)).float().mean(1)
+
+    def right(job: tuple[slice, Population]) -> Tensor:
+        place, piece = job
+        return piece(images[place]).argmax(-1) == labels
+
+    found = concurrently(right, population.pieces(), jobs_at_once(images.device))
+    return torch.cat(list(found)).float().mean(1)
 
 
 def for_all(images: Tensor, population: Population | Ensemble) -> Tensor:

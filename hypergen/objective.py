@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hypergen.measure import Batch, Measure, half_precision
+from hypergen.measure import Batch, Measure, half_precision, jobs_at_once
 from hypergen.value_network import ValueNetwork
 from targets import Population, concurrently
 
@@ -58,5 +58,5 @@ def gradient(
             (grad,) = torch.autograd.grad(loss.sum(), theta)
         return loss.detach(), grad
 
-    results = list(concurrently(run, population.pieces()))
+    results = list(concurrently(run, population.pieces(), jobs_at_once(population.theta.device)))
     return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])

@@ -15,7 +15,7 @@ def require_picture(file: Path, option: str) -> None:
     """`InputError` unless the name ends in a format that can be drawn."""
     from matplotlib.backend_bases import FigureCanvasBase
 
-    known = sorted(FigureCanvasBase.filetypes)
+    known = sorted(FigureCanvasBase.filetypes.keys() - {"pgf"})  # which wants a LaTeX
     if file.suffix[1:] not in known:
         raise InputError(f"{option}: {file} must end in one of .{', .'.join(known)}")
 

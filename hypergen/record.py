@@ -33,13 +33,13 @@ class Bits:
     def __init__(self, path: Path):
         self.path, self._lock = path, Lock()
         self._found: dict[str, dict[str, list[Any]]] = {}
-        text = path.read_text() if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
         try:
+            text = path.read_text() if path.exists() else ""
+            whole = text[: text.rfind("\n") + 1]
             for line in whole.splitlines():
                 entry = json.loads(line)
                 self._found[entry["key"]] = entry["left"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             raise InputError(f"{path} is no record of an evaluation") from None
         if whole != text:
             write_text(path, whole)

@@ -10,13 +10,13 @@ import torch
 
 from hypergen import data
 from hypergen.baseline import trained_alongside
-from hypergen.config import BASE_METHODS, TrainConfig, require_folder
+from hypergen.config import TrainConfig, require_folder
 from hypergen.errors import InputError
 from hypergen.lock import LOCK, locked
 from hypergen.report import ReportConfig, direct_recipes, report, text_table
 from hypergen.sample import load_generator
 from hypergen.tracking import read_json, write_text
-from hypergen.train import BASE, load_base, prepare_base, train
+from hypergen.train import BASE, prepare_base, require_base, train
 
 CONFIG, REPORT, RESULTS = "config.json", "report.json", "results.json"
 
@@ -39,8 +39,8 @@ def run(
     sizes = sizes or ReportConfig()
     check_folder(folder, config, resume)
     own_base = (folder / BASE).exists()  # a run keeps a copy of the network it started from
-    if config.base is not None and config.base not in BASE_METHODS and not own_base:
-        load_base(Path(config.base), config)  # before anything is written
+    if not own_base:
+        require_base(config)  # before anything is written
     dataset = data.load(config.dataset, data_dir, device)
     with locked(folder):
         config.save(folder / CONFIG)

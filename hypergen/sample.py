@@ -16,6 +16,7 @@ from hypergen.errors import InputError
 from hypergen.evaluate import Judge, short, summarise, text_table
 from hypergen.halving import best, rank
 from hypergen.latent import draw_beta
+from hypergen.lock import LOCK, locked
 from hypergen.measure import MEASURERS, MEASURES, accuracies, attacked_batch
 from hypergen.train import Networks
 from hypergen.weights_file import save_network
@@ -185,33 +186,38 @@ def draw_samples(
     """`hypergen sample`: draws, ranks, verifies what is to be kept, writes it."""
     config = TrainConfig.load(run / "config.json")
     require_folder(out)
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; choose another --out or --seed")
+    require_empty(out)
     dataset = data.load(config.dataset, data_dir, device)
-    sampler = load_generator(run, dataset)
-    population, z, betas = sampler.draw(options.count, options.beta, options.seed)
-    estimates, uncertainty = sampler.estimate(population, dataset)
-    # Less its uncertainty, so that what V does not know is not preferred.
-    order = rank(estimates - uncertainty, betas)
-    if options.keep is not None:
-        verifying = config.threat, options.keep, options.images, options.seed
-        order = best(population, order, betas, dataset.val, *verifying)
-    order = order.cpu()  # where z is
-    population, z, betas = population.choose(order), z[order], betas[order]
-    judge = Judge(config.threat, "standard", restarts=1, images=options.images, seed=options.seed)
-    attack = judge.describe(dataset)
-    if options.keep is None:
-        shares = accuracies(population, *dataset.test.first(len(dataset.test))).tolist()
-        rows = [{"accuracy": share} for share in shares]
-    else:
-        rows = [row | {"attack": attack} for row in judge.judge(population, dataset, "verifying")]
-    names = [measure.name for measure in MEASURES]
-    for index, row in zip(order, rows, strict=True):
-        row["estimated"] = dict(zip(names, estimates[index].tolist(), strict=True))
-        if config.value_members > 1:
-            row["uncertainty"] = dict(zip(names, uncertainty[index].tolist(), strict=True))
-        row["seed"] = options.seed
-    paths = sampler.save(out, population, z, betas, rows)
+    with locked(out):
+        require_empty(out)
+        sampler = load_generator(run, dataset)
+        population, z, betas = sampler.draw(options.count, options.beta, options.seed)
+        estimates, uncertainty = sampler.estimate(population, dataset)
+        # Less its uncertainty, so that what V does not know is not preferred.
+        order = rank(estimates - uncertainty, betas)
+        if options.keep is not None:
+            verifying = config.threat, options.keep, options.images, options.seed
+            order = best(population, order, betas, dataset.val, *verifying)
+        order = order.cpu()  # where z is
+        population, z, betas = population.choose(order), z[order], betas[order]
+        judge = Judge(
+            config.threat, "standard", restarts=1, images=options.images, seed=options.seed
+        )
+        attack = judge.describe(dataset)
+        if options.keep is None:
+            shares = accuracies(population, *dataset.test.first(len(dataset.test))).tolist()
+            rows = [{"accuracy": share} for share in shares]
+        else:
+            rows = [
+                row | {"attack": attack} for row in judge.judge(population, dataset, "verifying")
+            ]
+        names = [measure.name for measure in MEASURES]
+        for index, row in zip(order, rows, strict=True):
+            row["estimated"] = dict(zip(names, estimates[index].tolist(), strict=True))
+            if config.value_members > 1:
+                row["uncertainty"] = dict(zip(names, uncertainty[index].tolist(), strict=True))
+            row["seed"] = options.seed
+        paths = sampler.save(out, population, z, betas, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     if options.keep is None:
         print(estimates_table(shown, dataset.name))
@@ -222,6 +228,12 @@ def draw_samples(
     print(text_table(table))
     print(f"best {len(paths)} of {options.count} by successive halving, best first")
     return paths
+
+
+def require_empty(out: Path) -> None:
+    """`InputError` for a folder that holds anything."""
+    if out.exists() and any(path.name != LOCK for path in out.iterdir()):
+        raise InputError(f"{out} is not empty; choose another --out or --seed")
 
 
 def estimates_table(networks: list[dict[str, Any]], dataset: str) -> str:

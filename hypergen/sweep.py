@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -26,15 +27,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from attacks import AttackError
 from hypergen import data
-from hypergen.config import BASE_METHODS, SweepConfig, TrainConfig, require_folder
+from hypergen.config import SweepConfig, TrainConfig, require_folder
 from hypergen.errors import InputError, RunError, nearest
-from hypergen.lock import lock
+from hypergen.lock import LOCK, lock
 from hypergen.report import ReportConfig
 from hypergen.scatter import scatter
 from hypergen.tracking import Bar, read_json, write_text
-from hypergen.train import load_base
+from hypergen.train import require_base
 from targets import TargetError
 
+SETTINGS = "sweep.json"
 ATTEMPTS = 3
 """How often a trial's process is started before the trial counts as failed."""
 GRACE_SECONDS = 15.0
@@ -116,10 +118,9 @@ class Sweep:
             if field in self.vary:
                 raise InputError(f"--vary: {field.replace('_', '-')} is given twice")
             self.vary[field] = suggest
-        if config.base is not None and config.base not in BASE_METHODS:
-            load_base(Path(config.base), config)
+        require_base(config)
         storage = None if options.storage is None else open_storage(options.storage, folder)
-        self.claim(folder)
+        made = self.claim(folder)
         # Those of a killed sweep need a little to notice.
         self.lock = lock(folder, GRACE_SECONDS)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -131,7 +132,10 @@ class Sweep:
         )
         # A storage may be shared by sweeps of other folders of the same name.
         claimed = self.study.user_attrs.get("settings")
-        if claimed not in (None, self.settings):
+        foreign = claimed is None and self.study.get_trials(deepcopy=False)
+        if foreign or claimed not in (None, self.settings) or len(self.study.directions) != 2:
+            if made:
+                (folder / SETTINGS).unlink()
             os.close(self.lock)
             raise InputError(
                 f"the storage holds a study {folder.name!r} with other settings; choose an --out "
@@ -141,8 +145,10 @@ class Sweep:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.set_metric_names(["accuracy", "robustness"])
-        # A continued sweep must not draw again what it has drawn before.
-        seed = (config.seed + len(self.study.get_trials(deepcopy=False))) % 2**32
+        # A continued sweep must not draw again what it has drawn before, nor what another that
+        # shares a storage with it draws meanwhile.
+        own = zlib.crc32("".join(self.owner).encode()) if options.storage else 0
+        seed = (config.seed + len(self.study.get_trials(deepcopy=False)) + own) % 2**32
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
     @property
@@ -154,9 +160,9 @@ class Sweep:
             "report": asdict(self.sizes),
         }
 
-    def claim(self, folder: Path) -> None:
-        """Makes the folder, or checks that it holds this very sweep."""
-        path = folder / "sweep.json"
+    def claim(self, folder: Path) -> bool:
+        """Makes the folder's settings, or checks that they are these; whether it made them."""
+        path = folder / SETTINGS
         require_folder(folder)
         if path.exists():
             if read_json(path) != self.settings:
@@ -164,10 +170,12 @@ class Sweep:
                     f"{folder} holds a sweep with other settings ({path.name} lists them); "
                     "repeat its command, or choose another --out"
                 )
-        elif folder.exists() and any(folder.iterdir()):
+            return False
+        if folder.exists() and any(inside.name != LOCK for inside in folder.iterdir()):
             raise InputError(f"{folder} exists and is not a sweep; choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(self.settings, indent=2) + "\n")
+        return True
 
     def trials(self, state: TrialState) -> list[FrozenTrial]:
         """The study's trials in a state."""

@@ -29,7 +29,15 @@ from hypergen.data import Dataset, image_shape
 from hypergen.errors import InputError, RunError
 from hypergen.generator import Generator, build_generator
 from hypergen.latent import draw_beta, preference_weights
-from hypergen.measure import MEASURERS, MEASURES, ROBUSTNESS, Batch, attacked_batch, survivors
+from hypergen.measure import (
+    MEASURERS,
+    MEASURES,
+    ROBUSTNESS,
+    Batch,
+    attacked_batch,
+    jobs_at_once,
+    survivors,
+)
 from hypergen.replay import Replay
 from hypergen.scatter import scatter
 from hypergen.tracking import Bar, Tracker
@@ -129,6 +137,7 @@ class Training:
         self.module, self.generator = networks.module, networks.generator
         self.averaged, self.value = networks.averaged, networks.value
         self.layout = WeightLayout.of(self.module)
+        self.scales = self.layout.scales().to(device)
         self.replay = Replay(config.replay)
         self.optimizer = torch.optim.Adam(
             self.generator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -278,9 +287,9 @@ class Training:
         figures = {"value_loss": self.value_steps(self.config.value_steps)}
         with torch.no_grad():
             estimated = self.value(evidence)
-        for index, measure in enumerate(MEASURES):
-            figures[f"measured/{measure.name}"] = float(measured[:, index].mean())
-            figures[f"estimated/{measure.name}"] = float(estimated[:, index].mean())
+        for kind, found in (("measured", measured), ("estimated", estimated)):
+            for measure, mean in zip(MEASURES, found.mean(0).tolist(), strict=True):
+                figures[f"{kind}/{measure.name}"] = mean
         return figures
 
     def fit_value_around_start(self) -> None:
@@ -306,7 +315,7 @@ class Training:
         least, greatest = PERTURBATIONS
         sizes = least * (greatest / least) ** torch.rand(len(theta), 1, generator=self.rng)
         noise = (sizes * torch.randn(theta.shape, generator=self.rng)).to(self.device)
-        return self.population(theta + self.layout.scales().to(self.device) * noise)
+        return self.population(theta + self.scales * noise)
 
     def value_steps(self, count: int) -> float:
         """Steps of V on batches of the replay; the last loss."""
@@ -322,8 +331,13 @@ class Training:
     @torch.no_grad()
     def measured(self, population: Population, batch: Batch) -> tuple[Tensor, Tensor]:
         """What V sees of the networks, and what they are worth [P,M] on the same images."""
-        pieces = ((piece, batch.for_networks(place)) for place, piece in population.pieces())
-        evidence = torch.cat(list(concurrently(lambda job: self.value.evidence(*job), pieces)))
+
+        def look(job: tuple[slice, Population]) -> Tensor:
+            place, piece = job
+            return self.value.evidence(piece, batch.for_networks(place))
+
+        at_once = jobs_at_once(self.device)
+        evidence = torch.cat(list(concurrently(look, population.pieces(), at_once)))
         worth = [measure(population, batch) for measure in MEASURES]
         return evidence, torch.stack(worth, dim=-1)
 
@@ -405,17 +419,29 @@ def prepare_base(
     if config.base not in BASE_METHODS:
         save_network(path, *read_network(Path(config.base)))
     else:
-        recipe = BaselineConfig(
-            method=config.base,
-            dataset=config.dataset,
-            target=config.target,
-            activation=config.activation,
-            norm=config.norm,
-            epsilon=config.epsilon,
-            seed=config.seed,
-        )
-        train_baselines({path: recipe}, dataset, device)
+        train_baselines({path: base_recipe(config, config.base)}, dataset, device)
     return path
+
+
+def base_recipe(config: TrainConfig, method: str) -> BaselineConfig:
+    """How a base is trained on the spot; `InputError` or `AttackError` where it cannot be."""
+    return BaselineConfig(
+        method=method,
+        dataset=config.dataset,
+        target=config.target,
+        activation=config.activation,
+        norm=config.norm,
+        epsilon=config.epsilon,
+        seed=config.seed,
+    )
+
+
+def require_base(config: TrainConfig) -> None:
+    """`InputError` or `AttackError` unless there can be the network to start from, if any."""
+    if config.base in BASE_METHODS:
+        base_recipe(config, config.base)
+    elif config.base is not None:
+        load_base(Path(config.base), config)
 
 
 def train(config: TrainConfig, dataset: Dataset, folder: Path, device: torch.device) -> Training:

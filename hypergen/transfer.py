@@ -106,7 +106,7 @@ def against(
     def examples(images: Tensor, labels: Tensor, seed: int) -> Tensor:
         stack, seeds = for_all(images, piece), [seed] * len(piece)
         found = source(piece, stack, labels, seeds)
-        if type(source).perturb is Attack.perturb:  # it only judges
+        if not source.perturbs:  # it only judges
             return found.images
         strong = source.perturb(piece, stack, labels, seeds)
         with torch.no_grad():

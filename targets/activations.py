@@ -59,5 +59,8 @@ def activation_factory(name: str) -> Callable[[int], nn.Module]:
 
 
 def activation(name: str, channels: int) -> nn.Module:
-    """A fresh activation module for `channels` channels (conv) or features (dense)."""
+    """A fresh activation module for `channels` channels (conv) or features (dense).
+
+    `TargetError` as from `activation_factory`.
+    """
     return activation_factory(name)(channels)

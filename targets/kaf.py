@@ -169,8 +169,11 @@ class KAF(nn.Module):
 def outside_dictionary(module: nn.Module, images: Tensor) -> dict[str, float]:
     """Of each KAF in `module`, by its name: the share of inputs outside its dictionary, in [0,1].
 
-    Over all channels, places and images [B,C,H,W]; empty for a module without KAFs.
+    Over all channels, places and images [B,C,H,W]; empty for a module without KAFs. `TargetError`
+    for no images.
     """
+    if not len(images):
+        raise TargetError("the share of inputs outside a dictionary needs at least one image")
     shares: dict[str, float] = {}
 
     def look(name: str, layer: KAF, args: tuple[Tensor]) -> None:

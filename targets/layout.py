@@ -80,7 +80,10 @@ class WeightLayout:
         return torch.cat(parts, dim=-1)
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
-        """Flat [*lead, D] -> named tensors [*lead, *shape]: views, so gradients flow back."""
+        """Flat [*lead, D] -> named tensors [*lead, *shape]: views, so gradients flow back.
+
+        `TargetError` for another D.
+        """
         if theta.shape[-1:] != (self.size,):
             raise TargetError(f"expected {self.size} weights, got shape {list(theta.shape)}")
         # One split: the gradient of a slice would be a whole [*lead, D] for every tensor.

@@ -17,6 +17,7 @@ from targets.layout import TargetError, WeightLayout
 
 T = TypeVar("T")
 R = TypeVar("R")
+_BYTES_KEPT: dict[tuple[str, str, torch.Size, torch.dtype], int] = {}
 
 
 class Population:
@@ -59,7 +60,7 @@ class Population:
 
     @classmethod
     def of(cls, modules: Iterable[nn.Module]) -> Self:
-        """The population of given networks, all of one architecture."""
+        """The population of given networks. `TargetError` for none, or several architectures."""
         modules = list(modules)
         if not modules:
             raise TargetError("a population needs at least one network")
@@ -94,7 +95,7 @@ class Population:
         return self._replaced(self.theta[indices], buffers)
 
     def with_theta(self, theta: Tensor) -> Self:
-        """The same networks (architecture, buffers) with other weights [P,D]."""
+        """The same networks (architecture, buffers) with other weights [P,D]; or `TargetError`."""
         if theta.shape != self.theta.shape:
             raise TargetError(f"expected weights {list(self.theta.shape)}, got {list(theta.shape)}")
         return self._replaced(theta, self.buffers)
@@ -157,8 +158,8 @@ class Population:
         if not len(images):
             raise TargetError("batch-norm statistics need at least one image")
         batches = images.tensor_split(-(-len(images) // batch_size))
-        jobs = range(len(self))
-        measured = list(concurrently(lambda index: self._statistics(index, batches), jobs))
+        jobs, at_once = range(len(self)), None if self.theta.device.type == "cpu" else 1
+        measured = list(concurrently(lambda index: self._statistics(index, batches), jobs, at_once))
         buffers = {name: torch.stack([state[name] for state in measured]) for name in self.buffers}
         return self._replaced(self.theta, buffers)
 
@@ -178,19 +179,23 @@ class Population:
     def bytes_kept(self, images: Tensor) -> int:
         """Bytes that a network keeps of images [N,C,H,W] for its backward pass; weights too.
 
-        Nothing is computed: the skeleton's tensors have shapes and no numbers.
+        Nothing is computed: the skeleton's tensors have shapes and no numbers. And never twice: a
+        training asks at every step, of populations just made.
         """
-        kept = 0
+        about = (self.architecture, self.layout.fingerprint, images.shape, images.dtype)
+        if about not in _BYTES_KEPT:
+            storages: dict[int, torch.UntypedStorage] = {}  # several operations may keep the same
 
-        def count(tensor: Tensor) -> Tensor:
-            nonlocal kept
-            kept += tensor.numel() * tensor.element_size()
-            return tensor
+            def keep(tensor: Tensor) -> Tensor:
+                storage = tensor.untyped_storage()
+                storages[storage._cdata] = storage
+                return tensor
 
-        hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
-        with torch.enable_grad(), hooks:
-            self._skeleton.module(torch.empty_like(images, device="meta").requires_grad_())
-        return kept
+            hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+            with torch.enable_grad(), hooks:
+                self._skeleton.module(torch.empty_like(images, device="meta").requires_grad_())
+            _BYTES_KEPT[about] = sum(storage.nbytes() for storage in storages.values())
+        return _BYTES_KEPT[about]
 
     def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
         """The population in pieces that fit one evaluation: (their place, the piece).
@@ -243,9 +248,18 @@ def concurrently(
 
     Small networks do not fill several cores; several of them do. Each thread computes exactly what
     one core alone would, so results do not depend on how many run at once. Gradients are recorded
-    where the caller records them.
+    where the caller records them. One at once needs no thread, whose copies of modules cost time.
     """
     cores, recording = torch.get_num_threads(), torch.is_grad_enabled()
+    if (at_once or cores) == 1:
+        for item in items:
+            torch.set_num_threads(1)
+            try:
+                done = function(item)
+            finally:
+                torch.set_num_threads(cores)
+            yield done
+        return
 
     def enter() -> None:  # both settings belong to a thread
         torch.set_num_threads(1)

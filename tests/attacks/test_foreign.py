@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torchattacks
@@ -64,13 +65,26 @@ def test_two_threads_neither_lose_output_nor_share_chance(digits):
     assert sys.stdout is out and torch.get_rng_state().equal(state)
 
 
-def test_seeds_of_those_that_seed_themselves(digits):
-    net, images, labels = digits[0], digits[1][None, :10], digits[2][:10]
-    attack = build("torchattacks:APGD", THREAT)
-    first, again, other = (
-        attack(lambda x: net(x[0])[None], images, labels, [seed]).images for seed in (0, 0, 1)
-    )
+@pytest.mark.parametrize(("name", "norm"), [("APGD", "linf"), ("Pixle", "l1"), ("OnePixel", "l1")])
+def test_those_that_draw_or_seed_in_ways_of_their_own(digits, name, norm):
+    net, images, labels = digits[0], digits[1][:5], digits[2][:5]
+    attack = build(f"torchattacks:{name}", Threat(norm, {"linf": 0.2, "l1": 3.0}[norm]))
+    assert isinstance(attack, Torchattacks)
+    np.random.seed(7)
+    expected = np.random.RandomState(7).random_sample()
+    first, again, other = (attack._attacked(net, images, labels, 10, seed) for seed in (0, 0, 1))
     assert first.equal(again) and not first.equal(other)
+    assert np.random.random() == expected
+
+
+def test_fewer_classes_than_ten():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
+    images = torch.rand(4, 1, 8, 8)
+    found = build("torchattacks:APGDT", THREAT)(
+        lambda x: net(x[0])[None], images[None], net(images).argmax(1), [0]
+    )
+    assert not found.correct.all()
 
 
 def test_the_radius_that_has_another_name(digits):
@@ -79,7 +93,7 @@ def test_the_radius_that_has_another_name(digits):
     images = torch.rand(1, 4, 3, 8, 8) * 0.8 + 0.1  # of one channel it fails
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))
-    points = attack._attacked(net, images[0], net(images[0]).argmax(-1), 0)
+    points = attack._attacked(net, images[0], net(images[0]).argmax(-1), 10, 0)
     assert float((points - images[0]).abs().max()) == pytest.approx(THREAT.epsilon, abs=1e-6)
     with pytest.raises(AttackError, match="linf"):
         build("torchattacks:PIFGSM", Threat("l2", 1.0))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks import Draws, SamplingGradient, Threat, sampling
+from attacks import AttackError, Draws, SamplingGradient, Threat, sampling
 from tests.attacks.conformance import problem
 
 
@@ -91,6 +91,27 @@ def test_samples_are_pairs_of_the_size_told():
         offsets = (points - images[0])[1:401].unflatten(0, (-1, 2, sampling.BLOCK))
         assert torch.allclose(offsets[:, 0], -offsets[:, 1], atol=1e-6)
         assert offsets.std() == pytest.approx(0.02, rel=0.02)
+
+
+def test_in_l1_pixels_that_cannot_move_take_no_part():
+    """The steepest 80 of 784 pixels are at their end already; the others reach a margin of 8."""
+    weights = torch.ones(784)
+    weights[:80] = -20
+    images = torch.full((1, 1, 1, 28, 28), 0.5)
+    images.view(-1)[:80] = 0
+
+    def model(x: Tensor) -> Tensor:
+        rise = (x.flatten(2) - images.flatten(2)) @ weights
+        return torch.stack([torch.full_like(rise, 8.0), rise], -1)
+
+    attack = SamplingGradient(Threat("l1", 10.0), schedule=((20, 100), (20, 1000)))
+    assert not attack(model, images, torch.zeros(1, dtype=torch.long), [0]).correct
+
+
+@pytest.mark.parametrize("schedule", [(), ((1, 2, 3),), ((1, 3),), ((0, 2),)])
+def test_bad_schedules(schedule):
+    with pytest.raises(AttackError, match="expected"):
+        SamplingGradient(Threat("linf", 0.1), schedule=schedule)
 
 
 def test_the_published_values_are_the_defaults():

@@ -6,6 +6,7 @@ from attacks.square import _pattern, _window
 from tests.attacks.conformance import problem
 
 THREAT = Threat("linf", 0.01)
+KIND = torch.device("cpu"), torch.float64
 
 
 def test_windows_are_squares_anywhere_in_the_image():
@@ -81,9 +82,9 @@ def test_pattern_is_the_eta_of_the_paper(order, power):
     lower[1, 1] += 1
     halves = [half / half.abs().pow(order).sum() ** (1 / order) for half in (upper, lower)]
     expected = torch.cat([halves[0], -halves[1]]) / 2 ** (1 / order)
-    assert torch.allclose(_pattern(3, order), expected)
+    assert torch.allclose(_pattern(3, order, *KIND), expected)
     for side in (1, 2, 4, 5, 9):
-        pattern = _pattern(side, order)
+        pattern = _pattern(side, order, *KIND)
         assert pattern.shape == (side, side)
         assert pattern.abs().pow(order).sum() == pytest.approx(1)
         assert (pattern[: side // 2] > 0).all() and (pattern[side // 2 :] < 0).all()
@@ -122,7 +123,7 @@ def test_a_query_puts_the_budget_of_two_windows_into_one(norm, order):
         assert torch.allclose(held, holds, atol=1e-6), "each channel keeps its own"
         for image, (row, column, _, _, turned, *signs) in enumerate(drawn[0].tolist()):
             rows, columns = (slice(int(at * 9), int(at * 9) + 3) for at in (row, column))
-            pattern = _pattern(3, 2).float()
+            pattern = _pattern(3, 2, *KIND).float()
             pattern = pattern.T if turned < 0.5 else pattern
             for channel, sign in enumerate(signs):
                 old, new = (x[0, image, channel, rows, columns] for x in (was, now))

@@ -12,6 +12,7 @@ from attacks import (
     Threat,
     standard,
 )
+from attacks.losses import margin
 from tests.attacks.conformance import problem
 
 THREAT = Threat("linf", 0.02)
@@ -69,6 +70,21 @@ def test_the_same_attack_twice_has_two_rows_and_suites_nest():
     inner = Suite(PGD(THREAT, steps=2), PGD(THREAT, steps=2, step_size=0.001))
     table = Suite(inner, APGD(THREAT, steps=2))(model, images, labels, [0]).table
     assert list(table) == ["pgd-2-1", "pgd-2-1 (2)", "apgd-ce"]
+
+
+def test_makes_images_by_those_of_its_attacks_that_can():
+    model, images, labels = problem(2, 20)
+    square = Square(THREAT, queries=30)
+    made = square.perturb(model, images, labels, [0, 1])
+    suite = Suite(APGD(THREAT, steps=5), square)
+    found = suite.perturb(model, images, labels, [0, 1])
+    worse = margin(model(made), labels) > margin(model(images), labels)
+    assert suite.perturbs and worse.any()
+    assert torch.equal(found[worse], made[worse]) and torch.equal(found[~worse], images[~worse])
+    judges = Suite(APGD(THREAT, steps=5), TargetedFAB(THREAT, steps=2))
+    assert not judges.perturbs
+    with pytest.raises(AttackError, match="only judges"):
+        judges.perturb(model, images, labels, [0, 1])
 
 
 def test_bad_suites():

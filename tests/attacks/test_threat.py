@@ -148,14 +148,15 @@ def test_random_start_fills_the_ball_uniformly(norm):
 
 
 @ALL
-@pytest.mark.parametrize("scale", [1e-37, 1.0, 1e30])
-def test_step_has_the_norm_of_its_size_however_small_the_gradient(norm, scale):
+@pytest.mark.parametrize("size", [0.3, 4.0, 1000.0])
+@pytest.mark.parametrize("scale", [1e-42, 1e-37, 1.0, 1e30])
+def test_step_has_the_norm_of_its_size_however_small_the_gradient(norm, scale, size):
     gradient = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * scale
     gradient[0, 0] = 0
-    move = Threat(norm, 0.1).step(gradient, 0.3)
+    move = Threat(norm, 0.1).step(gradient, size)
     lengths = Threat(norm, 0.1).distance(move, torch.zeros_like(move))
     assert lengths[0, 0] == 0
-    assert torch.allclose(lengths.flatten()[1:], torch.tensor(0.3))
+    assert torch.allclose(lengths.flatten()[1:], torch.tensor(size))
     assert (move * gradient.sign() >= 0).all()
 
 

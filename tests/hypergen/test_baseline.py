@@ -427,7 +427,7 @@ def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypa
         err = capsys.readouterr().err
         assert said in err and err.count("\n") == 1
     assert main([*command, "--resume"]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "network.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"network.safetensors"}
     module = train_baseline(SHORT, few, cpu, show=False)
     assert weights(load_network(tmp_path / "network.safetensors")).equal(weights(module))
 

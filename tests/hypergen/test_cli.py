@@ -99,6 +99,8 @@ BAD = [
     ),
     ("evaluate base.safetensors --dataset mnst", '(did you mean "mnist"?)'),
     ("evaluate plain.pt --dataset digits --target mpl", '(did you mean "mlp"?)'),
+    ("evaluate base.safetensors --activation swsh", "unknown activation 'swsh'"),
+    ("evaluate base.safetensors --activation swish", "say its --target too"),
     ("transfer base.safetensors --attack universal-gradien", "did you mean 'universal-gradient'?"),
     ("transfer base.safetensors --attack pdg", "did you mean 'pgd'?"),
     # numbers
@@ -166,6 +168,7 @@ BAD = [
     ("transfer base.safetensors base.safetensors --json nowhere/x", "--json: there is no folder"),
     ("transfer base.safetensors base.safetensors --picture empty", "--picture: empty cannot be"),
     ("transfer base.safetensors base.safetensors --picture x.txt", "x.txt must end in one of ."),
+    ("transfer base.safetensors base.safetensors --picture x.pgf", "x.pgf must end in one of ."),
     ("transfer base.safetensors base.safetensors --images 0", "--images must be at least 1"),
     (f"{TRAIN} --out new --base none.safetensors", "none.safetensors"),
     (f"{TRAIN} --out new --base foreign.safetensors", "not a safetensors file"),
@@ -177,6 +180,8 @@ BAD = [
     ("evaluate base.safetensors --norm l2", "--norm l2 needs an --epsilon"),
     ("evaluate base.safetensors --norm l3", 'unknown norm "l3"'),
     (f"{TRAIN} --out new --norm l1", "--norm l1 needs an --epsilon"),
+    (f"{TRAIN} --out new --norm l1 --epsilon 5 --base fbf", "random-fgsm knows the norms linf"),
+    ("sweep --target mlp --out new --norm l1 --epsilon 5 --base fbf", "knows the norms linf"),
     # folders
     (f"{TRAIN} --out file", "file is not a folder"),
     (f"{TRAIN} --out file/run", "file is not a folder"),
@@ -184,6 +189,10 @@ BAD = [
     (f"{TRAIN} --steps 4 --out run", "run already holds a run; add --resume"),
     (f"{TRAIN} --steps 4 --out run --resume", "steps: 3, not 4"),
     ("train --resume", "--resume needs --out"),
+    ("train --resume --out run --preset thesis", "--preset with --resume"),
+    ("baseline --resume", "--resume needs --out"),
+    ("baseline --find-lr --epochs 3 --ema-decay .9", "leave out --epochs, --ema-decay"),
+    ("baseline --find-lr --out new --resume", "leave out --resume"),
     ("train --resume --out empty", "empty is not a run"),
     ("train --resume --out none", "none is not a run"),
     ("train --resume --out file", "file is not a run"),
@@ -298,11 +307,16 @@ def test_commands_started_at_once_have_folders_of_their_own():
     assert all(re.fullmatch(r"runs/\d{8}-\d{6}-\d{6}-train", str(path)) for path in folders)
 
 
-@pytest.mark.parametrize("command", ["train", "baseline"])
-def test_a_folder_that_another_one_works_in_is_left_alone(command, here, capsys):
-    options = ["--target", "mlp", "--out", "taken"]
+@pytest.mark.parametrize(
+    "command", ["train --target mlp", "baseline --target mlp", "sample trained --count 1"]
+)
+def test_a_folder_that_another_one_works_in_is_left_alone(
+    command, here, tiny, small_report, cpu, capsys
+):
+    if "trained" in command:
+        run(tiny, Path("trained"), cpu, sizes=small_report, baselines=False)
     with locked(Path("taken")):
-        assert main([command, *options]) == 2
+        assert main([*command.split(), "--out", "taken"]) == 2
         assert [path.name for path in Path("taken").iterdir()] == [".lock"]
     assert capsys.readouterr().err == "hypergen: another hypergen is at work in taken\n"
     assert not Path("taken").exists()  # nothing came of it
@@ -332,7 +346,7 @@ def test_a_baseline_is_trained_written_and_judged(here, capsys):
         )
         == 0
     )
-    assert {path.name for path in Path("net").iterdir()} == {".lock", "network.safetensors"}
+    assert {path.name for path in Path("net").iterdir()} == {"network.safetensors"}
     assert "accuracy" in capsys.readouterr().out
     assert main(["baseline", "--target", "mlp", "--epochs", "1", "--out", "net"]) == 2
     figures = "--images 10 --steps 2 --restarts 1 --json figures.json"

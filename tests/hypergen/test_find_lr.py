@@ -2,9 +2,11 @@ import math
 
 import pytest
 
+from attacks import AttackError
 from hypergen import data, find_lr
-from hypergen.baseline import BaselineConfig
+from hypergen.baseline import BaselineConfig, BaselineTraining
 from hypergen.cli import main
+from hypergen.errors import RunError
 
 SHORT = BaselineConfig(target="mlp")
 
@@ -23,6 +25,27 @@ def test_the_range_test_finds_a_rate_that_trains(few, cpu):
     assert steps == pytest.approx([steps[0]] * len(steps))
     lower, upper = find_lr.suggested(rates, losses)
     assert lower < 5e-3 < 10 * upper and upper < 3
+
+
+@pytest.mark.parametrize("exploded", [math.nan, AttackError("no numbers")])
+def test_the_range_test_ends_where_the_loss_explodes(few, cpu, monkeypatch, exploded):
+    take_step, taken = BaselineTraining.take_step, []
+
+    def explodes(*args):
+        taken.append(args)
+        if len(taken) <= survived:
+            return take_step(*args)
+        if isinstance(exploded, float):
+            return exploded
+        raise exploded
+
+    monkeypatch.setattr(BaselineTraining, "take_step", explodes)
+    survived = 5
+    rates, losses = find_lr.range_test(SHORT, few, cpu, steps=20)
+    assert len(rates) == len(losses) == 5
+    survived = 0
+    with pytest.raises(RunError, match="at the lowest learning rate"):
+        find_lr.range_test(SHORT, few, cpu, steps=20)
 
 
 def test_the_command(few, tmp_path, monkeypatch, capsys):

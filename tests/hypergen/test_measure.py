@@ -137,6 +137,7 @@ def test_pieces_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch):
         sizes.append(len(piece))
         return attacks.PGD(THREAT, steps=2)(piece, stack, labels, seeds)
 
+    attack.singly = False
     for room, expected in ((0.5, 1), (2.5, 2), (100, 3)):
         memory = int(room * kept / measure.KEPT_SHARE)
         monkeypatch.setattr(measure, "memory_of", lambda device, memory=memory: memory)
@@ -144,3 +145,14 @@ def test_pieces_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch):
         table = survivors(mixture, *images, attack, seed=5, batch_size=32)
         assert max(sizes) == expected and sum(sizes) == 3 * 3  # three parts of 70 images
         assert all(table[name].equal(left) for name, left in whole.items())
+    attack.singly = True  # whatever the room
+    sizes.clear()
+    survivors(mixture, *images, attack, seed=5, batch_size=32)
+    assert max(sizes) == 1
+
+
+def test_which_network_cannot_be_attacked_is_told(mixture, images):
+    theta = mixture.theta.clone()
+    theta[2] = float("nan")
+    with pytest.raises(attacks.AttackError, match=r"NaN or infinite logits \(networks \[2\]\)"):
+        survivors(mixture.with_theta(theta), *images, attacks.PGD(THREAT, steps=2), seed=0)

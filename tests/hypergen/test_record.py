@@ -38,6 +38,7 @@ def look(population, images, path):
             count += len(arguments[1][0])
             return attack(*arguments)
 
+        attacked.singly = False
         record = Bits(path).about(steps=steps, seed=seed)
         found = survivors(networks, *images, attacked, seed, batch_size=32, record=record)
         return found, count
@@ -85,6 +86,9 @@ def test_another_file_is_refused_and_left_alone(path):
     with pytest.raises(InputError, match="is no record of an evaluation"):
         Bits(path)
     assert json.loads(path.read_text()) == {"networks": []}
+    path.write_bytes(b"\xff\xfe no text")
+    with pytest.raises(InputError, match="is no record of an evaluation"):
+        Bits(path)
 
 
 def test_evaluate_killed_and_run_again_ends_with_the_same_table(base, tmp_path):

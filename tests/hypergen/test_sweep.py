@@ -194,7 +194,32 @@ def test_a_storage_does_not_mix_sweeps_of_the_same_name(tmp_path):
     other = TrainConfig(target="mlp", epsilon=0.2)
     with pytest.raises(InputError, match="holds a study 'sweep' with other settings"):
         opened(tmp_path / "two" / "sweep", other, shared)
+    assert not (tmp_path / "two" / "sweep" / "sweep.json").exists()
     os.close(opened(tmp_path / "two" / "another", other, shared).lock)
+
+
+def test_a_study_that_is_no_sweep_is_left_alone(tmp_path):
+    shared = f"sqlite:///{tmp_path}/shared.db"
+    optuna.create_study(study_name="front", storage=shared, direction="minimize")
+    tried = optuna.create_study(
+        study_name="both", storage=shared, directions=["maximize", "maximize"]
+    )
+    tried.add_trial(optuna.create_trial(values=[0.5, 0.5]))
+    for name in ("front", "both"):
+        with pytest.raises(InputError, match=f"holds a study '{name}' with other settings"):
+            opened(tmp_path / name, storage=shared)
+        assert optuna.load_study(study_name=name, storage=shared).user_attrs == {}
+        assert not (tmp_path / name / "sweep.json").exists()
+
+
+def test_sweeps_that_share_a_storage_draw_what_the_other_does_not(tmp_path):
+    shared = f"sqlite:///{tmp_path}/shared.db"
+    # Both are opened before either has asked for a trial.
+    sweeps = [opened(tmp_path / place / "sweep", storage=shared) for place in ("one", "two")]
+    drawn = {sweep.ask().params["beta"] for sweep in sweeps for _ in range(2)}
+    assert len(drawn) == 4
+    for sweep in sweeps:
+        os.close(sweep.lock)
 
 
 def test_unfinished_trials_of_a_dead_sweep_are_taken_up(tmp_path):

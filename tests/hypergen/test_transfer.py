@@ -25,7 +25,7 @@ from targets import Population
 
 THREAT = Threat("linf", 0.05)
 COUNT = 60
-SOURCES = ["pgd", "apgd-ce", *UNIVERSAL]
+SOURCES = ["pgd", "apgd-ce", "standard", *UNIVERSAL]
 
 
 def noisy(path, size: float, seed: int = 0) -> nn.Module:
@@ -58,7 +58,11 @@ def made(name: str, threat: Threat = THREAT) -> attacks.Attack | attacks.Univers
         return UniversalDeepFool(threat, passes=1)
     if name == "universal-gradient":
         return UniversalGradient(threat, passes=2, batch=10)
-    options = {"pgd": {"steps": 5, "restarts": 2}, "apgd-ce": {"steps": 5}}
+    options = {
+        "pgd": {"steps": 5, "restarts": 2},
+        "apgd-ce": {"steps": 5},
+        "standard": {"steps": 2, "queries": 10},
+    }
     return attacks.build(name, threat, **options[name])
 
 

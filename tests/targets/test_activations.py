@@ -146,6 +146,8 @@ class TestKAF:
         assert outside_dictionary(net, images) == {"1": 3 / 8, "3": 0.0}
         assert not any(layer._forward_pre_hooks for layer in net.modules())
         assert outside_dictionary(nn.Flatten(), images) == {}
+        with pytest.raises(TargetError, match="at least one image"):
+            outside_dictionary(net, images[:0])
 
 
 def by_sorting(values: torch.Tensor, share: float) -> torch.Tensor:
