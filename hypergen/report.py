@@ -20,7 +20,7 @@ from hypergen.evaluate import Judge, summarise
 from hypergen.sample import CALIBRATION_IMAGES, Sampler
 from hypergen.scatter import scatter
 from hypergen.tracking import write_text
-from hypergen.train import BASE
+from hypergen.train import BASE, direct_recipe
 from hypergen.weights_file import load_network, read_network, save_network
 from targets import Ensemble, Population
 
@@ -150,15 +150,7 @@ def direct_recipes(folder: Path, config: TrainConfig) -> dict[Path, BaselineConf
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipes = {
-        folder / f"{method}-{seed}.safetensors": BaselineConfig(
-            method=method,
-            dataset=config.dataset,
-            target=config.target,
-            activation=config.activation,
-            norm=config.norm,
-            epsilon=config.epsilon,
-            seed=seed,
-        )
+        folder / f"{method}-{seed}.safetensors": direct_recipe(config, method, seed)
         for method, count in (("pgd", 1), ("fbf", FBF_COUNT), ("standard", 1))  # the longest first
         if method != "fbf" or config.norm != "l1"
         for seed in range(config.seed, config.seed + count)

@@ -419,12 +419,15 @@ def prepare_base(
     if config.base not in BASE_METHODS:
         save_network(path, *read_network(Path(config.base)))
     else:
-        train_baselines({path: base_recipe(config, config.base)}, dataset, device)
+        train_baselines({path: direct_recipe(config, config.base, config.seed)}, dataset, device)
     return path
 
 
-def base_recipe(config: TrainConfig, method: str) -> BaselineConfig:
-    """How a base is trained on the spot; `InputError` or `AttackError` where it cannot be."""
+def direct_recipe(config: TrainConfig, method: str, seed: int) -> BaselineConfig:
+    """How a network like those of a run is trained directly, to start from or beside it.
+
+    `InputError` or `AttackError` where it cannot be.
+    """
     return BaselineConfig(
         method=method,
         dataset=config.dataset,
@@ -432,14 +435,14 @@ def base_recipe(config: TrainConfig, method: str) -> BaselineConfig:
         activation=config.activation,
         norm=config.norm,
         epsilon=config.epsilon,
-        seed=config.seed,
+        seed=seed,
     )
 
 
 def require_base(config: TrainConfig) -> None:
     """`InputError` or `AttackError` unless there can be the network to start from, if any."""
     if config.base in BASE_METHODS:
-        base_recipe(config, config.base)
+        direct_recipe(config, config.base, config.seed)
     elif config.base is not None:
         load_base(Path(config.base), config)
 
