@@ -127,6 +127,28 @@ class SweepArgs:
     """the sweep's folder; default: a dated one under runs/"""
 
 
+@dataclass(frozen=True)
+class Start:
+    """The options that decide what is the default of the others, which are looked at after them."""
+
+    preset: str | None = None
+    out: Path | None = None
+    resume: bool = False
+
+    @classmethod
+    def of(cls, rest: list[str]) -> "Start":
+        """Those among a command's arguments; the defaults where these are wrong or ask for help."""
+        if {"-h", "--help"} & set(rest):
+            return cls()
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                return tyro.cli(
+                    cls, args=rest, return_unknown_args=True, config=(FlagCreatePairsOff,)
+                )[0]
+        except SystemExit:
+            return cls()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: 0 done, 1 a failed run, 2 bad input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -185,20 +207,18 @@ def parse(kind: type[Args], name: str, rest: list[str]) -> Args:
 
     A preset, or the configuration of the run to resume, replaces the defaults first.
     """
-    args = parse_with(kind, name, rest, None)
-    if not isinstance(args, TrainArgs | SweepArgs):
-        return args
+    start = Start.of(rest) if name in ("train", "sweep") else Start()
     defaults: dict[str, Any] = {}
-    if args.preset is not None:
-        defaults["config"] = preset(args.preset)
-    if isinstance(args, TrainArgs) and args.resume:
-        if args.out is None:
+    if start.preset is not None:
+        defaults["config"] = preset(start.preset)
+    if name == "train" and start.resume:
+        if start.out is None:
             raise InputError("--resume needs --out, the folder of the run to continue")
-        if args.preset is not None:
+        if start.preset is not None:
             raise InputError("--preset with --resume: a run is continued with its own settings")
-        defaults["config"] = TrainConfig.load(args.out / "config.json")
-        defaults["report"], _ = report_settings(args.out)
-    return parse_with(kind, name, rest, kind(**defaults)) if defaults else args
+        defaults["config"] = TrainConfig.load(start.out / "config.json")
+        defaults["report"], _ = report_settings(start.out)
+    return parse_with(kind, name, rest, kind(**defaults) if defaults else None)
 
 
 def parse_with(kind: type[Args], name: str, rest: list[str], default: Args | None) -> Args:

@@ -248,10 +248,8 @@ def differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     ]
 
 
-def preset(name: str | None) -> TrainConfig:
-    """The defaults of `hypergen train`, or those of a named protocol."""
-    if name is None:
-        return TrainConfig()
+def preset(name: str) -> TrainConfig:
+    """The defaults of a named protocol; `InputError` for an unknown one."""
     require_known("preset", name, PRESETS)
     return replace(TrainConfig(), **PRESETS[name])
 

@@ -190,6 +190,7 @@ BAD = [
     (f"{TRAIN} --steps 4 --out run --resume", "steps: 3, not 4"),
     ("train --resume", "--resume needs --out"),
     ("train --resume --out run --preset thesis", "--preset with --resume"),
+    ("train --resume --out run --preset", "--preset"),
     ("baseline --resume", "--resume needs --out"),
     ("baseline --find-lr --epochs 3 --ema-decay .9", "leave out --epochs, --ema-decay"),
     ("baseline --find-lr --out new --resume", "leave out --resume"),
@@ -290,6 +291,17 @@ def test_a_preset_gives_way_to_what_is_said(monkeypatch):
     assert (config.steps, config.beta, config.generator) == (7, "0.25", "published")
     assert config.value_learning_rate == PRESETS["thesis"]["value_learning_rate"] == 0.35
     assert preset("thesis").population == 1
+
+
+def test_a_run_to_resume_gives_way_to_nothing_else(tmp_path, monkeypatch):
+    """What is said again of it is looked at beside its own settings, not beside the defaults."""
+    seen = []
+    monkeypatch.setitem(COMMANDS, "train", (COMMANDS["train"][0], seen.append))
+    saved = TrainConfig(norm="l2", epsilon=1.5, steps=7)
+    saved.save(tmp_path / "config.json")
+    assert main(["train", "--resume", "--out", str(tmp_path), "--norm", "l2"]) == 0
+    assert main(["train", "--norm", "l2", "--resume", f"--out={tmp_path}"]) == 0
+    assert [args.config for args in seen] == [saved, saved]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
