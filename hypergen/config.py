@@ -157,6 +157,12 @@ class TrainConfig:
             raise InputError(
                 f"the published generator knows no preference: --beta must be one, got {self.beta}"
             )
+        for field in ("latent_size", "diversity"):
+            if self.generator == "published" and getattr(self, field) != getattr(type(self), field):
+                raise InputError(
+                    "the published generator has a latent space of its own: leave out "
+                    f"--{field.replace('_', '-')}"
+                )
         for field in ("learning_rate", "value_learning_rate"):
             if not 0 < getattr(self, field) < 1e30:  # Adam divides it, which must not overflow
                 raise InputError(

@@ -123,6 +123,8 @@ BAD = [
     ("sample run --count 1 --seed -1", "--seed must lie in [0, 2^62)"),
     ("evaluate base.safetensors --seed -1", "--seed must lie in [0, 2^62)"),
     ("train --generator published --beta 0:1", "the published generator knows no preference"),
+    ("train --generator published --latent-size 3", "leave out --latent-size"),
+    ("train --preset thesis --diversity 0", "leave out --diversity"),
     ("train --learning-rate 0", "--learning-rate must be above 0"),
     ("train --learning-rate nan", "--learning-rate must be above 0"),
     ("train --value-learning-rate 1e38", "--value-learning-rate must be above 0"),
