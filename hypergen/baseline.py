@@ -28,11 +28,11 @@ from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, differences, require_known, require_seed, threat_on
 from hypergen.errors import InputError, RunError
 from hypergen.lock import locked
-from hypergen.measure import half_precision, jobs_at_once, survivors
+from hypergen.measure import half_precision, survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
 from hypergen.weights_file import read_metadata, save_network
-from targets import concurrently
+from targets import concurrently, jobs_at_once
 from targets.fast_cpu import FastCPU
 from targets.kwta import KWTA
 

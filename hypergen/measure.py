@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import attacks
 from hypergen.record import Record
 from hypergen.tracking import Bar
-from targets import Ensemble, Population, concurrently
+from targets import Ensemble, Population, concurrently, jobs_at_once
 
 BATCH_IMAGES = 256
 """Images of one network evaluated at once."""
@@ -242,11 +242,6 @@ def memory_of(device: torch.device) -> int | None:
     """Bytes of a GPU; None for a CPU."""
     cuda = device.type == "cuda"
     return torch.cuda.get_device_properties(device).total_memory if cuda else None
-
-
-def jobs_at_once(device: torch.device) -> int | None:
-    """On a GPU one, which may fill its memory; None, one a core, elsewhere."""
-    return None if device.type == "cpu" else 1
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hypergen.measure import Batch, Measure, half_precision, jobs_at_once
+from hypergen.measure import Batch, Measure, half_precision
 from hypergen.value_network import ValueNetwork
-from targets import Population, concurrently
+from targets import Population, concurrently, jobs_at_once
 
 
 def losses(

@@ -35,7 +35,6 @@ from hypergen.measure import (
     ROBUSTNESS,
     Batch,
     attacked_batch,
-    jobs_at_once,
     survivors,
 )
 from hypergen.replay import Replay
@@ -43,7 +42,7 @@ from hypergen.scatter import scatter
 from hypergen.tracking import Bar, Tracker
 from hypergen.value_network import ValueNetwork, build_value_network
 from hypergen.weights_file import load_network, read_metadata, read_network, save_network
-from targets import Population, WeightLayout, concurrently
+from targets import Population, WeightLayout, concurrently, jobs_at_once
 
 BASE = "base.safetensors"
 CHECKPOINT_SECONDS = 20.0

@@ -30,10 +30,10 @@ from hypergen.evaluate import (
     short,
 )
 from hypergen.heatmap import heatmap
-from hypergen.measure import BATCH_IMAGES, for_all, jobs_at_once, networks_at_once
+from hypergen.measure import BATCH_IMAGES, for_all, networks_at_once
 from hypergen.picture import require_picture, write_picture
 from hypergen.tracking import Bar, write_text
-from targets import Population, concurrently
+from targets import Population, concurrently, jobs_at_once
 
 Craft = Callable[[Tensor, Tensor, int], Tensor]
 """Images [B,C,H,W], labels [B] and a seed to points [P,B,C,H,W] made against P networks."""

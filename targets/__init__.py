@@ -21,7 +21,7 @@ from targets.layout import Slot, TargetError, WeightLayout
 from targets.lenet import LeNet5, SmallLeNet5
 from targets.mlp import MLP
 from targets.names import nearest
-from targets.population import Ensemble, Population, concurrently
+from targets.population import Ensemble, Population, concurrently, jobs_at_once
 from targets.resnet import CIFARResNet, PreActResNet18
 from targets.vgg import VGG, LightCNN
 
@@ -98,6 +98,7 @@ __all__ = [
     "activation_factory",
     "build",
     "concurrently",
+    "jobs_at_once",
     "outside_dictionary",
     "set_share",
 ]

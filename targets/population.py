@@ -158,7 +158,7 @@ class Population:
         if not len(images):
             raise TargetError("batch-norm statistics need at least one image")
         batches = images.tensor_split(-(-len(images) // batch_size))
-        jobs, at_once = range(len(self)), None if self.theta.device.type == "cpu" else 1
+        jobs, at_once = range(len(self)), jobs_at_once(self.theta.device)
         measured = list(concurrently(lambda index: self._statistics(index, batches), jobs, at_once))
         buffers = {name: torch.stack([state[name] for state in measured]) for name in self.buffers}
         return self._replaced(self.theta, buffers)
@@ -273,6 +273,11 @@ def concurrently(
             stop.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
+
+
+def jobs_at_once(device: torch.device) -> int | None:
+    """On a GPU one, which may fill its memory; None, one a core, elsewhere."""
+    return None if device.type == "cpu" else 1
 
 
 class _PerThread(threading.local):
