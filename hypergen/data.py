@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hypergen.augment import crop_and_flip
 from hypergen.errors import InputError, nearest
+from hypergen.lock import locked
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Dataset:
 
 
 NUM_CLASSES = 10
+PATIENCE_SECONDS = 3600.0
+"""How long a process waits for another one that downloads the same files."""
 
 # name: (input_shape, epsilon)
 _KNOWN = {
@@ -180,7 +183,8 @@ def _from_files(name: str, folder: Path) -> tuple[Split, Split]:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)  # seconds; torchvision sets none and would wait for ever
     try:
-        return _read(name, folder, download=True)
+        with locked(folder, PATIENCE_SECONDS):  # two at once would write into the same files
+            return _read(name, folder, download=True)
     except Exception as error:  # no network, no such address, no space, no permission, ...
         raise InputError(
             f"{name}: files missing or damaged in {folder}, downloading failed ({_line(error)}); "

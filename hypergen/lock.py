@@ -48,14 +48,14 @@ def is_there(path: Path, handle: int) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Within, nobody else is; makes the folder. `InputError` as from `lock`.
 
     A body that writes nothing leaves nothing.
     """
     found = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    handle = lock(folder)
+    handle = lock(folder, patience)
     try:
         yield
     finally:

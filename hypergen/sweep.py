@@ -335,7 +335,7 @@ def run_sweep(
     sizes: ReportConfig,
 ) -> None:
     """`hypergen sweep`: runs or continues a sweep and prints its front."""
-    data.load(config.dataset, data_dir)  # downloaded once, before the workers all want it
+    data.load(config.dataset, data_dir)  # missing files are told once, before any trial
     sweep = Sweep(config, folder, options, device, data_dir, sizes)
     try:
         sweep.work()

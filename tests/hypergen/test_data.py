@@ -1,5 +1,6 @@
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,6 +12,7 @@ from torchvision import datasets
 
 from hypergen import data
 from hypergen.errors import InputError
+from hypergen.lock import locked
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -157,6 +159,16 @@ def test_whole_files_of_the_same_kind_load(tmp_path):
     mnist = data.load("mnist", tmp_path)
     assert (len(mnist.train), len(mnist.val), len(mnist.test)) == (18, 2, 20)
     assert mnist.test.labels.tolist() == [n % 10 for n in range(20)]
+
+
+def test_what_another_process_downloads_is_waited_for(tmp_path, offline):
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+            loading = pool.submit(data.load, "mnist", tmp_path)
+            with pytest.raises(TimeoutError):
+                loading.result(timeout=0.5)
+            write_mnist(tmp_path, WHOLE, LABELS)
+        assert len(loading.result().test) == 20
 
 
 def test_svhn(tmp_path, monkeypatch):
