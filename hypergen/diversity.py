@@ -10,9 +10,17 @@ from hypergen.measure import predictions
 from targets import Population, TargetError, WeightLayout
 
 
-def disagreement(population: Population, images: Tensor) -> float:
-    """Share of images [N,C,H,W] that two networks put into different classes, mean over pairs."""
+def differences(population: Population, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """What two networks say otherwise, and get wrong alike, on images [N,C,H,W] of labels [N]."""
     classes = predictions(population, images)
+    return {
+        "disagreement": disagreement(classes),
+        "error_overlap": error_overlap(classes, labels),
+    }
+
+
+def disagreement(classes: Tensor) -> float:
+    """Share of images that two networks put into different classes [P,N], mean over pairs."""
     count = len(classes)
     if count < 2:
         return 0.0
@@ -21,12 +29,13 @@ def disagreement(population: Population, images: Tensor) -> float:
     return float(1 - agreeing.mean() / (count * (count - 1)))
 
 
-def error_overlap(population: Population, images: Tensor, labels: Tensor) -> float:
+def error_overlap(classes: Tensor, labels: Tensor) -> float:
     """Images that both of two networks get wrong over those that either does, mean over pairs.
 
+    classes: [P,N], what each network takes the images for; labels: [N].
     1: they fail on the same images (or never); 0: on different ones.
     """
-    wrong = (predictions(population, images) != labels).double()
+    wrong = (classes != labels).double()
     both = wrong @ wrong.T
     either = wrong.sum(1)[:, None] + wrong.sum(1)[None] - both
     return float(off_diagonal(torch.where(either > 0, both / either.clamp_min(1), 1.0)).mean())

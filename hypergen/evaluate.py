@@ -21,7 +21,7 @@ from hypergen.baseline import fresh_target
 from hypergen.checks import Case, check
 from hypergen.config import require_known, require_seed, threat_on
 from hypergen.data import Dataset
-from hypergen.diversity import disagreement, error_overlap
+from hypergen.diversity import differences
 from hypergen.errors import InputError
 from hypergen.measure import survivors
 from hypergen.moving_target import moving_target
@@ -347,9 +347,7 @@ def evaluate(
     summary = summarise(rows)
     if len(groups) == 1 and len(networks) > 1:
         population = Population.of(network.module for network in networks)
-        images, labels = dataset.test.first(10_000)
-        summary["disagreement"] = disagreement(population, images)
-        summary["error_overlap"] = error_overlap(population, images, labels)
+        summary |= differences(population, *dataset.test.first(10_000))
     result = {
         "attack": judge.describe(dataset),
         "dataset": dataset.name,

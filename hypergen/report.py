@@ -14,7 +14,7 @@ from hypergen.baseline import BaselineConfig, fresh_target
 from hypergen.chance import seeded
 from hypergen.config import BASE_METHODS, TrainConfig
 from hypergen.data import Dataset
-from hypergen.diversity import disagreement, error_overlap
+from hypergen.diversity import differences
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise
 from hypergen.sample import CALIBRATION_IMAGES, Sampler
@@ -104,8 +104,12 @@ def report(
     for row, path in zip(own, paths, strict=True):
         row["file"] = str(path.relative_to(folder))
 
-    images, labels = dataset.test.first(10_000)
-    several = {kind: group.to(device) for kind, group in groups.items() if len(group) > 1}
+    whole = dataset.test.first(10_000)
+    apart = {
+        kind: differences(group.to(device), *whole)
+        for kind, group in groups.items()
+        if len(group) > 1
+    }
     result = {
         "attack": judge.describe(dataset),
         "sra": {"images": len(dataset.test.first(sizes.sra_images)[1]), "attack": "standard"}
@@ -118,10 +122,8 @@ def report(
             kind: summarise([row for row in networks if row["kind"] == kind])
             for kind in dict.fromkeys(row["kind"] for row in networks)
         },
-        "disagreement": {kind: disagreement(group, images) for kind, group in several.items()},
-        "error_overlap": {
-            kind: error_overlap(group, images, labels) for kind, group in several.items()
-        },
+        "disagreement": {kind: found["disagreement"] for kind, found in apart.items()},
+        "error_overlap": {kind: found["error_overlap"] for kind, found in apart.items()},
         "value_network": agreement(estimates.cpu(), own),
     }
     scatter(networks).savefig(folder / "scatter.png", dpi=150)

@@ -23,7 +23,7 @@ import attacks
 from hypergen import data, objective, train
 from hypergen.baseline import BaselineConfig, train_baseline
 from hypergen.config import TrainConfig
-from hypergen.diversity import disagreement, error_overlap, weight_distance
+from hypergen.diversity import differences, weight_distance
 from hypergen.evaluate import Judge
 from hypergen.generator import ResidualGenerator
 from hypergen.transfer import Mixed, carried_over, fooling_rates
@@ -126,7 +126,6 @@ def figures(population: Population, config: CompareConfig, dataset: data.Dataset
     judge = Judge(threat, "pgd", restarts=1, images=config.images, seed=config.train.seed)
     rows = judge.judge(population, dataset, "networks")
     (voted,) = judge.judge(Ensemble(population), dataset, "together")
-    images, labels = dataset.test.first(10_000)
     pgd = attacks.PGD(threat, steps=20)
     alone = Mixed([population.module_at(i) for i in range(len(population))], torch.device("cpu"))
     fooled = fooling_rates(alone, pgd, dataset, config.images, config.train.seed)[1]
@@ -137,8 +136,7 @@ def figures(population: Population, config: CompareConfig, dataset: data.Dataset
         "worst_pgd": min(row["pgd"] for row in rows),
         "voting": {"accuracy": voted["accuracy"], "pgd": voted["pgd"]},
         "best": {name: max(row[name] for row in rows) for name in ("accuracy", "pgd")},
-        "disagreement": disagreement(population, images),
-        "error_overlap": error_overlap(population, images, labels),
+        **differences(population, *dataset.test.first(10_000)),
         "transfer": carried_over(fooled),
         "weight_distance": dict(
             zip(("before", "matched"), weight_distance(population), strict=True)

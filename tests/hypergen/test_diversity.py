@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import targets
-from hypergen.diversity import disagreement, error_overlap, weight_distance
+from hypergen.diversity import differences, disagreement, error_overlap, weight_distance
 from hypergen.weights_file import load_network
 from targets import Population, TargetError
 
@@ -23,26 +23,36 @@ def twins(mixture) -> Population:
 
 
 def classes(population, images):
-    return [population.module_at(i)(images).argmax(1) for i in range(len(population))]
+    alone = [population.module_at(i)(images).argmax(1) for i in range(len(population))]
+    return torch.stack(alone)
 
 
 def test_disagreement_is_the_mean_over_pairs(mixture, twins, digits):
     images, _ = digits.test.first(200)
     pairs = [float((a != b).float().mean()) for a, b in combinations(classes(mixture, images), 2)]
-    assert disagreement(mixture, images) == pytest.approx(sum(pairs) / 3, abs=1e-6)
-    assert disagreement(twins, images) == 0
-    assert disagreement(mixture[:1], images) == 0
+    assert disagreement(classes(mixture, images)) == pytest.approx(sum(pairs) / 3, abs=1e-6)
+    assert disagreement(classes(twins, images)) == 0
+    assert disagreement(classes(mixture[:1], images)) == 0
 
 
 def test_error_overlap_is_the_share_of_common_errors(mixture, twins, digits):
     images, labels = digits.test.first(200)
     wrong = [set((c != labels).nonzero().flatten().tolist()) for c in classes(mixture, images)]
     pairs = [len(a & b) / len(a | b) for a, b in combinations(wrong, 2)]
-    assert error_overlap(mixture, images, labels) == pytest.approx(sum(pairs) / 3)
+    assert error_overlap(classes(mixture, images), labels) == pytest.approx(sum(pairs) / 3)
     assert 0 < sum(pairs) < 3
-    assert error_overlap(twins, images, labels) == 1
-    flawless = classes(twins, images)[0]
-    assert error_overlap(twins, images, flawless) == 1
+    same = classes(twins, images)
+    assert error_overlap(same, labels) == 1
+    assert error_overlap(same, same[0]) == 1  # flawless
+
+
+def test_differences_of_a_population_are_those_of_its_networks(mixture, digits):
+    images, labels = digits.test.first(200)
+    alone = classes(mixture, images)
+    assert differences(mixture, images, labels) == {
+        "disagreement": disagreement(alone),
+        "error_overlap": error_overlap(alone, labels),
+    }
 
 
 def rearranged(network: nn.Module, rng: torch.Generator) -> nn.Module:

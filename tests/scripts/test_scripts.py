@@ -25,7 +25,7 @@ from hypergen.baseline import (
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.cli import main as hypergen
 from hypergen.config import TrainConfig
-from hypergen.diversity import disagreement
+from hypergen.diversity import differences
 from hypergen.errors import InputError
 from hypergen.evaluate import find
 from hypergen.generator import PublishedGenerator
@@ -375,9 +375,11 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
     assert [row["seed"] for row in of_value] == [0, 0, 0, 1, 1, 1]
     assert [row["seed"] for row in of_value if "sra" in row] == [0, 0, 1, 1]
     runs = [find([config.work / "epsilon-0.1" / f"value-{seed}"]) for seed in (0, 1)]
-    images = data.load("digits").test.first(10_000)[0]
-    apart = [disagreement(Population.of(map(load_network, files)), images) for files in runs]
-    assert figures["summary"]["value"]["disagreement"] == pytest.approx(sum(apart) / 2)
+    whole = data.load("digits").test.first(10_000)
+    apart = [differences(Population.of(map(load_network, files)), *whole) for files in runs]
+    for name in apart[0]:
+        mean = sum(found[name] for found in apart) / 2
+        assert figures["summary"]["value"][name] == pytest.approx(mean)
     for kind, summary in figures["summary"].items():
         after = list(summary["after"].values())
         assert after == sorted(after, reverse=True)
