@@ -23,10 +23,10 @@ class AttackError(ValueError):
 
 def unknown(what: str, given: object, known: Iterable[str]) -> AttackError:
     """The error for a name that is none of `known`, with the nearest of them."""
-    names = list(known)
-    nearest = get_close_matches(str(given), names, n=1, cutoff=0.0)[0]
+    names = {name.lower(): name for name in known}
+    nearest = names[get_close_matches(str(given).lower(), names, n=1, cutoff=0.0)[0]]
     return AttackError(
-        f"unknown {what} {given!r}: did you mean {nearest!r}? (known: {', '.join(names)})"
+        f"unknown {what} {given!r}: did you mean {nearest!r}? (known: {', '.join(names.values())})"
     )
 
 

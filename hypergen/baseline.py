@@ -7,6 +7,7 @@ one epoch to the next ("catastrophic overfitting"): then it goes on from the bes
 
 import contextlib
 import copy
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,10 @@ class BaselineConfig:
             raise InputError(
                 f"--learning-rate must be above 0 and below 1e30, got {self.learning_rate}"
             )
+        if self.method == "standard" and (self.beta, self.epsilon_factor) != (1.0, None):
+            raise InputError("--beta and --epsilon-factor are of attacked images: not of standard")
+        if self.epsilon_factor is not None and not 0 <= self.epsilon_factor < float("inf"):
+            raise InputError(f"--epsilon-factor must be at least 0, got {self.epsilon_factor}")
         if self.share_start is not None:
             if self.final_share is None:
                 raise InputError(
@@ -463,14 +468,21 @@ def make_baseline(
         require_own(saved, config, resume)
     dataset = data.load(config.dataset, data_dir, device)
     with locked(out):
-        module = train_baseline(config, dataset, device, saved=saved)
+        try:
+            module = train_baseline(config, dataset, device, saved=saved)
+        except KeyboardInterrupt:
+            if not saved.exists():
+                raise
+            again = f"the same command with --resume --out {shlex.quote(str(out))}"
+            raise KeyboardInterrupt(f"; continue by {again}") from None
         images, labels = dataset.test.first(len(dataset.test))
         right = survivors(targets.Population.of([module]), images, labels, None, 0)["clean"]
         accuracy = float(right.float().mean())
         save_baseline(path, module, config, accuracy=accuracy)
         saved.unlink()
     print(f"{path}: accuracy {100 * accuracy:.2f} % of {dataset.name} test")
-    print(f"robustness: hypergen evaluate {path} --attack standard --images 100")
+    command = f"hypergen evaluate {shlex.quote(str(path))} --attack standard --images 100"
+    print(f"robustness: {command}")
     return path
 
 

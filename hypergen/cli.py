@@ -363,7 +363,3 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "baseline": (BaselineArgs, baseline),
     "sweep": (SweepArgs, sweep),
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

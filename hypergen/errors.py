@@ -14,5 +14,6 @@ class RunError(RuntimeError):
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The hint ` (did you mean "x"?)` for the choice closest to `name`, or an empty string."""
-    matches = get_close_matches(name, list(choices), n=1)
-    return f' (did you mean "{matches[0]}"?)' if matches else ""
+    known = {choice.lower(): choice for choice in choices}
+    matches = get_close_matches(name.lower(), known, n=1)
+    return f' (did you mean "{known[matches[0]]}"?)' if matches else ""

@@ -24,10 +24,16 @@ from hypergen.data import Dataset
 from hypergen.diversity import differences
 from hypergen.errors import InputError
 from hypergen.measure import survivors
-from hypergen.moving_target import moving_target
+from hypergen.moving_target import moving_target, shares_right
 from hypergen.record import Bits
 from hypergen.tracking import Bar, write_text
-from hypergen.weights_file import fill, load_network, read_foreign, read_metadata
+from hypergen.weights_file import (
+    fill,
+    load_network,
+    read_foreign,
+    read_metadata,
+    says_what_it_is,
+)
 from targets import Ensemble, Population, WeightLayout
 
 MEASURED = (
@@ -46,6 +52,8 @@ MEASURED = (
 """What a file says of an earlier judgement, perhaps by another attack: never passed on as ours."""
 Table = dict[str, Tensor]
 """Which images are left after each attack, by its name: bool [P,N]."""
+OWN = {"attack", "dataset", "networks"}
+"""What every JSON of a judgement has."""
 QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
 
 
@@ -196,19 +204,22 @@ def open_networks(
     files: Iterable[Path], target: str | None, activation: str, dataset: str | None
 ) -> list[Network]:
     """Opens weight files; foreign state dicts need the target that they are weights of."""
-    networks = []
+    networks, foreign = [], False
     for file in files:
-        if target is None:
-            if file.suffix != ".safetensors":
-                raise InputError(
-                    f"{file} does not say what it holds; name its --target and --activation"
-                )
+        if says_what_it_is(file):
             networks.append(Network(file, load_network(file), read_metadata(file)))
             continue
+        if target is None:
+            raise InputError(
+                f"{file} does not say what it holds; name its --target and --activation"
+            )
         if dataset is None:
             raise InputError("a foreign state_dict needs --dataset")
+        foreign = True
         module = fresh_target(target, activation, dataset)
         networks.append(Network(file, fill(module, read_foreign(file), file), {"target": target}))
+    if target is not None and not foreign:
+        raise InputError("--target is of a foreign state_dict; these files say what they hold")
     return networks
 
 
@@ -362,10 +373,13 @@ def evaluate(
 def as_one(modules: Sequence[nn.Module], dataset: Dataset, judge: Judge) -> dict[str, Any]:
     """Figures of several networks that answer as one: "voting", and "redrawn" for every query."""
     population = Population.of(modules)
-    images, labels = dataset.test.first(judge.images)
+    some, whole = dataset.test.first(judge.images), dataset.test.first(len(dataset.test))
     return {
         "voting": judge.judge(Ensemble(population), dataset, "voting")[0],
-        "redrawn": moving_target(population, images, labels, judge.threat, judge.steps, judge.seed),
+        "redrawn": {
+            "accuracy": float(shares_right(population, *whole).mean()),
+            "robustness": moving_target(population, *some, judge.threat, judge.steps, judge.seed),
+        },
     }
 
 
@@ -401,7 +415,8 @@ def agreed(networks: Sequence[Network], field: str, option: str) -> Any:
     """
     values = {network.metadata[field] for network in networks if field in network.metadata}
     if len(values) > 1:
-        raise InputError(f"the networks differ in {field} ({values}); choose one by {option}")
+        differing = ", ".join(sorted(map(str, values)))
+        raise InputError(f"the networks differ in {field} ({differing}); choose one by {option}")
     return values.pop() if values else None
 
 
@@ -419,7 +434,8 @@ def text_table(result: dict[str, Any]) -> str:
         means = [result["summary"][name]["mean"] for name in names]
         lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>12.2f}" for mean in means))
     for way, row in result.get("together", {}).items():
-        figures = {**row, "pgd": row.get("pgd", row["robustness"])}
+        # The drawing is attacked by a PGD of its own, and by nothing else.
+        figures = row if "pgd" in row else {"accuracy": row["accuracy"], "pgd": row["robustness"]}
         cells = (f"{100 * figures[n]:>12.2f}" if n in figures else f"{'-':>12}" for n in names)
         lines.append(f"{way:<40}" + "".join(cells))
     for row in result["networks"]:
@@ -431,15 +447,18 @@ def text_table(result: dict[str, Any]) -> str:
     lines.append(
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
         f"{attack['images']}; {threats[0]}, {attack['name']}"
+        + (f", beside {attack['pgd']['name']}" if "pgd" in attack else "")
     )
     if others:
         means = [
             f"{norm} {100 * statistics.fmean(row['norms'][norm] for row in result['networks']):.2f}"
             for norm in result["networks"][0]["norms"]
         ]
-        lines.append(f"in each norm: {', '.join(means)}; union: {', '.join(threats)}")
+        lines.append(f"in each norm: {', '.join(means)}; union: {' and '.join(threats)}")
     if figure is None:
         lines.append("PGD alone flatters: --attack standard gives standard robust accuracy")
+    elif result["summary"][figure]["mean"] > result["summary"]["pgd"]["mean"]:
+        lines.append(f"{attack['name']} is weaker here than PGD, which itself flatters")
     return "\n".join(lines)
 
 
@@ -452,8 +471,22 @@ def require_writable(file: Path, option: str) -> None:
     """`InputError` unless the file can be written, said before the long work."""
     if not file.parent.is_dir():
         raise InputError(f"{option}: there is no folder {file.parent}")
-    if file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
+    special = file.exists() and not file.is_file()  # a folder, a pipe, ...
+    if special or not os.access(file.parent, os.W_OK | os.X_OK):
         raise InputError(f"{option}: {file} cannot be written")
+
+
+def require_json(file: Path) -> None:
+    """`InputError` unless --json may write the file: a new one, or over what it wrote before."""
+    require_writable(file, "--json")
+    if not file.exists():
+        return
+    try:
+        found = json.loads(file.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found.keys() >= OWN or "value_network" in found:
+        raise InputError(f"--json: {file} exists and is no earlier result; choose another name")
 
 
 def open_for(
@@ -489,7 +522,7 @@ def evaluate_files(
     """`hypergen evaluate`: opens, judges, prints the table, writes the JSON."""
     files = find(paths)
     if json_file is not None:
-        require_writable(json_file, "--json")
+        require_json(json_file)
     if options.together and len(files) < 2:
         raise InputError("--together needs several networks, got one")
     others: list[attacks.Threat] = []
@@ -503,7 +536,11 @@ def evaluate_files(
     judge = replace(options.judge(threat, bits), others=tuple(others))
     judge.judging  # noqa: B018  (refuses a norm that the attack does not know)
     dataset = data.load(name, data_dir, device)
-    result = evaluate(networks, dataset, judge, device, options.together, options.checks)
+    try:
+        result = evaluate(networks, dataset, judge, device, options.together, options.checks)
+    except KeyboardInterrupt:
+        again = "" if json_file is None else "; repeat the command to continue"
+        raise KeyboardInterrupt(again) from None
     print(text_table(result))
     if json_file is not None:
         write_text(json_file, json.dumps(result, indent=1) + "\n")

@@ -90,7 +90,7 @@ def report(
                 row |= {"sra": measured["sra"], "after": measured["after"]}
         networks += [{"kind": kind, **row} for row in rows]
     for kind, count in (("sample", VOTERS), ("fbf", FBF_COUNT)):
-        if kind in groups:
+        if kind in groups and len(groups[kind]) > 1:
             voters = Ensemble(groups[kind][:count].to(device))
             (row,) = judge.judge(voters, dataset, f"{kind} voting")
             networks.append({"kind": f"{len(voters.members)} {kind} voting", **row})
@@ -100,16 +100,22 @@ def report(
     for row, estimate, sample_z, beta in zip(own, estimates.tolist(), z, betas, strict=True):
         row["estimated"] = {"accuracy": estimate[0], "robustness": estimate[1]}
         row["z"], row["beta"] = sample_z.tolist(), float(beta)
-    paths = sampler.save(folder / "samples", population, z, betas, own)
-    for row, path in zip(own, paths, strict=True):
-        row["file"] = str(path.relative_to(folder))
-
     whole = dataset.test.first(10_000)
     apart = {
         kind: differences(group.to(device), *whole)
         for kind, group in groups.items()
         if len(group) > 1
     }
+    samples = folder / "samples"
+    attack = judge.describe(dataset)
+    if sizes.sra_samples:
+        attack["sra_images"] = len(dataset.test.first(sizes.sra_images)[1])
+    made = {"seed": config.seed + APART, "attack": attack}
+    paths = sampler.save(samples, population, z, betas, [row | made for row in own])
+    for stale in {*samples.glob("sample-*.safetensors")} - {*paths}:  # of an earlier report
+        stale.unlink()
+    for row, path in zip(own, paths, strict=True):
+        row["file"] = str(path.relative_to(folder))
     result = {
         "attack": judge.describe(dataset),
         "sra": {"images": len(dataset.test.first(sizes.sra_images)[1]), "attack": "standard"}
@@ -126,7 +132,7 @@ def report(
         "error_overlap": {kind: found["error_overlap"] for kind, found in apart.items()},
         "value_network": agreement(estimates.cpu(), own),
     }
-    scatter(networks).savefig(folder / "scatter.png", dpi=150)
+    scatter(networks, "pgd").savefig(folder / "scatter.png", dpi=150)
     write_text(folder / "report.html", page(folder.name, text_table(result)))
     write_text(folder / "results.json", json.dumps(result, indent=1) + "\n")
     return result
@@ -250,7 +256,9 @@ def text_table(result: dict[str, Any]) -> str:
     if result["sra"]:
         lines[-1] += (
             f", standard robust accuracy (worst of APGD-CE, APGD-T, FAB-T, Square) on "
-            f"{result['sra']['images']}"
+            f"{result['sra']['images']} and the first "
+            f"{max(each['sra']['count'] for each in result['summary'].values() if 'sra' in each)} "
+            "networks of a kind"
         )
     for name, figures in result["value_network"].items():
         shown = [f"off by {100 * figures['mean_error']:.1f} points on average"] + [

@@ -1,7 +1,7 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
 import json
-import shutil
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ def run(
     """Trains in `folder`, measures, prints the table; what results.json holds.
 
     Baselines are trained alongside. With `resume` whatever the folder has already is kept and what
-    is missing is done; a report of other sizes is made anew. `InputError` for a folder that holds
+    is missing is done; a report of other sizes is made anew, and stays until the new one is there.
+    `InputError` for a folder that holds
     another run, `RunError` for a training that diverges.
     """
     sizes = sizes or ReportConfig()
@@ -44,32 +45,38 @@ def run(
     dataset = data.load(config.dataset, data_dir, device)
     with locked(folder):
         config.save(folder / CONFIG)
-        results = folder / RESULTS
-        if results.exists() and report_settings(folder) != (sizes, baselines):
-            results.unlink()
-            # Or files of the old one would stay.
-            shutil.rmtree(folder / "samples", ignore_errors=True)
-        write_text(
-            folder / REPORT, json.dumps(asdict(sizes) | {"baselines": baselines}, indent=2) + "\n"
-        )
+        settings = json.dumps(asdict(sizes) | {"baselines": baselines}, indent=2) + "\n"
+        result = reported(folder) if report_settings(folder) == (sizes, baselines) else None
+        if not (folder / RESULTS).exists():
+            write_text(folder / REPORT, settings)
         print(f"run folder: {folder}", flush=True)
         try:
             recipes = {}
-            if baselines and not results.exists():
+            if baselines and result is None:
                 prepare_base(config, dataset, device, folder)  # which may be one of them
                 recipes = direct_recipes(folder / "baselines", config)
             with trained_alongside(recipes, dataset, device):
                 train(config, dataset, folder, device)
-            if results.exists():
-                result = read_json(results)
-            else:
+            if result is None:
                 sampler = load_generator(folder, dataset)
                 result = report(folder, sampler, dataset, sizes, recipes)
+                write_text(folder / REPORT, settings)  # not before: until now there was the old one
         except KeyboardInterrupt:
-            command = f"hypergen train --resume --out {folder}"
+            command = f"hypergen train --resume --out {shlex.quote(str(folder))}"
             raise KeyboardInterrupt(f"; continue by {command}") from None
     print(text_table(result))
     print(f"written to {folder}: results.json, scatter.png, report.html, samples/")
+    return result
+
+
+def reported(folder: Path) -> dict[str, Any] | None:
+    """What the results.json of a run holds, None where there is none; `InputError`: damaged."""
+    path = folder / RESULTS
+    if not path.exists():
+        return None
+    result = read_json(path)
+    if not isinstance(result, dict) or "value_network" not in result:
+        raise InputError(f"{path} is no report of a run; remove it to have it made anew")
     return result
 
 

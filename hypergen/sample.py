@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -221,7 +222,7 @@ def draw_samples(
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     if options.keep is None:
         print(estimates_table(shown, dataset.name))
-        print(f"best of the value network first; measured by hypergen evaluate {out}")
+        print(f"best of the value network first; measured by hypergen evaluate {quote(str(out))}")
         return paths
     summary = summarise(shown)
     table = {"attack": attack, "dataset": dataset.name, "networks": shown, "summary": summary}

@@ -303,7 +303,8 @@ class Sweep:
         ]
         rows.sort(key=lambda row: row["robustness"], reverse=True)
         write_text(self.folder / "results.json", json.dumps({"trials": rows}, indent=1) + "\n")
-        scatter(rows).savefig(self.folder / "scatter.png", dpi=150)
+        sizes = self.sizes
+        scatter(rows, "robustness").savefig(self.folder / "scatter.png", dpi=150)
         names = list(self.vary)
         lines = [
             f"{'run':<40}{'accuracy':>10}{'robustness':>12}" + "".join(f"{n:>16}" for n in names)
@@ -318,10 +319,14 @@ class Sweep:
                     f"{row['run'][-40:]:<40}{100 * row['accuracy']:>10.2f}"
                     f"{100 * row['robustness']:>12.2f}{cells}"
                 )
-        figure = "standard robust accuracy" if self.sizes.sra_samples else "PGD-50 alone (flatters)"
+        figure = f"PGD-50 alone (flatters), {sizes.samples} samples on {sizes.images} images"
+        if sizes.sra_samples:
+            few = min(sizes.sra_samples, sizes.samples)
+            figure = f"standard robust accuracy, {few} samples on {sizes.sra_images} images"
         lines.append(
-            f"the front of {len(rows)} trials, % of {self.config.dataset} test images; "
-            f"robustness: {figure}; hypergen sample RUN draws from a trial"
+            f"the front of {len(rows)} trials, % of {self.config.dataset} test images; accuracy: "
+            f"{sizes.samples} samples on all; robustness: {figure}; hypergen sample RUN draws from "
+            "a trial"
         )
         return "\n".join(lines)
 

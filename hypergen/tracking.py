@@ -113,6 +113,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, raw: bytes) -> None:
     """As `write_text`."""
+    path = path.resolve()  # where a link points to: it is to stay one
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(raw)
     os.replace(part, path)

@@ -26,6 +26,7 @@ from hypergen.evaluate import (
     by_architecture,
     find,
     open_for,
+    require_json,
     require_writable,
     short,
 )
@@ -48,6 +49,12 @@ class TransferConfig(JudgeConfig):
     training images: universal-deepfool, universal-gradient"""
 
     def require_attack(self, threat: Threat) -> None:
+        """As there, `InputError` besides for options of PGD beside another attack."""
+        of_pgd = "steps", "restarts", "step_size"
+        given = [name for name in of_pgd if getattr(self, name) != getattr(JudgeConfig, name)]
+        if given and self.attack != "pgd":
+            option = given[0].replace("_", "-")
+            raise InputError(f"--{option} is of pgd, which {self.attack} does without")
         if self.attack not in (*UNIVERSAL, *ATTACKS) and not self.attack.startswith(PREFIX):
             raise unknown("attack", self.attack, (*UNIVERSAL, *ATTACKS))
         self.source(threat)
@@ -173,7 +180,7 @@ def transfer_files(
     """`hypergen transfer`: opens, attacks, prints the table, writes the JSON and the picture."""
     files = find(paths)
     if json_file is not None:
-        require_writable(json_file, "--json")
+        require_json(json_file)
     if picture is not None:
         require_writable(picture, "--picture")
         require_picture(picture, "--picture")

@@ -16,6 +16,7 @@ import targets
 from hypergen.errors import InputError
 
 _KEY = "hypergen"
+_PARALLEL = "module."
 
 
 def save_network(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -31,6 +32,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return _metadata(path, read_tensors(path)[1])
 
 
+def says_what_it_is(path: Path) -> bool:
+    """Whether a file has our metadata. InputError: missing or damaged .safetensors file."""
+    return Path(path).suffix == ".safetensors" and _KEY in read_tensors(path)[1]
+
+
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A weight file's state_dict (on the CPU) and metadata. InputError as `read_metadata`."""
     state, header = read_tensors(path)
@@ -40,10 +46,16 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def read_foreign(path: Path) -> dict[str, Tensor]:
     """The state_dict (on the CPU) of any .safetensors, or of a .pt read without running its code.
 
-    A state_dict nested under "state_dict" or "model" is found. InputError: missing or damaged file,
-    a file with more in it than tensors, or no state_dict in it.
+    A state_dict nested under "state_dict" or "model" is found, and "module.", which DataParallel
+    puts before every name, left out. InputError: missing or damaged file, a file with more in it
+    than tensors, or no state_dict in it.
     """
-    path = Path(path)
+    state = _read_foreign(Path(path))
+    parallel = all(name.startswith(_PARALLEL) for name in state)
+    return {name.removeprefix(_PARALLEL): t for name, t in state.items()} if parallel else state
+
+
+def _read_foreign(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
     try:
@@ -97,7 +109,8 @@ def load_network(path: Path) -> nn.Module:
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> nn.Module:
     """`module`, its parameters and buffers set to `state`, in eval mode.
 
-    InputError naming `source`: other names or shapes than the module's, or a value not finite.
+    InputError naming `source`: other names or shapes than the module's, integers for numbers, or a
+    value not finite.
     """
     wanted = module.state_dict()
     for problem, keys in (
@@ -113,6 +126,8 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> nn.Mod
                 f"{source}: {key} has shape {list(tensor.shape)}, "
                 f"expected {list(wanted[key].shape)}"
             )
+        if tensor.is_floating_point() != wanted[key].is_floating_point():
+            raise InputError(f"{source}: {key} is {tensor.dtype}, expected {wanted[key].dtype}")
         if not tensor.isfinite().all():
             raise InputError(f"{source}: {key} holds NaN or infinity")
     module.load_state_dict(state)
@@ -145,6 +160,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the header texts of a safetensors file. InputError: missing or damaged."""
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder; name a .safetensors file in it")
     try:
         with safe_open(path, "pt") as file:
             # Copies, since what it gives are views of the file, and the file may change.

@@ -432,6 +432,29 @@ def test_the_command_resumes_its_own_training_alone(few, cpu, tmp_path, monkeypa
     assert weights(load_network(tmp_path / "network.safetensors")).equal(weights(module))
 
 
+def test_ctrl_c_says_how_to_go_on(few, cpu, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "load", lambda *_: few)
+    advance = baseline.BaselineTraining.advance
+
+    def interrupted(training, *args):
+        if training.epoch == after:
+            raise KeyboardInterrupt
+        advance(training, *args)
+
+    monkeypatch.setattr(baseline.BaselineTraining, "advance", interrupted)
+    out = tmp_path / "my training"
+    command = ["baseline", "--target", "mlp", "--epochs", "2", "--out", str(out)]
+    after = 0
+    assert main(command) == 130
+    assert capsys.readouterr().err == "hypergen: interrupted\n" and not out.exists()
+    after = 1
+    assert main(command) == 130
+    said = f"; continue by the same command with --resume --out '{out}'\n"
+    assert capsys.readouterr().err.endswith(said)
+    monkeypatch.setattr(baseline.BaselineTraining, "advance", advance)
+    assert main([*command, "--resume"]) == 0
+
+
 def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
     config = BaselineConfig(target="small-lenet5", epochs=1, ema_decay=0.5)
     module = train_baseline(config, few, cpu, show=False)
@@ -455,6 +478,9 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
         {"target": "x"},
         {"epochs": 0},
         {"epsilon_factor": -1},
+        {"epsilon_factor": -1, "method": "pgd", "epsilon": 0.0},
+        {"method": "standard", "epsilon_factor": 2.0},
+        {"method": "standard", "beta": 0.5},
         {"learning_rate": 0.0},
         {"beta": 1.5},
         {"ema_decay": 1.0},

@@ -308,7 +308,7 @@ def test_a_run_to_resume_gives_way_to_nothing_else(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_process_says_the_same_in_any_encoding(encoding, here):
-    command = [sys.executable, "-m", "hypergen.cli", "train", "--bta", "1"]
+    command = [sys.executable, "-m", "hypergen", "train", "--bta", "1"]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
@@ -344,6 +344,11 @@ def test_damaged_files_of_a_run_are_one_line(here, tiny, small_report, cpu, caps
     assert main(["train", "--resume", "--out", "mine"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("hypergen: mine/results.json is damaged (") and said.count("\n") == 1
+    results.write_text('{"networks": []}')
+    assert main(["train", "--resume", "--out", "mine"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hypergen: mine/results.json is no report") and said.count("\n") == 1
+    results.unlink()
     replace(TrainConfig.load(config), latent_size=7).save(config)
     for command in (["train", "--resume", "--out", "mine"], ["sample", "mine", "--count", "1"]):
         assert main(command) == 2

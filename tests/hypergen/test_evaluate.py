@@ -1,9 +1,11 @@
 import json
+import os
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 import targets
@@ -113,6 +115,57 @@ def test_a_foreign_state_dict_needs_its_target(judged, base, tmp_path):
     )
     mine, theirs = judged(base)["networks"][0], judged(foreign, options=options)["networks"][0]
     assert mine["accuracy"] == theirs["accuracy"] and mine["pgd"] == theirs["pgd"]
+
+
+def test_what_says_what_it_is_is_taken_at_its_word(judged, base, tmp_path):
+    foreign = tmp_path / "net.safetensors"
+    safetensors.torch.save_file(load_network(base).state_dict(), foreign)
+    kwta = tmp_path / "kwta.safetensors"
+    recipe = BaselineConfig(target="mlp", activation="kwta-0.2", epsilon=0.1)
+    save_baseline(kwta, fresh_target("mlp", "kwta-0.2", "digits"), recipe)
+    options = replace(QUICK, target="mlp", dataset="digits")
+    mixed = judged(foreign, kwta, options=options)["networks"]
+    assert mixed[0]["pgd"] == judged(base)["networks"][0]["pgd"]
+    assert mixed[1] == judged(kwta)["networks"][0]
+    with pytest.raises(InputError, match="these files say what they hold"):
+        judged(kwta, options=options)
+    with pytest.raises(InputError, match="net.safetensors does not say what it holds"):
+        judged(foreign)
+
+
+def test_no_other_file_is_written_over(judged, base, cpu, tmp_path, capsys):
+    saved(tmp_path / "net.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    report = {"attack": {}, "dataset": "digits", "networks": [], "value_network": {}}
+    (tmp_path / "results.json").write_text(json.dumps(report))
+    os.mkfifo(tmp_path / "pipe")
+
+    def there() -> dict[Path, tuple[int, ...]]:
+        stats = {path: path.stat() for path in tmp_path.iterdir()}
+        return {path: (s.st_mode, s.st_ino, s.st_size, s.st_mtime_ns) for path, s in stats.items()}
+
+    before = there()
+    for path in before:
+        assert main(["evaluate", str(base), "--images", "5", "--json", str(path)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("hypergen: --json: ") and said.count("\n") == 1
+    assert there() == before
+
+
+def test_a_link_stays_one(base, cpu, tmp_path):
+    link, file = tmp_path / "link.json", tmp_path / "file.json"
+    link.symlink_to(file)
+    for _ in range(2):  # the second time over its own
+        evaluate_files([base], QUICK, cpu, None, link)
+        assert link.is_symlink() and json.loads(file.read_text())["dataset"] == "digits"
+
+
+def test_the_table_says_where_an_attack_is_weaker_than_pgd(base, cpu, capsys):
+    evaluate_files([base], replace(QUICK, attack="noise"), cpu, None, None)
+    said = capsys.readouterr().out
+    assert "noise-uniform is weaker here than PGD" in said and "beside pgd-3-1" in said
+    evaluate_files([base], replace(QUICK, attack="fgsm", epsilon=0.0), cpu, None, None)
+    assert "weaker" not in capsys.readouterr().out
 
 
 def test_other_architectures_in_one_call(judged, base, tmp_path):
@@ -239,7 +292,7 @@ def test_networks_judged_as_one(judged, networks, base, tmp_path, capsys):
     files = [saved(tmp_path / "a.safetensors", seed=1), base]
     result = judged(*files, options=replace(QUICK, together=True))
     voting, redrawn = result["together"]["voting"], result["together"]["redrawn"]
-    images = data.load("digits").test.first(20)
+    images = data.load("digits").test.first(500)
     right = [load_network(file)(images[0]).argmax(1) == images[1] for file in files]
     assert redrawn["accuracy"] == pytest.approx(float(torch.stack(right).float().mean()))
     assert 0 <= redrawn["robustness"] <= redrawn["accuracy"]
@@ -247,6 +300,9 @@ def test_networks_judged_as_one(judged, networks, base, tmp_path, capsys):
     assert {"voting", "redrawn"} <= {
         line.split(" ")[0] for line in capsys.readouterr().out.split("\n")
     }
+    judged(*files, options=replace(QUICK, together=True, attack="fgsm"))
+    (line,) = (row for row in capsys.readouterr().out.split("\n") if row.startswith("redrawn"))
+    assert line.split()[-1] == "-"  # by PGD alone
     with pytest.raises(InputError, match="--together needs several networks"):
         judged(base, options=replace(QUICK, together=True))
     with pytest.raises(InputError, match="one architecture"):

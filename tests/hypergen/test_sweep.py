@@ -87,7 +87,7 @@ def command(folder: Path, trials: int = 3) -> list[str]:
 
 
 def started(folder: Path) -> subprocess.Popen[bytes]:
-    program = [sys.executable, "-m", "hypergen.cli", *command(folder)]
+    program = [sys.executable, "-m", "hypergen", *command(folder)]
     with (folder.parent / "log.txt").open("ab") as log:
         return subprocess.Popen(program, stdout=log, stderr=log)
 

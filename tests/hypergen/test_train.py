@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from hypergen.config import TrainConfig
 from hypergen.errors import InputError, RunError
 from hypergen.run import run
 from hypergen.sample import load_generator
-from hypergen.weights_file import read_metadata
+from hypergen.weights_file import load_network, read_metadata
 
 
 def state(folder: Path) -> Any:
@@ -511,6 +512,38 @@ def test_a_report_of_other_sizes_is_made_anew(tiny, small_report, cpu, tmp_path)
         result = run(tiny, folder, cpu, sizes=sizes, baselines=False, resume=True)
         assert result["summary"]["sample"]["count"] == count
         assert len(list((folder / "samples").iterdir())) == count
+
+
+def test_a_report_stays_until_the_next_one_is_there(tiny, small_report, cpu, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    first = run(tiny, folder, cpu, sizes=small_report, baselines=False)
+    mine = folder / "samples" / "notes.txt"
+    mine.write_text("mine")
+    report = "hypergen.run.report"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(report, Mock(side_effect=KeyboardInterrupt))
+        sizes = replace(small_report, samples=3)
+        run(tiny, folder, cpu, sizes=sizes, baselines=False, resume=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(report, Mock(side_effect=AssertionError))
+        again = run(tiny, folder, cpu, sizes=small_report, baselines=False, resume=True)
+    assert again == first
+    assert len(list((folder / "samples").glob("*.safetensors"))) == small_report.samples
+    run(tiny, folder, cpu, sizes=replace(small_report, samples=1), baselines=False, resume=True)
+    assert {path.name for path in (folder / "samples").iterdir()} == {
+        "sample-0000.safetensors",
+        "notes.txt",
+    }
+
+
+def test_a_sample_says_how_its_figures_came_about(tiny, small_report, cpu, tmp_path):
+    sizes = replace(small_report, sra_samples=1, sra_images=2)
+    result = run(tiny, tmp_path / "run", cpu, sizes=sizes, baselines=False)
+    metadata = read_metadata(tmp_path / "run" / "samples" / "sample-0000.safetensors")
+    assert metadata["attack"] == {**result["attack"], "sra_images": 2}
+    drawn = load_generator(tmp_path / "run").sample(2, seed=metadata["seed"]).module_at(0)
+    saved = load_network(tmp_path / "run" / "samples" / "sample-0000.safetensors")
+    assert same(saved.state_dict(), drawn.state_dict())
 
 
 def test_the_base_is_not_trained_again_as_a_baseline(

@@ -161,7 +161,8 @@ def saved(path, seed: int, target: str = "mlp"):
 def test_the_command(name, base, tmp_path, capsys):
     other = saved(tmp_path / "other.safetensors", 1, "small-lenet5")
     figures, picture = tmp_path / "figures.json", tmp_path / "picture.png"
-    sizes = f"--images 20 --steps 2 --restarts 1 --attack {name}".split()
+    sizes = f"--images 20 --attack {name}".split()
+    sizes += ["--steps", "2", "--restarts", "1"] if name == "pgd" else []
     command = ["transfer", str(base), str(other), *sizes]
     assert main([*command, "--json", str(figures), "--picture", str(picture)]) == 0
     result = json.loads(figures.read_text())
@@ -194,6 +195,14 @@ def test_nothing_is_written_when_the_attack_cannot_run(base, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "NaN or infinite logits" in said
     assert list(tmp_path.iterdir()) == [loud]
+
+
+def test_options_of_pgd_are_refused_beside_another_attack(base, capsys):
+    for option in ("steps", "restarts"):
+        command = ["transfer", str(base), "--attack", "universal-deepfool", f"--{option}", "3"]
+        assert main(command) == 2
+        said = f"hypergen: --{option} is of pgd, which universal-deepfool does without\n"
+        assert capsys.readouterr().err == said
 
 
 def test_names_of_attacks():

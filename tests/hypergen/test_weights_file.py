@@ -186,11 +186,14 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path, network, metadata):
     wrong = loading(lambda state: state.update({name: tensor[:3]}))
     assert "has shape [3, 1, 5, 5], expected [8, 1, 5, 5]" in wrong
     assert "NaN" in loading(lambda state: state.update({name: tensor / 0}))
+    assert "int64, expected" in loading(lambda state: state.update({name: tensor.long()}))
 
 
 def test_foreign_state_dicts_are_found(tmp_path, network):
     state = network.state_dict()
-    for saved in (state, {"state_dict": state, "epoch": 3}, {"model": state}):
+    parallel = torch.nn.DataParallel(network).state_dict()
+    assert parallel.keys() != state.keys()
+    for saved in (state, {"state_dict": state, "epoch": 3}, {"model": state}, parallel):
         torch.save(saved, tmp_path / "net.pt")
         found = read_foreign(tmp_path / "net.pt")
         assert found.keys() == state.keys() and all(found[k].equal(state[k]) for k in state)

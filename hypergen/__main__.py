@@ -1,0 +1,7 @@
+"""`python -m hypergen`: the command line."""
+
+import sys
+
+from hypergen.cli import main
+
+sys.exit(main())
