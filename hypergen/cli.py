@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -156,7 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def exit_status(action: Callable[[], None]) -> int:
-    """Of a command: what goes wrong is said in one line. As `main` returns it."""
+    """Of a command: what went wrong, and warnings, are said in one line. As `main` returns it."""
+    warnings.formatwarning = lambda message, *_: f"hypergen: {message}\n"
     try:
         action()
         return 0

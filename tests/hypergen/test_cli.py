@@ -3,6 +3,7 @@ import pickle
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,6 +262,14 @@ def test_every_command_has_help(name, capsys):
     assert stop.value.code in (0, None)
     said = capsys.readouterr().out
     assert f"usage: hypergen {name}" in said and "--device" in said
+
+
+def test_warnings_are_one_line(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # to have it back
+    main(["--version"])
+    assert warnings.formatwarning(UserWarning("so it is"), UserWarning, "file.py", 1) == (
+        "hypergen: so it is\n"
+    )
 
 
 def test_version(capsys):
