@@ -1,5 +1,7 @@
 """Networks broken on purpose are found out, each for its own reason; sound ones pass."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,17 @@ class Quantised(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return (8 * values).round() / 8
+
+
+class Switched(Quantised):
+    """Quantised where the flag is 1, the identity where it is 0."""
+
+    def __init__(self, flag: float):
+        super().__init__()
+        self.flag = nn.Parameter(torch.tensor([flag]))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.flag * super().forward(values) + (1 - self.flag) * values
 
 
 class Winners(nn.Module):
@@ -73,6 +86,72 @@ def test_sound_networks_pass(trained, report):
     for found in report(*trained.values()):
         assert found["verdict"] == "passed", found["reasons"]
         assert found["checks"].keys() == CHECKS.keys() and found["reasons"] == []
+
+
+WIDE = 100
+
+
+@pytest.mark.parametrize(
+    ("name", "tells", "limits"),
+    [
+        ("one step", lambda attack: attack == attacks.FGSM(THREAT), (0.01, 0.05)),
+        ("gradient-free", lambda attack: isinstance(attack, attacks.Square), (0.05, 0.1)),
+        ("noise", lambda attack: attack == attacks.build("noise", THREAT), (0.01, 0.05)),
+        ("losses", lambda attack: attack == attacks.PGD(THREAT, loss="margin"), (0.1, 0.25)),
+        ("steps", lambda attack: attack == attacks.PGD(THREAT, steps=100), (0.03, 0.1)),
+        ("restarts", lambda attack: attack == attacks.PGD(THREAT, restarts=5), (0.05, 0.15)),
+        ("radius", lambda attack: attack.threat.epsilon == 0.25 * 0.1, (0.02, 0.1)),
+    ],
+)
+def test_what_one_attack_alone_breaks_is_counted(name, tells, limits, networks, monkeypatch):
+    """Of what each attack leaves, given by hand: the first network loses some to one attack."""
+    population = Population.of(networks[:2])
+    images, labels = torch.rand(WIDE, 1, 28, 28), torch.zeros(WIDE, dtype=torch.int64)
+    few = round(WIDE * limits[0])
+    for broken, verdict in (
+        (few - 1, "passed"),
+        (few + 1, "suspicious"),
+        (round(WIDE * limits[1]) + 1, "masked"),
+    ):
+
+        def left(case: Case, attack: attacks.Attack, broken: int = broken) -> Tensor:
+            table = torch.ones(2, WIDE, dtype=torch.bool)
+            table[0, : broken if tells(attack) else 0] = False
+            return table
+
+        monkeypatch.setattr(Case, "left", left)
+        found, other = CHECKS[name](Case(population, images, labels, THREAT))
+        assert found.figures["share"] == pytest.approx(broken / WIDE, abs=1e-6)
+        assert found.verdict == verdict
+        assert other.verdict == "passed" and other.figures["share"] == 0
+
+
+def test_what_survives_without_bound_is_counted(networks, monkeypatch):
+    images, labels = torch.rand(WIDE, 1, 28, 28), torch.zeros(WIDE, dtype=torch.int64)
+
+    def left(case: Case, attack: attacks.Attack) -> Tensor:
+        assert attack.threat.epsilon == pytest.approx(1.0)  # no pixel is further from any other
+        return torch.arange(WIDE).expand(1, -1) < 5
+
+    monkeypatch.setattr(Case, "left", left)
+    case = Case(Population.of(networks[:1]), images, labels, THREAT)
+    (found,) = CHECKS["boundless"](case)
+    assert found.figures["share"] == pytest.approx(0.05) and found.verdict == "suspicious"
+
+
+def test_what_was_made_for_another_network_is_tried(trained, digits):
+    """The same network twice, once without a gradient: what fools the one fools the other."""
+
+    def hidden(flag: float) -> nn.Module:
+        return nn.Sequential(Switched(flag), copy.deepcopy(trained["standard"]))
+
+    population = Population.of([hidden(0.0), hidden(1.0)])
+    case = Case(population, *digits.test.first(IMAGES), THREAT)
+    sound, masked = CHECKS["transfer"](case)
+    assert sound.verdict == "passed" and masked.verdict == "masked"
+    assert masked.figures["share"] > 0.2
+    (alone,) = CHECKS["transfer"](Case(population[1:], *digits.test.first(IMAGES), THREAT))
+    assert alone.verdict == "passed"  # nothing to try
 
 
 @pytest.mark.parametrize(
