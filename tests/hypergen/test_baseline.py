@@ -272,6 +272,29 @@ def test_how_weights_lie_in_memory_changes_no_result(few, cpu, tmp_path, monkeyp
     assert torch.equal(weights(load_network(tmp_path / "network.safetensors")), weights(found))
 
 
+def test_epochs_are_compared_by_what_pgd_leaves_of_validation_images(base, digits):
+    module, (images, labels) = load_network(base), digits.val.first(500)
+    config = BaselineConfig("fbf", target="mlp", epsilon=0.05)
+    clean = float((module(images).argmax(1) == labels).float().mean())
+    population = targets.Population.of([module])
+    robust = PGD(config.threat, steps=10)(population, images[None], labels, [0]).robust_accuracy
+    assert baseline.validate(module, config, digits) == pytest.approx(float(robust))
+    assert baseline.validate(module, replace(config, method="standard"), digits) == (
+        pytest.approx(clean)
+    )
+    assert float(robust) < clean
+
+
+@pytest.mark.parametrize("method", ["standard", "pgd"])
+def test_training_sees_augmented_images(method, few, cpu, monkeypatch):
+    monkeypatch.setattr(data, "crop_and_flip", lambda images, *_: images * 0 + 0.5)
+    training = baseline.BaselineTraining(replace(SHORT, method=method), replace(few, crop=2), cpu)
+    seen = []
+    training.module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    training.take_step(*few.train.first(8), training.config.training_attack(1.0), 0.001)
+    assert seen and all(((x - 0.5).abs() <= training.config.radius + 1e-6).all() for x in seen)
+
+
 @pytest.mark.parametrize("method", ["standard", "fbf", "pgd"])
 def test_every_method_learns(method, digits, cpu):
     config = BaselineConfig(method=method, target="mlp", epsilon=0.02, epochs=8)

@@ -15,12 +15,14 @@ from hypergen.baseline import BaselineConfig, fresh_target, save_baseline
 from hypergen.checks import CHECKS, VERDICTS
 from hypergen.cli import main
 from hypergen.errors import InputError
-from hypergen.evaluate import EvaluateConfig, evaluate_files
+from hypergen.evaluate import EvaluateConfig, Judge, evaluate_files
+from hypergen.record import Bits
 from hypergen.run import run
 from hypergen.weights_file import load_network, save_network
 from targets import Population
 
 QUICK = EvaluateConfig(steps=3, restarts=1, images=20)
+THREAT = Threat("linf", 0.03)
 
 
 @pytest.fixture
@@ -115,6 +117,30 @@ def test_a_foreign_state_dict_needs_its_target(judged, base, tmp_path):
     )
     mine, theirs = judged(base)["networks"][0], judged(foreign, options=options)["networks"][0]
     assert mine["accuracy"] == theirs["accuracy"] and mine["pgd"] == theirs["pgd"]
+
+
+def test_pgd_is_the_one_that_was_asked_for():
+    judge = Judge(THREAT, steps=3, restarts=4, step_size=0.02)
+    assert judge.pgd == judge.judging == PGD(THREAT, 3, 0.02, restarts=4)
+    options = EvaluateConfig(steps=3, restarts=4, step_size=0.02, seed=7, images=30)
+    assert options.judge(THREAT) == replace(judge, seed=7, images=30)
+
+
+def test_the_seed_and_the_data_set_tell_what_is_known_already(base, digits, tmp_path):
+    """One step from a random start breaks other images for another seed; nothing is mixed up."""
+    population = Population.of([load_network(base)])
+    other = replace(digits, name="other", test=digits.val)
+    found = {}
+    for bits in (None, Bits(tmp_path / "bits.jsonl"), Bits(tmp_path / "bits.jsonl")):
+        for seed in range(3):
+            for dataset in (digits, other):
+                judge = Judge(THREAT, steps=1, restarts=1, images=129, seed=seed, bits=bits)
+                (row,) = judge.judge(population, dataset, "judging")
+                assert found.setdefault((seed, dataset.name), row) == row
+                images, labels = dataset.test.first(129)
+                by_hand = PGD(THREAT, 1)(population, images[None], labels, [seed])
+                assert row["pgd"] == pytest.approx(float(by_hand.robust_accuracy))
+    assert len({row["pgd"] for row in found.values()}) > 2
 
 
 def test_what_says_what_it_is_is_taken_at_its_word(judged, base, tmp_path):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 import attacks
-from hypergen.moving_target import moving_target, shares_right
+from hypergen.measure import Batch
+from hypergen.moving_target import LOSSES, moving_target, shares_right
 from hypergen.weights_file import load_network
 from targets import Population
 
@@ -22,6 +23,22 @@ def test_the_closed_form_of_thresholds():
     images, labels = torch.full((3, 1, 1, 1), 0.5), torch.ones(3, dtype=torch.int64)
     found = moving_target(population, images, labels, attacks.Threat("linf", 0.1), steps=10)
     assert found == 0.5
+
+
+def test_for_every_image_the_worst_of_all_points_counts(monkeypatch):
+    population = Population.of([linear(0.5)])
+    images, labels = torch.full((5, 1, 1, 1), 0.55), torch.ones(5, dtype=torch.int64)
+    assert len(LOSSES) == 4
+    broken = iter(range(4))  # by each loss another image, the last by none
+
+    def attacked_batch(networks, images, labels, attack, seed):
+        points = images.clone()
+        points[next(broken)] = 0.45
+        return Batch(images, labels, points[None])
+
+    monkeypatch.setattr("hypergen.moving_target.attacked_batch", attacked_batch)
+    found = moving_target(population, images, labels, attacks.Threat("linf", 0.1))
+    assert found == pytest.approx(1 / 5)
 
 
 def test_one_network_is_no_moving_target(base, digits):

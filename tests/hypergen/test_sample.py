@@ -136,7 +136,7 @@ def test_keep_writes_only_the_best(run, drawn, tmp_path, monkeypatch):
     seen = {}
 
     def last_two(population, order, betas, split, *verifying):
-        seen["order"], seen["verifying"] = order.tolist(), verifying
+        seen["order"], seen["verifying"], seen["split"] = order.tolist(), verifying, split
         return order[-2:]
 
     monkeypatch.setattr("hypergen.sample.best", last_two)
@@ -145,6 +145,7 @@ def test_keep_writes_only_the_best(run, drawn, tmp_path, monkeypatch):
         assert read_network(file)[1]["z"] == read_network(same)[1]["z"]
         assert all(t.equal(read_network(same)[0][n]) for n, t in read_network(file)[0].items())
     assert sorted(seen["order"]) == list(range(COUNT))
+    assert seen["split"].images.equal(data.load("digits").val.images)
     assert seen["verifying"] == (Threat("linf", 0.1), 2, IMAGES, 3)
 
 

@@ -157,6 +157,10 @@ def test_members_of_an_ensemble_learn_each_for_itself(sixteen, batch):
         for mine, its in zip(member.parameters(), alone.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, its.grad)
     torch.testing.assert_close(together(evidence), opinions.mean(0))
+    utilities = [member.utility(evidence) for member in together.members]
+    torch.testing.assert_close(together.utility(evidence), sum(utilities) / 3)
+    spread = opinions.detach().numpy().std(0)
+    torch.testing.assert_close(together.uncertainty(evidence).detach().numpy(), spread)
 
 
 def test_members_that_agree_are_certain(sixteen, batch):

@@ -384,6 +384,16 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         after = list(summary["after"].values())
         assert after == sorted(after, reverse=True)
         assert after[-1] == pytest.approx(summary["sra"]["mean"])
+        cells = config.work.glob(f"epsilon-0.1/{kind.replace(' ', '-')}-?-*.json")
+        cells = {path.stem: json.loads(path.read_text()) for path in cells}
+        beside = []
+        for name, cell in cells.items():
+            attack = cell["attack"] if name.endswith("pgd") else cell["attack"]["pgd"]
+            assert (attack["steps"], attack["restarts"]) == (50, 1)
+            assert cell["attack"]["images"] == (500 if name.endswith("pgd") else 10)  # all of test
+            if name.endswith("sra"):
+                beside += [network["pgd"] for network in cell["networks"]]
+        assert summary["pgd_beside_sra"]["mean"] == pytest.approx(sum(beside) / len(beside))
         few = {"standard": 1, "fbf": 2, "pgd": 2, "thesis": 3, "fbf + noise": 2, "fbf average": 1}
         assert summary["count"] == few.get(kind, 6)
     files = [config.work / "epsilon-0.1" / f"fbf-{i}" / "network.safetensors" for i in (0, 1)]
