@@ -180,7 +180,7 @@ def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base, cpu):
 
 
 def test_v_is_fitted_to_the_measurers_images_and_to_copies_by_their_own(
-    tiny, few, cpu, attacked, monkeypatch
+    tiny, few, base, cpu, attacked, monkeypatch
 ):
     near, whole = [], Training.near
 
@@ -189,8 +189,8 @@ def test_v_is_fitted_to_the_measurers_images_and_to_copies_by_their_own(
         return near[-1]
 
     monkeypatch.setattr(Training, "near", spied)
-    config = replace(tiny, attack_steps=1, perturbed=1, objective="direct", measure_every=2)
-    training = Training(config, few, cpu)
+    config = replace(tiny, attack_steps=1, perturbed=1, objective="direct", base=str(base))
+    training = Training(config, few, cpu, base)
     batches, measure = [], Training.measured
 
     def measured(training, population, batch):
@@ -210,6 +210,8 @@ def test_v_is_fitted_to_the_measurers_images_and_to_copies_by_their_own(
     evidence, worth = training.replay.last(1)
     again = measure(training, population, batch)
     assert worth.equal(again[1]) and evidence.equal(again[0])
+    own, _ = batches[-2]
+    assert not measure(training, own, batches[-2][1])[1][:1].equal(worth)
 
 
 def test_perturbed_copies_lie_near_and_far_in_units_of_each_layer(tiny, few, cpu):
