@@ -97,7 +97,7 @@ def test_evaluate_killed_and_run_again_ends_with_the_same_table(base, tmp_path):
         return ["evaluate", str(base), *options, "--json", str(tmp_path / name)]
 
     assert main(command("whole.json")) == 0
-    program = [sys.executable, "-m", "hypergen.cli", *command("killed.json")]
+    program = [sys.executable, "-m", "hypergen", *command("killed.json")]
     killed = subprocess.Popen(program, stdout=subprocess.DEVNULL)
     record = tmp_path / "killed.survivors.jsonl"
     while not (record.exists() and len(record.read_text().splitlines()) >= 3):

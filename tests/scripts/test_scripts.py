@@ -384,7 +384,7 @@ def test_mnist_table(brief, tmp_path, monkeypatch, capsys):
         after = list(summary["after"].values())
         assert after == sorted(after, reverse=True)
         assert after[-1] == pytest.approx(summary["sra"]["mean"])
-        cells = config.work.glob(f"epsilon-0.1/{kind.replace(' ', '-')}-?-*.json")
+        cells = config.work.glob(f"epsilon-0.1/{kind.replace(' ', '-')}-[0-9]-*.json")
         cells = {path.stem: json.loads(path.read_text()) for path in cells}
         beside = []
         for name, cell in cells.items():
