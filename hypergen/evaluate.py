@@ -24,16 +24,10 @@ from hypergen.data import Dataset
 from hypergen.diversity import differences
 from hypergen.errors import InputError
 from hypergen.measure import survivors
-from hypergen.moving_target import moving_target, shares_right
+from hypergen.moving_target import moving_target
 from hypergen.record import Bits
 from hypergen.tracking import Bar, write_text
-from hypergen.weights_file import (
-    fill,
-    load_network,
-    read_foreign,
-    read_metadata,
-    says_what_it_is,
-)
+from hypergen.weights_file import fill, load_network, metadata_if_ours, read_foreign
 from targets import Ensemble, Population, WeightLayout
 
 MEASURED = (
@@ -206,8 +200,9 @@ def open_networks(
     """Opens weight files; foreign state dicts need the target that they are weights of."""
     networks, foreign = [], False
     for file in files:
-        if says_what_it_is(file):
-            networks.append(Network(file, load_network(file), read_metadata(file)))
+        metadata = metadata_if_ours(file)
+        if metadata is not None:
+            networks.append(Network(file, load_network(file), metadata))
             continue
         if target is None:
             raise InputError(
@@ -366,20 +361,24 @@ def evaluate(
         "summary": summary,
     }
     if together:
-        result["together"] = as_one([network.module for network in networks], dataset, judge)
+        result["together"] = as_one(
+            [network.module for network in networks], dataset, judge, summary["accuracy"]["mean"]
+        )
     return result
 
 
-def as_one(modules: Sequence[nn.Module], dataset: Dataset, judge: Judge) -> dict[str, Any]:
-    """Figures of several networks that answer as one: "voting", and "redrawn" for every query."""
-    population = Population.of(modules)
-    some, whole = dataset.test.first(judge.images), dataset.test.first(len(dataset.test))
+def as_one(
+    modules: Sequence[nn.Module], dataset: Dataset, judge: Judge, accuracy: float
+) -> dict[str, Any]:
+    """Figures of several networks that answer as one: "voting", and "redrawn" for every query.
+
+    accuracy: their mean, which is what to expect of drawing one.
+    """
+    population, some = Population.of(modules), dataset.test.first(judge.images)
+    redrawn = moving_target(population, *some, judge.threat, judge.steps, judge.seed)
     return {
         "voting": judge.judge(Ensemble(population), dataset, "voting")[0],
-        "redrawn": {
-            "accuracy": float(shares_right(population, *whole).mean()),
-            "robustness": moving_target(population, *some, judge.threat, judge.steps, judge.seed),
-        },
+        "redrawn": {"accuracy": accuracy, "robustness": redrawn},
     }
 
 

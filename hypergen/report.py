@@ -100,27 +100,30 @@ def report(
     for row, estimate, sample_z, beta in zip(own, estimates.tolist(), z, betas, strict=True):
         row["estimated"] = {"accuracy": estimate[0], "robustness": estimate[1]}
         row["z"], row["beta"] = sample_z.tolist(), float(beta)
+
     whole = dataset.test.first(10_000)
     apart = {
         kind: differences(group.to(device), *whole)
         for kind, group in groups.items()
         if len(group) > 1
     }
-    samples = folder / "samples"
-    attack = judge.describe(dataset)
+    attack, sra = judge.describe(dataset), None
     if sizes.sra_samples:
-        attack["sra_images"] = len(dataset.test.first(sizes.sra_images)[1])
-    made = {"seed": config.seed + APART, "attack": attack}
+        sra = {"images": len(dataset.test.first(sizes.sra_images)[1]), "attack": "standard"}
+    made = {
+        "seed": config.seed + APART,
+        "attack": attack | ({"sra_images": sra["images"]} if sra else {}),
+    }
+    samples = folder / "samples"
     paths = sampler.save(samples, population, z, betas, [row | made for row in own])
     for stale in {*samples.glob("sample-*.safetensors")} - {*paths}:  # of an earlier report
         stale.unlink()
     for row, path in zip(own, paths, strict=True):
         row["file"] = str(path.relative_to(folder))
+
     result = {
-        "attack": judge.describe(dataset),
-        "sra": {"images": len(dataset.test.first(sizes.sra_images)[1]), "attack": "standard"}
-        if sizes.sra_samples
-        else None,
+        "attack": attack,
+        "sra": sra,
         "dataset": dataset.name,
         "seed": config.seed,
         "networks": networks,

@@ -34,8 +34,7 @@ def run(
 
     Baselines are trained alongside. With `resume` whatever the folder has already is kept and what
     is missing is done; a report of other sizes is made anew, and stays until the new one is there.
-    `InputError` for a folder that holds
-    another run, `RunError` for a training that diverges.
+    `InputError` for a folder that holds another run, `RunError` for a training that diverges.
     """
     sizes = sizes or ReportConfig()
     check_folder(folder, config, resume)

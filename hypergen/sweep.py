@@ -303,8 +303,7 @@ class Sweep:
         ]
         rows.sort(key=lambda row: row["robustness"], reverse=True)
         write_text(self.folder / "results.json", json.dumps({"trials": rows}, indent=1) + "\n")
-        sizes = self.sizes
-        scatter(rows, "robustness").savefig(self.folder / "scatter.png", dpi=150)
+        scatter(rows).savefig(self.folder / "scatter.png", dpi=150)
         names = list(self.vary)
         lines = [
             f"{'run':<40}{'accuracy':>10}{'robustness':>12}" + "".join(f"{n:>16}" for n in names)
@@ -319,6 +318,7 @@ class Sweep:
                     f"{row['run'][-40:]:<40}{100 * row['accuracy']:>10.2f}"
                     f"{100 * row['robustness']:>12.2f}{cells}"
                 )
+        sizes = self.sizes
         figure = f"PGD-50 alone (flatters), {sizes.samples} samples on {sizes.images} images"
         if sizes.sra_samples:
             few = min(sizes.sra_samples, sizes.samples)

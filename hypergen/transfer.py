@@ -48,13 +48,15 @@ class TransferConfig(JudgeConfig):
     """any attack of evaluate; or one perturbation for all images of a network, fitted on as many
     training images: universal-deepfool, universal-gradient"""
 
-    def require_attack(self, threat: Threat) -> None:
-        """As there, `InputError` besides for options of PGD beside another attack."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
         of_pgd = "steps", "restarts", "step_size"
         given = [name for name in of_pgd if getattr(self, name) != getattr(JudgeConfig, name)]
         if given and self.attack != "pgd":
             option = given[0].replace("_", "-")
             raise InputError(f"--{option} is of pgd, which {self.attack} does without")
+
+    def require_attack(self, threat: Threat) -> None:
         if self.attack not in (*UNIVERSAL, *ATTACKS) and not self.attack.startswith(PREFIX):
             raise unknown("attack", self.attack, (*UNIVERSAL, *ATTACKS))
         self.source(threat)

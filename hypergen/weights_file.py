@@ -32,9 +32,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return _metadata(path, read_tensors(path)[1])
 
 
-def says_what_it_is(path: Path) -> bool:
-    """Whether a file has our metadata. InputError: missing or damaged .safetensors file."""
-    return Path(path).suffix == ".safetensors" and _KEY in read_tensors(path)[1]
+def metadata_if_ours(path: Path) -> dict[str, Any] | None:
+    """As `read_metadata`, None for a file without any: a foreign one."""
+    header = read_tensors(path)[1] if Path(path).suffix == ".safetensors" else {}
+    return _metadata(path, header) if _KEY in header else None
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

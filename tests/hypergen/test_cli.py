@@ -13,10 +13,9 @@ import torch
 import hypergen
 from hypergen.cli import COMMANDS, dated, main
 from hypergen.config import PRESETS, TrainConfig, preset
-from hypergen.evaluate import read_metadata
 from hypergen.lock import locked
 from hypergen.run import report_settings, run
-from hypergen.weights_file import load_network, save_network
+from hypergen.weights_file import load_network, read_metadata, save_network
 
 
 class Malice:

@@ -18,7 +18,7 @@ from hypergen.errors import InputError
 from hypergen.evaluate import EvaluateConfig, Judge, evaluate_files
 from hypergen.record import Bits
 from hypergen.run import run
-from hypergen.weights_file import load_network, save_network
+from hypergen.weights_file import load_network, read_metadata, save_network
 from targets import Population
 
 QUICK = EvaluateConfig(steps=3, restarts=1, images=20)
@@ -296,7 +296,7 @@ def test_nothing_is_written_when_the_attack_cannot_run(base, tmp_path, capsys):
     network = load_network(base)
     state = {name: tensor * 1e30 for name, tensor in network.state_dict().items()}
     path, figures = tmp_path / "loud.safetensors", tmp_path / "figures.json"
-    save_network(path, state, evaluate.read_metadata(base))
+    save_network(path, state, read_metadata(base))
     status = main(["evaluate", str(path), "--images", "5", "--steps", "1", "--json", str(figures)])
     assert status == 2 and not figures.exists()
     said = capsys.readouterr().err
