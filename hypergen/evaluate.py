@@ -3,7 +3,7 @@
 import json
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -424,19 +424,26 @@ def text_table(result: dict[str, Any]) -> str:
     attack = result["attack"]
     # PGD that is judged by stands alone: beside another attack there is its description.
     figure = {"standard": "sra"}.get(attack["name"], "robustness" if "pgd" in attack else None)
-    names = ["accuracy", "pgd", *([] if figure is None else [figure])]
-    names += ["union"] if "others" in attack else []
-    lines = [f"{'network':<40}" + "".join(f"{name:>12}" for name in names)]
+    heads = {name: name for name in ("accuracy", "pgd", figure) if name is not None}
+    if "others" in attack:
+        norm = attack["threat"]["norm"]
+        heads = {name: name if name == "accuracy" else f"{name} {norm}" for name in heads}
+        heads["union"] = "union"
+    width = max(12, *(2 + len(head) for head in heads.values()))
+    lines = [f"{'network':<40}" + "".join(f"{head:>{width}}" for head in heads.values())]
+
+    def line(label: str, figures: Mapping[str, float]) -> None:
+        cells = (f"{100 * figures[name]:.2f}" if name in figures else "-" for name in heads)
+        lines.append(f"{label:<40}" + "".join(f"{cell:>{width}}" for cell in cells))
+
     for row in result["networks"]:
-        lines.append(f"{short(row['file']):<40}" + "".join(f"{100 * row[n]:>12.2f}" for n in names))
+        line(short(row["file"]), row)
     if len(result["networks"]) > 1:
-        means = [result["summary"][name]["mean"] for name in names]
-        lines.append(f"{'mean':<40}" + "".join(f"{100 * mean:>12.2f}" for mean in means))
+        line("mean", {name: result["summary"][name]["mean"] for name in heads})
     for way, row in result.get("together", {}).items():
         # The drawing is attacked by a PGD of its own, and by nothing else.
-        figures = row if "pgd" in row else {"accuracy": row["accuracy"], "pgd": row["robustness"]}
-        cells = (f"{100 * figures[n]:>12.2f}" if n in figures else f"{'-':>12}" for n in names)
-        lines.append(f"{way:<40}" + "".join(cells))
+        pgd_only = {"accuracy": row["accuracy"], "pgd": row["robustness"]}
+        line(way, row if "pgd" in row else pgd_only)
     for row in result["networks"]:
         if "verdict" in row:
             reasons = "; ".join(row["reasons"]) or f"all {len(row['checks'])} checks"
@@ -447,6 +454,13 @@ def text_table(result: dict[str, Any]) -> str:
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
         f"{attack['images']}; {threats[0]}, {attack['name']}"
         + (f", beside {attack['pgd']['name']}" if "pgd" in attack else "")
+    )
+    open_by = max(
+        abs(end - row["robustness"]) for row in result["networks"] for end in row["interval"]
+    )
+    lines.append(
+        f"so few images leave each network's {figure or 'pgd'} open by up to "
+        f"{100 * open_by:.1f} points (95 %)"
     )
     if others:
         means = [

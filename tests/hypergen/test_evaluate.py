@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_a_file_gets_the_promised_figures(judged, base, digits):
     assert result["summary"]["accuracy"]["mean"] == row["accuracy"]
 
 
-def test_the_union_of_norms_is_what_survives_them_all(judged, base, digits):
+def test_the_union_of_norms_is_what_survives_them_all(judged, base, digits, capsys):
     other = saved(base.parent / "other.safetensors", seed=1)
     options = EvaluateConfig(steps=1, restarts=1, images=250, norms="linf=.02,l2=.5,l1=5")
     result = judged(base, other, options=options)
@@ -81,6 +82,12 @@ def test_the_union_of_norms_is_what_survives_them_all(judged, base, digits):
     assert first["union"] < min(first["norms"].values()), "the norms should break other images"
     assert [t["threat"]["norm"] for t in result["attack"]["others"]] == ["l2", "l1"]
     assert result["summary"]["union"]["count"] == 2
+    head, line = capsys.readouterr().out.splitlines()[:2]
+    assert re.split(r"  +", head) == ["network", "accuracy", "pgd linf", "union"]
+    shown = [first["accuracy"], first["norms"]["linf"], first["union"]]
+    assert [float(cell) for cell in line.split()[-3:]] == pytest.approx(
+        [100 * share for share in shown], abs=0.01
+    )
 
 
 def test_a_run_and_its_folder_of_samples_give_the_same(judged, tiny, small_report, cpu, tmp_path):
@@ -365,13 +372,15 @@ def test_a_suite_by_its_name(base, capsys):
     assert "quick" in capsys.readouterr().out
 
 
-def test_the_interval_is_wilsons(judged, base):
+def test_the_interval_is_wilsons_and_the_table_tells_its_longer_half(judged, base, capsys):
     """By the formula (Wilson 1927), z = 1.96."""
     (row,) = judged(base)["networks"]
     share, count, z = row["pgd"], 20, 1.959964
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5 / (1 + z**2 / count)
     assert row["interval"] == pytest.approx([middle - half, middle + half], abs=1e-6)
+    longer = 100 * (half + abs(middle - share))
+    assert f"pgd open by up to {longer:.1f} points (95 %)" in capsys.readouterr().out
 
 
 def test_quantiles_of_a_population(judged, base, tmp_path):
