@@ -424,11 +424,9 @@ def text_table(result: dict[str, Any]) -> str:
     attack = result["attack"]
     # PGD that is judged by stands alone: beside another attack there is its description.
     figure = {"standard": "sra"}.get(attack["name"], "robustness" if "pgd" in attack else None)
-    heads = {name: name for name in ("accuracy", "pgd", figure) if name is not None}
-    if "others" in attack:
-        norm = attack["threat"]["norm"]
-        heads = {name: name if name == "accuracy" else f"{name} {norm}" for name in heads}
-        heads["union"] = "union"
+    norm = f" {attack['threat']['norm']}" if "others" in attack else ""
+    heads = {"accuracy": "accuracy"} | {name: name + norm for name in ("pgd", figure) if name}
+    heads |= {"union": "union"} if norm else {}
     width = max(12, *(2 + len(head) for head in heads.values()))
     lines = [f"{'network':<40}" + "".join(f"{head:>{width}}" for head in heads.values())]
 
@@ -459,7 +457,7 @@ def text_table(result: dict[str, Any]) -> str:
         abs(end - row["robustness"]) for row in result["networks"] for end in row["interval"]
     )
     lines.append(
-        f"so few images leave each network's {figure or 'pgd'} open by up to "
+        f"{attack['images']} images leave each network's {heads[figure or 'pgd']} open by up to "
         f"{100 * open_by:.1f} points (95 %)"
     )
     if others:
