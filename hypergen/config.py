@@ -91,7 +91,7 @@ class TrainConfig:
     """training images a step, the same for each network"""
     epsilon_factor: float = 1.15
     """radius trained against and measured at, relative to epsilon"""
-    growth: float = 0.5
+    growth: float = 0.25
     """share of the steps over which that radius is reached, from .6 of it; with 0 it is there from
     the first step, and where it is large networks then learn to hide from gradients"""
     attack_steps: int = 3
