@@ -113,6 +113,7 @@ WAYS: dict[str, tuple[float, Callable[[], contextlib.AbstractContextManager[None
     "repulsion of weights": (0.0, repulsion),
     "eight starts": (0.0, lambda: generator(MixtureGenerator)),
     "learned map 0.5": (0.5, lambda: generator(LearnedMapGenerator)),
+    "learned map 1": (1.0, lambda: generator(LearnedMapGenerator)),
     "fixed map 0.25": (0.25, contextlib.nullcontext),
     "fixed map 0.5": (0.5, contextlib.nullcontext),
     "fixed map 1": (1.0, contextlib.nullcontext),
