@@ -9,7 +9,7 @@ import contextlib
 import copy
 import shlex
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from hypergen.averaging import averaged
 from hypergen.chance import OwnDropout, global_state_of, seeded
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, differences, require_known, require_seed, threat_on
+from hypergen.cuda_graphs import Recorded, RecordedModel, several_trainings
 from hypergen.errors import InputError, RunError
 from hypergen.lock import locked
 from hypergen.measure import half_precision, survivors
@@ -187,6 +188,11 @@ class BaselineTraining:
             self.module = module.to(device).to(memory_format=convolution_format(device))
             self.averaged = averaged(self.module, config.ema_decay)
             self.noise = global_state_of(device)
+        self.model, self.gradients = self._logits, self._gradients
+        drops = any(isinstance(layer, nn.Dropout) for layer in module.modules())
+        if not drops and config.share_start is None:  # else every step is another
+            self.model = RecordedModel(self._logits, self.module)
+            self.gradients = Recorded(self._gradients, self.module)
         self.optimizer = config.recipe.optimizer_of(self.module.parameters(), config.rate)
         self.steps = config.steps(dataset)
         self.step, self.epoch = 0, 0
@@ -233,21 +239,31 @@ class BaselineTraining:
         images = self.dataset.augmented(images, self.rng)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = torch.zeros((), device=images.device)
         with OwnDropout(self.noise):
-            parts = [(1.0, images)]
+            parts = [images]
             if attack is not None:
-                attacked = perturb(self.module, images, labels, attack, self.rng)
-                parts = [(self.config.beta, attacked), (1 - self.config.beta, images)]
-            for weight, part in parts:
-                if weight > 0:
-                    with half_precision(self.device):
-                        logits = self.module(part)
-                    loss = loss + weight * F.cross_entropy(logits.float(), labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+                parts.append(perturb(self.model, images, labels, attack, self.rng))
+            loss, *gradients = self.gradients(labels, *parts)
+        for weights, gradient in zip(self.module.parameters(), gradients, strict=True):
+            weights.grad = gradient
         self.optimizer.step()
-        return loss.detach()
+        return loss.clone()
+
+    def _gradients(
+        self, labels: Tensor, images: Tensor, attacked: Tensor | None = None
+    ) -> Sequence[Tensor]:
+        """The loss on images [B,C,H,W], and on attacked ones, and its gradient for each tensor."""
+        beta = 0.0 if attacked is None else self.config.beta
+        loss = torch.zeros((), device=images.device)
+        for weight, part in ((beta, attacked), (1 - beta, images)):
+            if part is not None and weight > 0:
+                loss = loss + weight * F.cross_entropy(self._logits(part), labels)
+        return loss.detach(), *torch.autograd.grad(loss, list(self.module.parameters()))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Of the network in training, [B,K], by few bits where that is faster."""
+        with half_precision(self.device):
+            return self.module(images).float()
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state, for a checkpoint."""
@@ -343,7 +359,8 @@ def trained_alongside(
     A body that fails or is interrupted stops them, to be continued another time.
     """
     stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
+    alone = contextlib.nullcontext() if not recipes else several_trainings()
+    with alone, ThreadPoolExecutor(1) as pool:
         trained = pool.submit(train_baselines, recipes, dataset, device, stop)
         try:
             yield
@@ -388,14 +405,18 @@ def convolution_format(device: torch.device) -> torch.memory_format:
 
 
 def perturb(
-    module: nn.Module, images: Tensor, labels: Tensor, attack: attacks.PGD, rng: torch.Generator
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.PGD,
+    rng: torch.Generator,
 ) -> Tensor:
     """The attacked images [B,C,H,W] that the next weight step is made on."""
     seed = int(torch.randint(2**31, (), generator=rng))
 
     def model(points: Tensor) -> Tensor:
-        with FastCPU(), half_precision(images.device):
-            return module(points[0])[None].float()
+        with FastCPU():
+            return network(points[0])[None]
 
     return attack.perturb(model, images[None], labels, [seed])[0]
 

@@ -101,7 +101,8 @@ class TrainConfig:
     (pgd) or on the margin, which flatters less and teaches less"""
     surprise: float = 0.1
     """how far the measurer may flatter, against SRA now and then on a few samples, before all
-    attacks inside a training step get twice the steps; 1 for any"""
+    attacks inside a training step get twice the steps; with 1 nobody looks, which on a GPU is most
+    of a short run's time"""
     measure_every: int | None = None
     """steps between measurements; default: 1, with objective direct 8"""
     perturbed: int = 1

@@ -22,6 +22,8 @@ from targets import Ensemble, Population, concurrently, jobs_at_once
 
 BATCH_IMAGES = 256
 """Images of one network evaluated at once."""
+GPU_BATCH_IMAGES = 2048
+"""The same on a GPU with the memory: it takes hardly longer for them."""
 Networks = TypeVar("Networks", bound=Population | Ensemble)
 
 KEPT_SHARE = 0.25
@@ -133,7 +135,7 @@ def survivors(
     labels: Tensor,
     attack: attacks.Attack | None,
     seed: int,
-    batch_size: int = BATCH_IMAGES,
+    batch_size: int | None = None,
     progress: Callable[[int], object] = lambda images: None,
     record: Record | None = None,
 ) -> dict[str, Tensor]:
@@ -142,8 +144,10 @@ def survivors(
     One entry "clean", then one for each attack in turn, what is left after it. Every network gets
     the same `seed`, so a network's result does not depend on the population it is in. `progress`
     is called with the number of network-images done. What `record` knows is not done again, and
-    what is done goes there.
+    what is done goes there. `batch_size`: see `images_at_once`; an attack's random starts are drawn
+    batch by batch.
     """
+    batch_size = batch_size or images_at_once(population, images)
     jobs = list(_jobs(population, images, batch_size, attack is not None and attack.singly))
 
     def run(job: tuple[slice, Population | Ensemble, slice]) -> dict[str, Tensor]:
@@ -201,7 +205,7 @@ def piecewise(
 
     function: p networks, and the place of n images [n,C,H,W] among `images` -> [p,n,...].
     """
-    jobs = list(_jobs(population, images, BATCH_IMAGES))
+    jobs = list(_jobs(population, images, images_at_once(population, images)))
     done = concurrently(lambda job: function(*job[1:]), jobs, jobs_at_once(images.device))
     whole = None
     for (place, _, part), values in zip(jobs, done, strict=True):
@@ -233,9 +237,27 @@ def networks_at_once(population: Population | Ensemble, images: Tensor) -> int |
     return max(1, int(KEPT_SHARE * memory / population.bytes_kept(images)))
 
 
+def images_at_once(population: Population | Ensemble, images: Tensor) -> int:
+    """How many of images [N,C,H,W] had better be evaluated at once, whatever the population's size.
+
+    On a GPU as many as its memory holds for one network, of 256, 512, ... up to 2,048.
+    """
+    memory = memory_of(images.device)
+    if memory is None:
+        return BATCH_IMAGES
+    members = population.members if isinstance(population, Ensemble) else population[:1]
+    kept = len(members) * members.bytes_kept(images[:BATCH_IMAGES])
+    size = BATCH_IMAGES
+    while 2 * size <= GPU_BATCH_IMAGES and 2 * size / BATCH_IMAGES * kept <= KEPT_SHARE * memory:
+        size *= 2
+    return size
+
+
 def half_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """On a GPU, 16 bits where these are enough; for training alone, never for measuring."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    on = device.type == "cuda"
+    # Without its cache: what is recorded as a CUDA graph must not depend on what came before.
+    return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
 
 def memory_of(device: torch.device) -> int | None:

@@ -2,7 +2,8 @@
 
 - `value`: the estimates of the value network (see its `utility`); the gradient reaches the weights
   through it alone;
-- `direct`: surrogate losses of the generated network itself, alpha CE(clean) + beta CE(attacked);
+- `direct`: surrogate losses of the generated network itself, alpha CE(clean) + beta CE(attacked),
+  with batch norm by the batch, as in ordinary training;
 - `hybrid`: the sum of both.
 """
 
@@ -29,8 +30,9 @@ def losses(
     if kind in ("value", "hybrid"):
         total = total - (weights * value.utility(value.evidence(population, batch))).sum(-1)
     if kind in ("direct", "hybrid"):
+        learners = population.normalized_by_batch()
         with half_precision(weights.device):
-            surrogates = [measure.surrogate(population, batch) for measure in measures]
+            surrogates = [measure.surrogate(learners, batch) for measure in measures]
         total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)
     return total
 

@@ -25,6 +25,7 @@ from hypergen.baseline import (
 from hypergen.chance import seeded
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import BASE_METHODS, TrainConfig
+from hypergen.cuda_graphs import Recorded, RecordedModel, RecordedPopulation
 from hypergen.data import Dataset, image_shape
 from hypergen.errors import InputError, RunError
 from hypergen.generator import Generator, build_generator
@@ -35,6 +36,7 @@ from hypergen.measure import (
     ROBUSTNESS,
     Batch,
     attacked_batch,
+    half_precision,
     survivors,
 )
 from hypergen.replay import Replay
@@ -137,6 +139,9 @@ class Training:
         self.averaged, self.value = networks.averaged, networks.value
         self.layout = WeightLayout.of(self.module)
         self.scales = self.layout.scales().to(device)
+        self.learners: Population | None = None  # made of the first weights
+        self.answers = RecordedModel(self._answers)
+        self.gradients = Recorded(self._gradients)
         self.replay = Replay(config.replay)
         self.optimizer = torch.optim.Adam(
             self.generator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -156,7 +161,8 @@ class Training:
         try:
             figures = self.take_step()
             # The end of a run is measured at length by its report.
-            if self.step % watch_every == 0 and self.step < self.config.steps:
+            looks = self.config.surprise < 1 and self.step % watch_every == 0
+            if looks and self.step < self.config.steps:
                 figures |= self.watch()
                 self.heed(figures["watched/gap"])
         except attacks.AttackError as error:  # the generated networks' logits are no numbers
@@ -173,22 +179,31 @@ class Training:
         if not theta.isfinite().all():
             raise RunError(f"training diverged at step {self.step}: the generated weights are NaN")
 
-        population = self.population(theta.detach())
         images, labels = self.dataset.train.draw(config.batch_size, self.rng)
         images = self.dataset.augmented(images, self.rng)
         # Where V is fitted to the same images as well, these count as measured.
-        to_train = config.objective == "direct"
-        batch = self.attacked(population, images, labels, self.adversary, to_train)
+        direct = config.objective == "direct"
+        if direct:
+            population = RecordedPopulation(self.learning(theta.detach()), self.answers)
+        else:
+            population = self.population(theta.detach())
+        batch = self.attacked(population, images, labels, self.adversary, to_train=direct)
         figures = {}
         if self.step % config.measurement_interval == 0:
-            figures = self.fit_value(population, batch)
+            measured = self.population(theta.detach()) if direct else population
+            figures = self.fit_value(measured, batch)
 
         # From scratch robustness is asked for little by little: the constant classifier, equally
         # accurate and robust, is a local optimum of the full loss.
         weights = preference_weights(beta if from_base else beta * ramp)
-        losses, gradient = objective.gradient(
-            config.objective, population, batch, weights, self.value, MEASURES
-        )
+        if direct:
+            losses, gradient = self.gradients(
+                theta.detach(), weights, batch.labels, batch.images, batch.attacked
+            )
+        else:
+            losses, gradient = objective.gradient(
+                config.objective, population, batch, weights, self.value, MEASURES
+            )
         self.optimizer.zero_grad(set_to_none=True)
         theta.backward(gradient / len(theta))
         norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
@@ -200,6 +215,22 @@ class Training:
         self.require_finite()
         self.step += 1
         return {"loss": float(losses.mean()), "gradient_norm": float(norm), **figures}
+
+    def learning(self, theta: Tensor) -> Population:
+        """The networks of weights [P,D] as the objective `direct` sees them."""
+        if self.learners is None:
+            self.learners = Population(self.module, theta).normalized_by_batch()
+        return self.learners.with_theta(theta)
+
+    def _answers(self, images: Tensor, theta: Tensor) -> Tensor:
+        with half_precision(self.device):
+            return self.learning(theta)(images)
+
+    def _gradients(
+        self, theta: Tensor, weights: Tensor, labels: Tensor, images: Tensor, attacked: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        batch, population = Batch(images, labels, attacked), self.learning(theta)
+        return objective.gradient("direct", population, batch, weights, self.value, MEASURES)
 
     def require_finite(self) -> None:
         """`RunError` when a network that the next checkpoint would hold has diverged."""

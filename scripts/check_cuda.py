@@ -1,28 +1,32 @@
 """Does a GPU compute what a CPU does? Trains on one, judges on both, carries samples across.
 
 Bars: accuracy of the same weights within .1 point, PGD-20 within .5; samples of a run trained on
-the GPU answer alike on the CPU; a run continued from its checkpoint steps as the one that went on.
-Fails when one is missed. Without a GPU both sides are the CPU: a rehearsal.
+the GPU answer alike on the CPU; a run continued from its checkpoint steps as the one that went on;
+steps replayed as CUDA graphs are those computed the ordinary way, and how much faster. Fails when
+one is missed. Without a GPU both sides are the CPU: a rehearsal.
 
     HYPERGEN_DATA=... python -m scripts.check_cuda
 """
 
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from hypergen import checkpoint, data
-from hypergen.baseline import BaselineConfig, train_baseline
+from hypergen.baseline import BaselineConfig, BaselineTraining, train_baseline
 from hypergen.config import TrainConfig
 from hypergen.errors import RunError
 from hypergen.evaluate import Judge
 from hypergen.sample import load_generator
 from hypergen.train import Training, train
-from scripts.cells import RESULTS, claim, device, publish, run
+from scripts.cells import RESULTS, claim, device, now, publish, run
 from targets import Population
 
 ACCURACY_BAR, PGD_BAR = 0.001, 0.005
@@ -100,6 +104,37 @@ def resumed(config: CheckConfig, sides: dict[str, data.Dataset]) -> dict[str, An
     return {"weights_apart": apart, "within": apart <= RELATIVE_BAR}
 
 
+def recorded(config: CheckConfig, sides: dict[str, data.Dataset]) -> dict[str, Any]:
+    """Steps of FBF and of a generator, replayed and not: the losses, and the time after a first."""
+    dataset = sides["device"]
+
+    def fbf() -> Callable[[], float]:
+        training = BaselineTraining(
+            BaselineConfig("fbf", config.dataset, "fbf-cnn"), dataset, device()
+        )
+        attack, batch = training.config.training_attack(1.0), dataset.train.first(100)
+        return lambda: float(training.take_step(*batch, attack, 1e-3))
+
+    def generator() -> Callable[[], float]:
+        run = TrainConfig(dataset=config.dataset, target=config.target, measure_every=10_000)
+        training = Training(run, dataset, device())
+        return lambda: training.take_step()["loss"]
+
+    found: dict[str, Any] = {}
+    for make in (fbf, generator):
+        losses, milliseconds = [], []
+        for wanted in ("0", "1"):
+            with patch.dict(os.environ, {"HYPERGEN_CUDA_GRAPHS": wanted}):
+                step = make()
+                first, start = step(), now()
+                losses.append([first, *(step() for _ in range(config.steps))])
+                milliseconds.append((now() - start) / config.steps * 1000)
+        apart = max(abs(one - other) / abs(one) for one, other in zip(*losses, strict=True))
+        plain, replayed = milliseconds
+        found[make.__name__] = {"losses_apart": apart, "plain_ms": plain, "replayed_ms": replayed}
+    return found | {"within": all(f["losses_apart"] <= RELATIVE_BAR for f in found.values())}
+
+
 def main(config: CheckConfig) -> None:
     """Checks all, prints what was found and writes it."""
     settings = claim(config.work, config)
@@ -107,7 +142,7 @@ def main(config: CheckConfig) -> None:
         side: data.load(config.dataset, device=where)
         for side, where in (("cpu", "cpu"), ("device", device()))
     }
-    found = {check.__name__: check(config, sides) for check in (fbf, generated, resumed)}
+    found = {check.__name__: check(config, sides) for check in (fbf, generated, resumed, recorded)}
     publish(config.out, settings, found)
     missed = [name for name, part in found.items() if not part["within"]]
     if missed:

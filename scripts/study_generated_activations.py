@@ -3,11 +3,12 @@
 For each activation samples of a generator of small-lenet5 for MNIST at epsilon .1 and three FBF
 networks, all judged by standard robust accuracy and, where a gradient misleads as k-WTA's does, by
 a sampled one (`--suite adaptive`). Every network is made and judged by `hypergen` commands whose
-files are kept: a killed run goes on. On a GPU the same with `--dataset cifar10 --target resnet20`.
+files are kept: a killed run goes on. `scripts/on_gpu.sh` has the same for ResNet-20 on CIFAR-10.
 
     HYPERGEN_DATA=... python -m scripts.study_generated_activations
 """
 
+import shlex
 import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,10 @@ class StudyConfig:
     """FBF networks of each activation"""
     images: int = 500
     """test images attacked; accuracy is over all"""
+    train: str = ""
+    """further options of `hypergen train`, as on its command line"""
+    judge: str = "--suite adaptive --restarts 1"
+    """how `hypergen evaluate` attacks"""
     only: tuple[str, ...] = ()
     """activations to run now, beside those run before; default: all"""
     work: Path = Path("runs/study-generated-activations")
@@ -66,6 +71,7 @@ def networks(config: StudyConfig, kind: str, activation: str) -> list[Path]:
         objective, _, start = kind.partition(" from ")
         base = ["--base", str(networks(config, start, activation)[0])] if start else []
         train = ["--objective", objective, "--steps", str(config.steps), *base, "--no-baseline"]
+        train += shlex.split(config.train)
         sizes = ["--samples", str(config.samples), "--images", "1", "--sra-samples", "0"]
         folder = config.work / f"{kind.replace(' ', '-')}-{activation}"
         return made(folder, ["train", *what, *train, *sizes])
@@ -83,7 +89,7 @@ def row(config: StudyConfig, kind: str, activation: str) -> dict[str, Any]:
     files = networks(config, kind, activation)
     path = cell(config.work, f"{kind} {activation}")
     if not path.exists():
-        options = ["--suite", "adaptive", "--restarts", "1", "--images", str(config.images)]
+        options = [*shlex.split(config.judge), "--images", str(config.images)]
         hypergen(["evaluate", *map(str, files), *options, "--json", str(path)])
     judged = read_json(path)["networks"]
     return {
@@ -121,13 +127,13 @@ def main(config: StudyConfig) -> None:
         for kind in config.kinds
     }
     rows, failed = attempted(pairs, lambda pair: row(config, *pairs[pair]))
-    print(f"\n{'':<24}{'nets':>5}{'accuracy':>10}{'PGD-50':>10}{'adaptive':>10}  left after each")
+    print(f"\n{'':<24}{'nets':>5}{'accuracy':>12}{'PGD':>12}{'robustness':>12}  left after each")
     for name, found in rows.items():
         shown = [found[key] for key in ("accuracy", "pgd", "robustness")]
         after = "  ".join(f"{attack} {100 * left:.1f}" for attack, left in found["after"].items())
         print(
             f"{name:<24}{found['count']:>5}"
-            + "".join(f"{100 * value:>10.2f}" for value in shown)
+            + "".join(f"{100 * value:>12.2f}" for value in shown)
             + f"  {after}"
         )
     points = [point for found in rows.values() for point in found.pop("networks")]

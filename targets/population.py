@@ -158,16 +158,22 @@ class Population:
         if not len(images):
             raise TargetError("batch-norm statistics need at least one image")
         batches = images.tensor_split(-(-len(images) // batch_size))
-        jobs, at_once = range(len(self)), jobs_at_once(self.theta.device)
-        measured = list(concurrently(lambda index: self._statistics(index, batches), jobs, at_once))
-        buffers = {name: torch.stack([state[name] for state in measured]) for name in self.buffers}
-        return self._replaced(self.theta, buffers)
+        together = self.theta.device.type != "cpu"  # as in a call
+        measured = self._statistics_vmap if together else self._statistics_loop
+        return self._replaced(self.theta, measured(batches))
+
+    def _statistics_loop(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The buffers of all networks after the batches, each [B,C,H,W]."""
+        measured = list(
+            concurrently(lambda index: self._statistics(index, batches), range(len(self)))
+        )
+        return {name: torch.stack([state[name] for state in measured]) for name in self.buffers}
 
     @torch.no_grad()
     def _statistics(self, index: int, batches: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The buffers of network `index` after the batches, each [B,C,H,W]."""
+        """The same of network `index`."""
         module = self.module_at(index)
-        for norm in _norms(module):
+        for norm in _norms(module).values():
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over all batches
             norm.train()
@@ -175,6 +181,40 @@ class Population:
             for batch in batches:
                 module(batch)
         return dict(module.named_buffers())
+
+    @torch.no_grad()
+    def _statistics_vmap(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
+        """As `_statistics_loop`, all networks at once."""
+        module = copy.deepcopy(self._skeleton.module)
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        norms = _norms(module)
+        for name, norm in norms.items():
+            norm.train()
+            for own, _ in norm.named_buffers():
+                buffers[f"{name}.{own}"].zero_()
+        forward = vmap(functools.partial(functional_call, module), in_dims=(0, None))
+        tensors = self.layout.unflatten(self.theta) | buffers
+        for count, batch in enumerate(batches, 1):
+            for norm in norms.values():
+                norm.momentum = 1 / count  # a plain average; None would read the count off the GPU
+            forward(tensors, batch)  # which brings the buffers up to date
+        return buffers
+
+    def normalized_by_batch(self) -> Self:
+        """The same networks, batch norm by the statistics of each call's own images.
+
+        As in ordinary training, and for training alone: gradients reach the weights through the
+        statistics too, and images influence each other. A target without batch norm comes back.
+        """
+        if not self.has_batch_norm:
+            return self
+        module = copy.deepcopy(self._skeleton.module)
+        for norm in _norms(module).values():
+            norm.train()
+            norm.track_running_stats = False
+        other = self._replaced(self.theta, self.buffers)
+        other._skeleton = _PerThread(module)
+        return other
 
     def bytes_kept(self, images: Tensor) -> int:
         """Bytes that a network keeps of images [N,C,H,W] for its backward pass; weights too.
@@ -335,7 +375,8 @@ def _copy_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def _norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The batch-norm layers that keep running statistics."""
-    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    return [layer for layer in layers if layer.track_running_stats]
+def _norms(module: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    """The batch-norm layers that keep running statistics, by their names."""
+    kind = nn.modules.batchnorm._BatchNorm
+    layers = {name: part for name, part in module.named_modules() if isinstance(part, kind)}
+    return {name: layer for name, layer in layers.items() if layer.track_running_stats}

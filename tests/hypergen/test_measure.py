@@ -12,7 +12,7 @@ from hypergen.measure import (
     survivors,
 )
 from hypergen.weights_file import load_network
-from targets import Population
+from targets import Ensemble, Population
 
 THREAT = attacks.Threat("linf", 0.05)
 
@@ -106,7 +106,8 @@ def test_measures_are_shares_of_a_plain_loop(mixture, images):
 
 
 def test_a_batch_attacked_in_parts_is_what_the_attack_makes_of_each(mixture, images, monkeypatch):
-    monkeypatch.setattr(measure, "BATCH_IMAGES", 32)
+    for name in ("BATCH_IMAGES", "GPU_BATCH_IMAGES"):
+        monkeypatch.setattr(measure, name, 32)
     attack, (points, labels) = attacks.PGD(THREAT, steps=3), images
     batch = attacked_batch(mixture, points, labels, attack, 5)
     for start in range(0, 70, 32):
@@ -149,6 +150,20 @@ def test_pieces_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch):
     sizes.clear()
     survivors(mixture, *images, attack, seed=5, batch_size=32)
     assert max(sizes) == 1
+
+
+@pytest.mark.parametrize(("room", "expected"), [(0.1, 256), (1, 256), (2.1, 512), (99, 2048)])
+def test_a_gpu_with_the_memory_takes_more_images_at_once(
+    mixture, images, room, expected, monkeypatch
+):
+    assert measure.images_at_once(mixture, images[0]) == 256
+    many = images[0][:1].expand(256, -1, -1, -1)
+    memory = int(room * mixture.bytes_kept(many) / measure.KEPT_SHARE)
+    monkeypatch.setattr(measure, "memory_of", lambda device: memory)
+    assert measure.images_at_once(mixture, many) == expected
+    # Whatever population a network is in; but where three vote, all three are in the memory.
+    assert measure.images_at_once(mixture[1:], many) == expected
+    assert measure.images_at_once(Ensemble(mixture), many) == (2048 if room == 99 else 256)
 
 
 def test_which_network_cannot_be_attacked_is_told(mixture, images):

@@ -100,6 +100,32 @@ def test_direct_is_the_weighted_cross_entropy_of_plain_modules(networks, populat
         torch.testing.assert_close(found[index], own, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", ["direct", "hybrid"])
+def test_direct_normalises_by_the_batch_as_ordinary_training_does(kind):
+    """And V looks at the network that will be used, with its recalibrated statistics."""
+    torch.manual_seed(0)
+    images, labels = torch.rand(6, 1, 8, 8), torch.arange(6)
+    module = targets.build("light-cnn", input_shape=(1, 8, 8))
+    population = Population.of([module]).recalibrate(images)
+    batch = Batch(images, labels, torch.rand(1, 6, 1, 8, 8))
+    value = build_value_network("set", population.module_at(0), (1, 8, 8), 2)
+    weights = torch.tensor([[0.3, 0.7]])
+    losses, found = gradient(kind, population, batch, value, weights)
+    plain = population.module_at(0).train()
+    for layer in plain.modules():
+        if isinstance(layer, torch.nn.Dropout):  # which no population has
+            layer.eval()
+    clean, attacked = (F.cross_entropy(plain(x), labels) for x in (images, batch.attacked[0]))
+    loss = 0.3 * clean + 0.7 * attacked
+    loss.backward()
+    own = torch.cat([p.grad.flatten() for p in plain.parameters()])
+    if kind == "hybrid":
+        alone = gradient("value", population, batch, value, weights)
+        loss, own = loss + alone[0][0], own + alone[1][0]
+    torch.testing.assert_close(losses[0], loss.detach())
+    torch.testing.assert_close(found[0], own, rtol=1e-4, atol=1e-6)
+
+
 def test_half_precision_is_for_training_alone(digits, monkeypatch):
     """As on a GPU: there the population is evaluated by vmap, and convolutions in 16 bits."""
     torch.manual_seed(0)

@@ -455,7 +455,7 @@ def test_a_finished_run_is_only_reported_again(tiny, small_report, cpu, tmp_path
 
 
 def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(
-    config, digits, cpu, tmp_path, uninterrupted, monkeypatch
+    config, there, device, tmp_path, uninterrupted, monkeypatch
 ):
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     folder = prepared(config, tmp_path / "run")
@@ -468,10 +468,10 @@ def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(
 
         patch.setattr(objective, "gradient", gradient)
         with pytest.raises(RunError, match="diverged at step 3"):
-            train.train(config, digits, folder, cpu)
+            train.train(config, there, folder, device)
     assert state(folder)["step"] == 3
-    train.train(config, digits, folder, cpu)
-    assert same(state(folder), state(uninterrupted))
+    train.train(config, there, folder, device)
+    assert same(state(folder), state(uninterrupted), as_near_as_on(device))
 
 
 @pytest.mark.usefixtures("tiny")

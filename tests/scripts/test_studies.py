@@ -211,7 +211,8 @@ def test_check_cuda(tmp_path, written):
     if not torch.cuda.is_available():  # the same machine twice
         assert figures["fbf"]["cpu"] == figures["fbf"]["device"]
         assert figures["generated"]["logits_apart"] == figures["resumed"]["weights_apart"] == 0
-    assert all(figures[check]["within"] for check in ("fbf", "generated", "resumed"))
+        assert figures["recorded"]["generator"]["losses_apart"] == 0
+    assert all(figures[check]["within"] for check in ("fbf", "generated", "resumed", "recorded"))
 
 
 def test_a_run_that_forgets_its_state_is_noticed(tmp_path, monkeypatch):

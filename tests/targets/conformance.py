@@ -112,6 +112,11 @@ def vmap_equals_loop(make: MakeTarget, shape: Shape, device: torch.device) -> No
         results.append(gradients(path, images, other.theta))
     for loop, vmapped in zip(*results, strict=True):
         torch.testing.assert_close(loop, vmapped)
+    measured = [
+        ways([images[0]]) for ways in (population._statistics_loop, population._statistics_vmap)
+    ]
+    for name, buffer in measured[0].items():
+        torch.testing.assert_close(buffer, measured[1][name])
 
 
 def packed_equals_alone(make: MakeTarget, shape: Shape, device: torch.device) -> None:

@@ -236,6 +236,16 @@ class TestBatchNorm:
         )
         torch.testing.assert_close(population.buffers["norm.running_var"][1], var.mean(0))
 
+    @pytest.mark.parametrize("batch_size", [256, 4])
+    def test_all_at_once_they_are_the_same(self, device, batch_size):
+        population, images = self.population().to(device), self.images.to(device)
+        used = population.recalibrate(images * 0.5)  # old statistics are forgotten here too
+        batches = images.split(batch_size)
+        looped, at_once = used._statistics_loop(batches), used._statistics_vmap(batches)
+        assert looped.keys() == at_once.keys()
+        for name, buffer in looped.items():
+            torch.testing.assert_close(buffer, at_once[name], msg=name)
+
     def test_no_batch_of_one(self):
         """Which batch norm behind a dense layer could not take: 13 images are 4, 3, 3, 3."""
         images = torch.cat([self.images, self.images[:1]])
@@ -260,6 +270,30 @@ class TestBatchNorm:
         for name, buffer in population.buffers.items():
             assert torch.equal(buffer, before[name])
 
+    @pytest.mark.parametrize("way", ["_loop", "_vmap"])
+    def test_by_batch_it_is_ordinary_training(self, device, way):
+        double = Population.of(Normed(seed).double() for seed in range(2)).to(device)
+        population = double.recalibrate(self.images.to(device).double())
+        before = {name: buffer.clone() for name, buffer in population.buffers.items()}
+        images = torch.rand(2, 5, 1, 6, 6, dtype=torch.double, device=device, requires_grad=True)
+        theta = population.theta.clone().requires_grad_()
+        learners = population.with_theta(theta).normalized_by_batch()
+        tensors = learners._each() if way == "_loop" else learners._tensors()
+        found = getattr(learners, way)(tensors, images)
+        by_theta, by_images = torch.autograd.grad(found.square().sum(), (theta, images))
+        for i in range(2):
+            module, own = population.module_at(i).train(), images[i].detach().requires_grad_()
+            logits = module(own)
+            logits.square().sum().backward()
+            grads = [p.grad.flatten() for p in module.parameters()]
+            torch.testing.assert_close(found[i], logits)
+            torch.testing.assert_close(by_theta[i], torch.cat(grads))
+            torch.testing.assert_close(by_images[i], own.grad)
+        for name, buffer in population.buffers.items():
+            assert torch.equal(buffer, before[name])  # nor is anything measured on the way
+        after = population(images)
+        torch.testing.assert_close(population.module_at(0)(images[0]), after[0])
+
     def test_follows_the_population(self):
         population = self.population().recalibrate(self.images)
         images = torch.rand(2, 5, 1, 6, 6)
@@ -275,6 +309,7 @@ class TestBatchNorm:
     def test_target_without_it_comes_back(self):
         population = small(2)
         assert population.recalibrate(torch.rand(4, 1, 4, 4)) is population
+        assert population.normalized_by_batch() is population
 
 
 class TestConcurrently:

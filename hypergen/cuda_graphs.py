@@ -1,0 +1,133 @@
+"""Training steps recorded on a GPU and replayed, as CUDA graphs.
+
+A small network's step is hundreds of kernels that take longer to launch than to run; a recorded one
+is launched at once. On a CPU, for inputs of another shape than the first ones, and where something
+cannot be recorded, functions are called as they are. `HYPERGEN_CUDA_GRAPHS=0` in the environment
+records nothing.
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from targets import Population
+
+Function = Callable[..., Any]
+
+
+class Recorded:
+    """A function of tensors to a sequence of tensors, with no gradients in or out.
+
+    What it gives is good until the next call. It may change tensors of `state` in place, which the
+    recording, for it runs the function several times, puts back; and nothing else.
+    """
+
+    def __init__(self, function: Function, state: nn.Module | None = None):
+        self.function, self.state = function, state
+        self.inputs: list[Tensor] | None = None
+        self.replay: Function | None = None
+
+    def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
+        if self.inputs is None:
+            self.inputs = [tensor.detach().clone() for tensor in inputs]
+            if records(inputs[0].device):
+                self.replay = recording(self._record, self.state)
+        if self.replay is None or [t.shape for t in inputs] != [t.shape for t in self.inputs]:
+            return self.function(*inputs)
+        return self.replay(*inputs)
+
+    def _record(self) -> Function:
+        static = self.inputs
+        assert static is not None
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):  # libraries choose their kernels
+                self.function(*static)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self.function(*static)
+
+        def replay(*inputs: Tensor) -> Sequence[Tensor]:
+            for own, given in zip(static, inputs, strict=True):
+                own.copy_(given)
+            graph.replay()
+            return outputs
+
+        return replay
+
+
+class RecordedModel(Recorded):
+    """A model, images [P,B,C,H,W] (and other tensors) to logits, that attacks differentiate.
+
+    With respect to the images alone, and before the model is called again.
+    """
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return super().__call__(*inputs)  # pyright: ignore
+
+    def _record(self) -> Function:
+        assert self.inputs is not None
+        images, *others = self.inputs
+        return torch.cuda.make_graphed_callables(
+            self.function, (images.requires_grad_(), *others), allow_unused_input=True
+        )
+
+
+class RecordedPopulation(Population):
+    """A population that answers through a recorded model of images and theta, while it is whole."""
+
+    def __init__(self, population: Population, model: RecordedModel):
+        self.__dict__.update(population.__dict__)
+        self._model, self._whole = model, len(population)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if images.device.type == "cpu" or len(self) != self._whole:
+            return super().__call__(images)
+        return self._model(images, self.theta)
+
+
+_trainings = 1
+
+
+@contextlib.contextmanager
+def several_trainings() -> Iterator[None]:
+    """Within, nothing is recorded: a recording fails at whatever another thread launches."""
+    global _trainings
+    _trainings += 1
+    try:
+        yield
+    finally:
+        _trainings -= 1
+
+
+def records(device: torch.device) -> bool:
+    """Whether functions are recorded on this device."""
+    return (
+        device.type == "cuda"
+        and _trainings == 1
+        and os.environ.get("HYPERGEN_CUDA_GRAPHS", "1") != "0"
+    )
+
+
+def recording(record: Callable[[], Function], state: nn.Module | None) -> Function | None:
+    """What `record` makes, the numbers of `state` as before; None where it cannot."""
+    tensors = [] if state is None else [*state.parameters(), *state.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a recording is made beside the usual stream
+            return record()
+    except RuntimeError as error:  # a synchronisation, say, which no graph can hold
+        print(f"not recorded as a CUDA graph: {error}".splitlines()[0])
+        return None
+    finally:
+        with torch.no_grad():
+            for tensor, old in zip(tensors, before, strict=True):
+                tensor.copy_(old)
