@@ -23,27 +23,25 @@ Function = Callable[..., Any]
 class Recorded:
     """A function of tensors to a sequence of tensors, with no gradients in or out.
 
-    What it gives is good until the next call. It may change tensors of `state` in place, which the
-    recording, for it runs the function several times, puts back; and nothing else.
+    What it gives is good until the next call. It may change tensors of `state` in place and nothing
+    else: to be recorded it runs several times, after which these are put back.
     """
 
     def __init__(self, function: Function, state: nn.Module | None = None):
         self.function, self.state = function, state
-        self.inputs: list[Tensor] | None = None
+        self.shapes: list[torch.Size] = []  # of what was recorded
         self.replay: Function | None = None
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
-        if self.inputs is None:
-            self.inputs = [tensor.detach().clone() for tensor in inputs]
-            if records(inputs[0].device):
-                self.replay = recording(self._record, self.state)
-        if self.replay is None or [t.shape for t in inputs] != [t.shape for t in self.inputs]:
+        shapes = [tensor.shape for tensor in inputs]
+        if not self.shapes and records(inputs[0].device):
+            static, self.shapes = [tensor.detach().clone() for tensor in inputs], shapes
+            self.replay = recording(lambda: self._record(*static), self.state)
+        if self.replay is None or shapes != self.shapes:
             return self.function(*inputs)
         return self.replay(*inputs)
 
-    def _record(self) -> Function:
-        static = self.inputs
-        assert static is not None
+    def _record(self, *static: Tensor) -> Function:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -72,9 +70,8 @@ class RecordedModel(Recorded):
     def __call__(self, *inputs: Tensor) -> Tensor:
         return super().__call__(*inputs)  # pyright: ignore
 
-    def _record(self) -> Function:
-        assert self.inputs is not None
-        images, *others = self.inputs
+    def _record(self, *static: Tensor) -> Function:
+        images, *others = static
         return torch.cuda.make_graphed_callables(
             self.function, (images.requires_grad_(), *others), allow_unused_input=True
         )

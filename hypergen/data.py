@@ -86,6 +86,13 @@ class Dataset:
         """Training images [B,C,H,W] as networks trained on this data set usually see them."""
         return crop_and_flip(images, self.crop, self.flip, rng) if self.crop else images
 
+    def calibration_images(self, count: int) -> Tensor:
+        """The first `count` training images [N,C,H,W] to measure batch-norm statistics on.
+
+        Augmented, always alike: a network's statistics are those of what it is trained on.
+        """
+        return self.augmented(self.train.first(count)[0], torch.Generator().manual_seed(0))
+
 
 NUM_CLASSES = 10
 PATIENCE_SECONDS = 3600.0

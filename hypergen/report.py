@@ -70,7 +70,7 @@ def report(
     """
     config = sampler.config
     population, z, betas = sampler.draw(sizes.samples, seed=config.seed + APART)
-    images = dataset.train.first(CALIBRATION_IMAGES)[0].cpu()
+    images = dataset.calibration_images(CALIBRATION_IMAGES).cpu()
     groups = {"sample": population, "start": starting_network(folder, config, images)}
     if baselines:
         direct = direct_networks(baselines)

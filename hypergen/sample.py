@@ -101,7 +101,7 @@ class Sampler:
         theta = self.networks.averaged(z.to(device), betas.to(device))
         population = Population(self.networks.module, theta)
         if self.dataset is not None:
-            population = population.recalibrate(self.dataset.train.first(CALIBRATION_IMAGES)[0])
+            population = population.recalibrate(self.dataset.calibration_images(CALIBRATION_IMAGES))
         elif population.has_batch_norm:
             raise InputError(
                 f"{self.config.target} has batch norm, whose statistics are measured on training "

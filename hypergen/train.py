@@ -139,6 +139,7 @@ class Training:
         self.averaged, self.value = networks.averaged, networks.value
         self.layout = WeightLayout.of(self.module)
         self.scales = self.layout.scales().to(device)
+        self.calibration_images = dataset.calibration_images(STEP_CALIBRATION_IMAGES)
         self.learners: Population | None = None  # made of the first weights
         self.answers = RecordedModel(self._answers)
         self.gradients = Recorded(self._gradients)
@@ -288,8 +289,7 @@ class Training:
 
     def population(self, theta: Tensor) -> Population:
         """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
-        images = self.dataset.train.first(STEP_CALIBRATION_IMAGES)[0]
-        return Population(self.module, theta).recalibrate(images)
+        return Population(self.module, theta).recalibrate(self.calibration_images)
 
     def attacked(
         self,

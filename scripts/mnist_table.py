@@ -151,7 +151,7 @@ def trivial(config: TableConfig, name: str) -> list[Path]:
     fbf, samples = (
         Population.of(map(load_network, some)) for some in (files, networks(config, "direct")[0])
     )
-    images = data.load(config.dataset).train.first(CALIBRATION_IMAGES)[0]
+    images = data.load(config.dataset).calibration_images(CALIBRATION_IMAGES)
     group = trivial_competitors(fbf, samples, images, seed=0)[name]
     paths = [config.folder / f"{name.replace(' ', '-')}-{i}.safetensors" for i in range(len(group))]
     for index, path in enumerate(paths):

@@ -259,6 +259,22 @@ def test_estimates_use_the_measurer_that_training_ended_with(run, tmp_path):
     assert load_generator(again).attack_steps == 12
 
 
+def test_batch_norm_is_calibrated_on_images_as_training_sees_them():
+    pixels = torch.randint(256, (32, 3, 32, 32), dtype=torch.uint8)
+    part = data.Split(pixels, torch.arange(32) % 10)
+    colours = data.Dataset("cifar10", 10, (3, 32, 32), 8 / 255, part, part, part, crop=4, flip=True)
+    images, plain = colours.calibration_images(1024), part.first(1024)[0]
+    assert images.equal(colours.calibration_images(1024))  # always alike
+    assert images.shape == plain.shape and not images.equal(plain)
+    config = TrainConfig(dataset="cifar10", target="light-cnn")
+    population = Sampler(config, Networks.fresh(config), 1, colours).sample(2)
+    for index in range(2):
+        normalize, convolution, norm = list(population.module_at(index).children())[0][:3]
+        with torch.no_grad():
+            mean = convolution(normalize(images)).mean((0, 2, 3))
+        torch.testing.assert_close(norm.running_mean, mean, rtol=1e-4, atol=1e-4)
+
+
 def test_networks_with_batch_norm_are_the_same_alone_together_and_from_a_file(
     there, device, tmp_path
 ):
