@@ -188,11 +188,10 @@ class BaselineTraining:
             self.module = module.to(device).to(memory_format=convolution_format(device))
             self.averaged = averaged(self.module, config.ema_decay)
             self.noise = global_state_of(device)
-        self.model, self.gradients = self._logits, self._gradients
         drops = any(isinstance(layer, nn.Dropout) for layer in module.modules())
-        if not drops and config.share_start is None:  # else every step is another
-            self.model = RecordedModel(self._logits, self.module)
-            self.gradients = Recorded(self._gradients, self.module)
+        alike = not drops and config.share_start is None  # every step, so that it can be recorded
+        self.model = RecordedModel(self._logits, self.module) if alike else self._logits
+        self.gradients = Recorded(self._gradients, self.module) if alike else self._gradients
         self.optimizer = config.recipe.optimizer_of(self.module.parameters(), config.rate)
         self.steps = config.steps(dataset)
         self.step, self.epoch = 0, 0
@@ -359,8 +358,8 @@ def trained_alongside(
     A body that fails or is interrupted stops them, to be continued another time.
     """
     stop = threading.Event()
-    alone = contextlib.nullcontext() if not recipes else several_trainings()
-    with alone, ThreadPoolExecutor(1) as pool:
+    beside = several_trainings() if recipes else contextlib.nullcontext()
+    with beside, ThreadPoolExecutor(1) as pool:
         trained = pool.submit(train_baselines, recipes, dataset, device, stop)
         try:
             yield
