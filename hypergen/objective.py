@@ -2,9 +2,11 @@
 
 - `value`: the estimates of the value network (see its `utility`); the gradient reaches the weights
   through it alone;
-- `direct`: surrogate losses of the generated network itself, alpha CE(clean) + beta CE(attacked),
-  with batch norm by the batch, as in ordinary training;
+- `direct`: surrogate losses of the generated network itself, alpha CE(clean) + beta CE(attacked);
 - `hybrid`: the sum of both.
+
+In each of them batch norm is by the batch, as in ordinary training: taken as given, its statistics
+would keep from the gradient how weights move them.
 """
 
 from collections.abc import Sequence
@@ -26,11 +28,11 @@ def losses(
     measures: Sequence[Measure],
 ) -> Tensor:
     """[P], the loss of each network; weights [P,M], one a measure."""
+    learners = population.normalized_by_batch()
     total = torch.zeros(len(population), device=weights.device)
     if kind in ("value", "hybrid"):
-        total = total - (weights * value.utility(value.evidence(population, batch))).sum(-1)
+        total = total - (weights * value.utility(value.evidence(learners, batch))).sum(-1)
     if kind in ("direct", "hybrid"):
-        learners = population.normalized_by_batch()
         with half_precision(weights.device):
             surrogates = [measure.surrogate(learners, batch) for measure in measures]
         total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)

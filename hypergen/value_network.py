@@ -146,7 +146,7 @@ class ProbeValueNetwork(ValueNetwork):
 
     def forward(self, evidence: Tensor) -> Tensor:
         probes = self.images.sigmoid()
-        population = Population(self.target[0], evidence).recalibrate(probes.detach())
+        population = Population(self.target[0], evidence).normalized_by_batch()
         images = probes.expand(len(evidence), *probes.shape)
         return self.layers(population(images).softmax(-1).flatten(1))
 

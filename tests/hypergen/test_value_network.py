@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attacks
+import targets
 from hypergen import value_network
 from hypergen.config import VALUE_NETWORKS
 from hypergen.measure import MEASURES, Batch, attacked_batch
@@ -194,6 +195,25 @@ def test_probes_see_the_networks_and_nothing_else(sixteen, batch):
     answers = sixteen.module_at(3)(images).softmax(-1).flatten()
     torch.testing.assert_close(value.layers(answers), estimates[3])
     assert not any("target" in name for name in value.state_dict())
+
+
+def test_probes_normalise_by_their_batch_as_ordinary_training_does():
+    torch.manual_seed(0)
+    module = targets.build("light-cnn", input_shape=(1, 8, 8))
+    value = build_value_network("probe", module, (1, 8, 8), 2)
+    population = Population.of([module])
+    theta = population.theta.clone().requires_grad_()
+    estimates = value(theta)
+    (found,) = torch.autograd.grad(estimates.sum(), theta)
+    plain = population.module_at(0).train()
+    for layer in plain.modules():
+        if isinstance(layer, nn.Dropout):  # which no population has
+            layer.eval()
+    by_hand = value.layers(plain(value.images.sigmoid()).softmax(-1).flatten())
+    torch.testing.assert_close(estimates[0], by_hand)
+    own = torch.autograd.grad(by_hand.sum(), list(plain.parameters()))
+    own = torch.cat([g.flatten() for g in own])
+    torch.testing.assert_close(found[0], own, rtol=1e-4, atol=1e-7)
 
 
 def test_set_does_not_care_for_the_order_of_images(sixteen, batch):
