@@ -16,7 +16,9 @@ DENSE_LIMIT = 100_000
 class ResidualGenerator(nn.Module):
     """theta = theta0 + scale * (diversity * R z + gain * h(z, beta)): [P,Z], [P] -> weights [P,D].
 
-    theta0 is trained and starts as an ordinary initialisation or at a given network; `scale` is
+    With preferences of a whole range theta0 moves with beta, in two directions that are trained
+    from 0; h alone would learn so slowly what they ask for that all are served alike. theta0 is
+    trained and starts as an ordinary initialisation or at a given network; `scale` is
     1/sqrt(fan-in) of each layer, so one step of the head means as much in every layer (hyperfan-in
     initialisation, Chang et al. 2020). R [D,Z] is random and never trained: every sample keeps a
     start of its own, as networks trained one by one do, and h learns what to add to it. Without R
@@ -33,10 +35,12 @@ class ResidualGenerator(nn.Module):
         theta0: Tensor,
         head: nn.Module,
         diversity: float,
+        ranged: bool = False,
     ):
         super().__init__()
         self.latent, self.diversity = latent, diversity
         self.theta0 = nn.Parameter(theta0.clone())
+        self.toward = nn.Parameter(torch.zeros(2, layout.size)) if ranged else None
         self.scale: Tensor
         self.register_buffer("scale", layout.scales())
         self.fixed: Tensor
@@ -47,9 +51,13 @@ class ResidualGenerator(nn.Module):
         self.head = head
 
     def forward(self, z: Tensor, beta: Tensor) -> Tensor:
-        hidden = self.trunk(torch.cat([z, encode_beta(beta)], dim=-1))
+        code = encode_beta(beta)
+        hidden = self.trunk(torch.cat([z, code], dim=-1))
         apart = self.diversity * z @ self.fixed.T
-        return self.theta0 + self.scale * (apart + self.gain * self.head(hidden))
+        theta0 = self.theta0
+        if self.toward is not None:
+            theta0 = theta0 + (code - 2 / math.pi) @ self.toward  # 2/pi: the mean of the code
+        return theta0 + self.scale * (apart + self.gain * self.head(hidden))
 
 
 class DenseHead(nn.Linear):
@@ -136,7 +144,8 @@ def build_generator(
         config.generator == "auto" and layout.size <= DENSE_LIMIT
     )
     head = DenseHead(layout.size) if dense else ChunkHead(layout.size)
-    return ResidualGenerator(layout, Latent(config.latent_size), theta0, head, config.diversity)
+    latent, ranged = Latent(config.latent_size), len(set(config.beta_range)) > 1
+    return ResidualGenerator(layout, latent, theta0, head, config.diversity, ranged)
 
 
 def _unit_output(layer: nn.Linear) -> None:

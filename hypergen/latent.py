@@ -22,9 +22,14 @@ class Latent:
 
 
 def draw_beta(count: int, limits: tuple[float, float], rng: torch.Generator) -> Tensor:
-    """[count] preferences, uniform in [lowest, highest]."""
+    """[count] preferences in [lowest, highest], by the arcsine law.
+
+    It is dense at both ends, which few of uniform preferences are near, so that none would be
+    learned there (as Navon et al. 2021, "Learning the Pareto front with hypernetworks").
+    """
     low, high = limits
-    return low + (high - low) * torch.rand(count, generator=rng)
+    share = (math.pi / 2 * torch.rand(count, generator=rng)).sin().square()
+    return low + (high - low) * share
 
 
 def encode_beta(beta: Tensor) -> Tensor:

@@ -143,6 +143,24 @@ def test_beta_decides_the_weights_of_our_generators_but_not_of_the_published():
     assert theirs[0].equal(theirs[1])
 
 
+def test_theta0_moves_with_preferences_of_a_range_alone():
+    layout = layout_of("mlp")
+    theta0 = torch.randn(layout.size, generator=rng())
+    fixed = build_generator(TrainConfig(target="mlp", beta="0.3"), layout, theta0)
+    ranged = build_generator(TrainConfig(target="mlp", beta="0:1"), layout, theta0)
+    assert isinstance(ranged, ResidualGenerator) and ranged.toward is not None
+    assert set(dict(ranged.named_parameters())) - set(dict(fixed.named_parameters())) == {"toward"}
+    z, beta = torch.randn(3, 16), torch.tensor([0.0, 0.5, 1.0])
+    before = ranged(z, beta)
+    with torch.no_grad():
+        ranged.toward.normal_()
+    cosine, sine = (beta * math.pi / 2).cos(), (beta * math.pi / 2).sin()
+    mean = 2 / math.pi  # of either over the quarter circle
+    moved = torch.outer(cosine - mean, ranged.toward[0])
+    moved += torch.outer(sine - mean, ranged.toward[1])
+    torch.testing.assert_close(ranged(z, beta) - before, moved, rtol=1e-4, atol=1e-5)
+
+
 def test_the_published_generator_is_as_published():
     layout = layout_of("small-lenet5")
     config = TrainConfig(generator="published")
@@ -205,6 +223,10 @@ def test_preferences_lie_in_their_range_and_weigh_to_1():
     beta = draw_beta(1000, (0.2, 0.6), rng())
     assert 0.2 <= beta.min() < 0.22 and 0.58 < beta.max() <= 0.6
     assert draw_beta(3, (0.5, 0.5), rng()).tolist() == [0.5] * 3
+    law = draw_beta(10_000, (0.2, 0.6), rng())
+    for share in (0.1, 0.5, 0.75):  # arcsine
+        below = float((law < 0.2 + 0.4 * share).float().mean())
+        assert below == pytest.approx(2 / math.pi * math.asin(share**0.5), abs=0.02)
     weights = preference_weights(beta)
     torch.testing.assert_close(weights.sum(1), torch.ones(1000))
     assert weights[:, 1].equal(beta)
