@@ -24,8 +24,8 @@ class Latent:
 def draw_beta(count: int, limits: tuple[float, float], rng: torch.Generator) -> Tensor:
     """[count] preferences in [lowest, highest], by the arcsine law.
 
-    It is dense at both ends, which few of uniform preferences are near, so that none would be
-    learned there (as Navon et al. 2021, "Learning the Pareto front with hypernetworks").
+    That is Beta(1/2, 1/2), dense at both ends: few uniform preferences are near them, too few to
+    learn from. (Navon et al. 2021, "Learning the Pareto front with hypernetworks": Beta(.2, .2).)
     """
     low, high = limits
     share = (math.pi / 2 * torch.rand(count, generator=rng)).sin().square()

@@ -1,6 +1,6 @@
 """When does training fail? Seeds x objective x value network x start in one table.
 
-Every way is run with several seeds on digits, the objectives from scratch with ten. A run has
+Every way is run with several seeds on digits, `direct` and `value` from scratch with ten. A run has
 succeeded when its samples are accurate and, under standard robust accuracy (SRA), more robust than
 an ordinarily trained network; what a failed one ended as is said beside it. A killed run of this
 script continues where it was.

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -93,3 +93,16 @@ def networks() -> list[nn.Module]:
 @pytest.fixture
 def population(networks) -> Population:
     return Population.of(networks)
+
+
+@pytest.fixture
+def in_training() -> Callable[[nn.Module], nn.Module]:
+    """Puts a module into training mode but for dropout, which no population has."""
+
+    def switch(module: nn.Module) -> nn.Module:
+        for layer in module.train().modules():
+            if isinstance(layer, nn.Dropout):
+                layer.eval()
+        return module
+
+    return switch

@@ -101,7 +101,7 @@ def test_direct_is_the_weighted_cross_entropy_of_plain_modules(networks, populat
 
 
 @pytest.mark.parametrize("kind", ["direct", "value", "hybrid"])
-def test_batch_norm_is_by_the_batch_as_in_ordinary_training(kind):
+def test_batch_norm_is_by_the_batch_as_in_ordinary_training(kind, in_training):
     torch.manual_seed(0)
     images, labels = torch.rand(6, 1, 8, 8), torch.arange(6)
     module = targets.build("light-cnn", input_shape=(1, 8, 8))
@@ -110,10 +110,7 @@ def test_batch_norm_is_by_the_batch_as_in_ordinary_training(kind):
     value = build_value_network("set", population.module_at(0), (1, 8, 8), 2)
     weights = torch.tensor([[0.3, 0.7]])
     losses, found = gradient(kind, population, batch, value, weights)
-    plain = population.module_at(0).train()
-    for layer in plain.modules():
-        if isinstance(layer, torch.nn.Dropout):  # which no population has
-            layer.eval()
+    plain = in_training(population.module_at(0))
     logits = [plain(x) for x in (images, batch.attacked[0])]
     seen = torch.cat([_features(x[None], labels) for x in logits], -1)
     clean, attacked = (F.cross_entropy(x, labels) for x in logits)

@@ -197,7 +197,7 @@ def test_probes_see_the_networks_and_nothing_else(sixteen, batch):
     assert not any("target" in name for name in value.state_dict())
 
 
-def test_probes_normalise_by_their_batch_as_ordinary_training_does():
+def test_probes_normalise_by_their_batch_as_ordinary_training_does(in_training):
     torch.manual_seed(0)
     module = targets.build("light-cnn", input_shape=(1, 8, 8))
     value = build_value_network("probe", module, (1, 8, 8), 2)
@@ -205,10 +205,7 @@ def test_probes_normalise_by_their_batch_as_ordinary_training_does():
     theta = population.theta.clone().requires_grad_()
     estimates = value(theta)
     (found,) = torch.autograd.grad(estimates.sum(), theta)
-    plain = population.module_at(0).train()
-    for layer in plain.modules():
-        if isinstance(layer, nn.Dropout):  # which no population has
-            layer.eval()
+    plain = in_training(population.module_at(0))
     by_hand = value.layers(plain(value.images.sigmoid()).softmax(-1).flatten())
     torch.testing.assert_close(estimates[0], by_hand)
     own = torch.autograd.grad(by_hand.sum(), list(plain.parameters()))
