@@ -33,7 +33,7 @@ Args = TypeVar("Args")
 
 
 @dataclass(frozen=True)
-class Where:
+class Machine:
     """Where data, device and results are."""
 
     data_dir: Path | None = None
@@ -46,8 +46,8 @@ class Where:
 class TrainArgs:
     """Train a generator of network weights, then measure its samples beside direct training."""
 
-    config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    training: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    machine: OmitArgPrefixes[Machine] = field(default_factory=Machine)
     report: OmitArgPrefixes[ReportConfig] = field(default_factory=ReportConfig)
     preset: str | None = None
     """start from the settings of a published protocol: thesis"""
@@ -65,8 +65,8 @@ class SampleArgs:
 
     run: Positional[Path]
     """folder of a run"""
-    options: OmitArgPrefixes[SampleConfig]
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    sampling: OmitArgPrefixes[SampleConfig]
+    machine: OmitArgPrefixes[Machine] = field(default_factory=Machine)
     out: Path | None = None
     """folder for the networks; default: RUN/samples-seedS"""
 
@@ -77,8 +77,8 @@ class EvaluateArgs:
 
     paths: Positional[tuple[Path, ...]]
     """runs, folders of samples, weight files, or foreign state dicts"""
-    options: OmitArgPrefixes[EvaluateConfig] = field(default_factory=EvaluateConfig)
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    judging: OmitArgPrefixes[EvaluateConfig] = field(default_factory=EvaluateConfig)
+    machine: OmitArgPrefixes[Machine] = field(default_factory=Machine)
     json: Path | None = None
     """write the figures of every network here; what is found meanwhile stands beside it, in
     NAME.survivors.jsonl, and the same call goes on from there"""
@@ -90,8 +90,8 @@ class TransferArgs:
 
     paths: Positional[tuple[Path, ...]]
     """runs, folders of samples, weight files, or foreign state dicts"""
-    options: OmitArgPrefixes[TransferConfig] = field(default_factory=TransferConfig)
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    judging: OmitArgPrefixes[TransferConfig] = field(default_factory=TransferConfig)
+    machine: OmitArgPrefixes[Machine] = field(default_factory=Machine)
     json: Path | None = None
     """write the matrix here"""
     picture: Path | None = None
@@ -102,8 +102,8 @@ class TransferArgs:
 class BaselineArgs:
     """Train one network directly: ordinarily, by FBF or by PGD."""
 
-    config: OmitArgPrefixes[BaselineConfig] = field(default_factory=BaselineConfig)
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    training: OmitArgPrefixes[BaselineConfig] = field(default_factory=BaselineConfig)
+    machine: OmitArgPrefixes[Machine] = field(default_factory=Machine)
     out: Path | None = None
     """folder for network.safetensors; default: a dated one under runs/"""
     resume: bool = False
@@ -116,9 +116,9 @@ class BaselineArgs:
 class SweepArgs:
     """Many runs of `train`, their settings chosen by Optuna for accuracy and robustness."""
 
-    options: OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
-    config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    search: OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    training: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    machine: OmitArgPrefixes[Machine] = field(default_factory=Machine)
     report: OmitArgPrefixes[ReportConfig] = field(
         default_factory=lambda: ReportConfig(samples=8, sra_samples=2, sra_images=50)
     )
@@ -212,13 +212,13 @@ def parse(kind: type[Args], name: str, rest: list[str]) -> Args:
     start = Start.of(rest) if name in ("train", "sweep") else Start()
     defaults: dict[str, Any] = {}
     if start.preset is not None:
-        defaults["config"] = preset(start.preset)
+        defaults["training"] = preset(start.preset)
     if name == "train" and start.resume:
         if start.out is None:
             raise InputError("--resume needs --out, the folder of the run to continue")
         if start.preset is not None:
             raise InputError("--preset with --resume: a run is continued with its own settings")
-        defaults["config"] = TrainConfig.load(start.out / "config.json")
+        defaults["training"] = TrainConfig.load(start.out / "config.json")
         defaults["report"], _ = report_settings(start.out)
     return parse_with(kind, name, rest, kind(**defaults) if defaults else None)
 
@@ -245,7 +245,7 @@ def one_line(box: str) -> str:
     sections = " ".join(line or "\n" for line in lines).split("\n")
     said = next((section.strip() for section in sections if section.strip()), "bad arguments")
     hint = re.search(r"Perhaps you meant:\s+(--[\w-]+)", box.replace("│", ""))
-    said = re.sub(r"^Error parsing (config|options|where|report): ", "", said)
+    said = re.sub(r"^Error parsing (training|sampling|judging|search|machine|report): ", "", said)
     return f"{said} (did you mean {hint[1]}?)" if hint else said
 
 
@@ -273,10 +273,10 @@ def train(args: TrainArgs) -> None:
     if args.resume:
         baselines = baselines and report_settings(folder)[1]
     run(
-        args.config,
+        args.training,
         folder,
-        choose_device(args.where.device),
-        args.where.data_dir,
+        choose_device(args.machine.device),
+        args.machine.data_dir,
         args.report,
         baselines=baselines,
         resume=args.resume,
@@ -285,18 +285,18 @@ def train(args: TrainArgs) -> None:
 
 def sample(args: SampleArgs) -> None:
     """`hypergen sample`."""
-    device = choose_device(args.where.device)
-    out = args.out or args.run / f"samples-seed{args.options.seed}"
-    draw_samples(args.run, out, device, args.where.data_dir, args.options)
+    device = choose_device(args.machine.device)
+    out = args.out or args.run / f"samples-seed{args.sampling.seed}"
+    draw_samples(args.run, out, device, args.machine.data_dir, args.sampling)
 
 
 def evaluate(args: EvaluateArgs) -> None:
     """`hypergen evaluate`."""
     evaluate_files(
         args.paths,
-        args.options,
-        choose_device(args.where.device),
-        args.where.data_dir,
+        args.judging,
+        choose_device(args.machine.device),
+        args.machine.data_dir,
         args.json,
     )
 
@@ -305,9 +305,9 @@ def transfer(args: TransferArgs) -> None:
     """`hypergen transfer`."""
     transfer_files(
         args.paths,
-        args.options,
-        choose_device(args.where.device),
-        args.where.data_dir,
+        args.judging,
+        choose_device(args.machine.device),
+        args.machine.data_dir,
         args.json,
         args.picture,
     )
@@ -319,13 +319,13 @@ def baseline(args: BaselineArgs) -> None:
         raise InputError("--resume needs --out, the folder of the training to continue")
     if args.find_lr:
         require_range_test(args)
-    out = args.out or dated(args.config.method)
+    out = args.out or dated(args.training.method)
     require_folder(out)
-    where = choose_device(args.where.device), args.where.data_dir
+    where = choose_device(args.machine.device), args.machine.data_dir
     if args.find_lr:
-        find_lr(args.config, out, *where)
+        find_lr(args.training, out, *where)
     else:
-        make_baseline(args.config, out, *where, resume=args.resume)
+        make_baseline(args.training, out, *where, resume=args.resume)
 
 
 def require_range_test(args: BaselineArgs) -> None:
@@ -334,7 +334,7 @@ def require_range_test(args: BaselineArgs) -> None:
     given = [
         f"--{name.replace('_', '-')}"
         for name in ("epochs", "learning_rate", "share_start", "ema_decay")
-        if getattr(args.config, name) != getattr(usual, name)
+        if getattr(args.training, name) != getattr(usual, name)
     ]
     if args.resume:
         given.append("--resume")
@@ -346,13 +346,13 @@ def sweep(args: SweepArgs) -> None:
     """`hypergen sweep`."""
     from hypergen.sweep import run_sweep  # here, for Optuna takes a second to import
 
-    choose_device(args.where.device)  # a wrong one is said once, not by every trial
+    choose_device(args.machine.device)  # a wrong one is said once, not by every trial
     run_sweep(
-        args.config,
+        args.training,
         args.out or dated("sweep"),
-        args.options,
-        args.where.device,
-        args.where.data_dir,
+        args.search,
+        args.machine.device,
+        args.machine.data_dir,
         args.report,
     )
 

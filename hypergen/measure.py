@@ -23,7 +23,7 @@ from targets import Ensemble, Population, concurrently, jobs_at_once
 BATCH_IMAGES = 256
 """Images of one network evaluated at once."""
 GPU_BATCH_IMAGES = 2048
-"""The same on a GPU with the memory: it takes hardly longer for them."""
+"""The same on a GPU with the memory, where so many take hardly longer; fewer where they need it."""
 Networks = TypeVar("Networks", bound=Population | Ensemble)
 
 KEPT_SHARE = 0.25
@@ -240,16 +240,17 @@ def networks_at_once(population: Population | Ensemble, images: Tensor) -> int |
 def images_at_once(population: Population | Ensemble, images: Tensor) -> int:
     """How many of images [N,C,H,W] had better be evaluated at once, whatever the population's size.
 
-    On a GPU as many as its memory holds for one network, of 256, 512, ... up to 2,048.
+    On a GPU as many as its memory holds for one network (or all that vote), of 1, 2, 4, ... 2,048.
     """
     memory = memory_of(images.device)
     if memory is None:
         return BATCH_IMAGES
     members = population.members if isinstance(population, Ensemble) else population[:1]
-    kept = len(members) * members.bytes_kept(images[:BATCH_IMAGES])
-    size = BATCH_IMAGES
-    while 2 * size <= GPU_BATCH_IMAGES and 2 * size / BATCH_IMAGES * kept <= KEPT_SHARE * memory:
-        size *= 2
+    some = images[:BATCH_IMAGES]
+    kept_an_image = len(members) * members.bytes_kept(some) / len(some)
+    size = GPU_BATCH_IMAGES
+    while size > 1 and size * kept_an_image > KEPT_SHARE * memory:
+        size //= 2
     return size
 
 

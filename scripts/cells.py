@@ -81,11 +81,11 @@ def made(folder: Path, command: list[str]) -> list[Path]:
     """
     name, *options = command
     if name == "baseline":
-        done, config = folder / NETWORK, parse(BaselineArgs, name, options).config
+        done, config = folder / NETWORK, parse(BaselineArgs, name, options).training
         if done.exists():
             require_trained_by(done, config)
     else:
-        done, config = folder / training_run.RESULTS, parse(TrainArgs, name, options).config
+        done, config = folder / training_run.RESULTS, parse(TrainArgs, name, options).training
         if (folder / training_run.CONFIG).exists():
             training_run.check_folder(folder, config, resume=True)
     if not done.exists():

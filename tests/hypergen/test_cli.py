@@ -297,7 +297,7 @@ def test_a_preset_gives_way_to_what_is_said(monkeypatch):
     seen = []
     monkeypatch.setitem(COMMANDS, "train", (COMMANDS["train"][0], seen.append))
     assert main(["train", "--preset", "thesis", "--steps", "7", "--beta", "0.25"]) == 0
-    config = seen[0].config
+    config = seen[0].training
     assert (config.steps, config.beta, config.generator) == (7, "0.25", "published")
     assert config.value_learning_rate == PRESETS["thesis"]["value_learning_rate"] == 0.35
     assert preset("thesis").population == 1
@@ -311,7 +311,7 @@ def test_a_run_to_resume_gives_way_to_nothing_else(tmp_path, monkeypatch):
     saved.save(tmp_path / "config.json")
     assert main(["train", "--resume", "--out", str(tmp_path), "--norm", "l2"]) == 0
     assert main(["train", "--norm", "l2", "--resume", f"--out={tmp_path}"]) == 0
-    assert [args.config for args in seen] == [saved, saved]
+    assert [args.training for args in seen] == [saved, saved]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

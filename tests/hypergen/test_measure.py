@@ -152,18 +152,25 @@ def test_pieces_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch):
     assert max(sizes) == 1
 
 
-@pytest.mark.parametrize(("room", "expected"), [(0.1, 256), (1, 256), (2.1, 512), (99, 2048)])
-def test_a_gpu_with_the_memory_takes_more_images_at_once(
+@pytest.mark.parametrize(("room", "expected"), [(1e-6, 1), (0.1, 16), (1, 256), (2.1, 512)])
+def test_a_gpu_takes_as_many_images_at_once_as_it_has_the_memory_for(
     mixture, images, room, expected, monkeypatch
 ):
     assert measure.images_at_once(mixture, images[0]) == 256
     many = images[0][:1].expand(256, -1, -1, -1)
-    memory = int(room * mixture.bytes_kept(many) / measure.KEPT_SHARE)
-    monkeypatch.setattr(measure, "memory_of", lambda device: memory)
+
+    def has_room(room):
+        memory = int(room * mixture.bytes_kept(many) / measure.KEPT_SHARE)
+        monkeypatch.setattr(measure, "memory_of", lambda device: memory)
+
+    has_room(room)
     assert measure.images_at_once(mixture, many) == expected
     # Whatever population a network is in; but where three vote, all three are in the memory.
     assert measure.images_at_once(mixture[1:], many) == expected
-    assert measure.images_at_once(Ensemble(mixture), many) == (2048 if room == 99 else 256)
+    has_room(3.1 * room)
+    assert measure.images_at_once(Ensemble(mixture), many) == expected
+    has_room(99)
+    assert measure.images_at_once(mixture, many) == 2048
 
 
 def test_which_network_cannot_be_attacked_is_told(mixture, images):
