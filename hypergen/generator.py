@@ -6,19 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from hypergen.config import TrainConfig
-from hypergen.latent import Latent, encode_beta
+from hypergen.latent import Latent, encode_beta, quantile
 from targets import WeightLayout
 
 DENSE_LIMIT = 100_000
 """Largest target that gets a dense head; above it one chunk head is shared by all chunks."""
+KNOTS = 5
+"""Preferences of a range at which theta0 is learned; at others it lies between two of them."""
 
 
 class ResidualGenerator(nn.Module):
     """theta = theta0 + scale * (diversity * R z + gain * h(z, beta)): [P,Z], [P] -> weights [P,D].
 
-    With preferences of a whole range theta0 moves with beta, in two directions that are trained
-    from 0; h alone would learn so slowly what they ask for that all are served alike. theta0 is
-    trained and starts as an ordinary initialisation or at a given network; `scale` is
+    With preferences of a whole range theta0 moves with beta: there are offsets from it at `KNOTS`
+    quantiles of the preferences drawn, trained from 0, and between these on straight lines. h alone
+    would learn so slowly what preferences ask for that all are served alike. theta0 is trained and
+    starts as an ordinary initialisation or at a given network; `scale` is
     1/sqrt(fan-in) of each layer, so one step of the head means as much in every layer (hyperfan-in
     initialisation, Chang et al. 2020). R [D,Z] is random and never trained: every sample keeps a
     start of its own, as networks trained one by one do, and h learns what to add to it. Without R
@@ -35,12 +38,14 @@ class ResidualGenerator(nn.Module):
         theta0: Tensor,
         head: nn.Module,
         diversity: float,
-        ranged: bool = False,
+        beta_range: tuple[float, float],
     ):
         super().__init__()
         self.latent, self.diversity = latent, diversity
         self.theta0 = nn.Parameter(theta0.clone())
-        self.toward = nn.Parameter(torch.zeros(2, layout.size)) if ranged else None
+        self.beta_range = beta_range
+        ranged = beta_range[0] < beta_range[1]
+        self.offsets = nn.Parameter(torch.zeros(KNOTS, layout.size)) if ranged else None
         self.scale: Tensor
         self.register_buffer("scale", layout.scales())
         self.fixed: Tensor
@@ -51,12 +56,11 @@ class ResidualGenerator(nn.Module):
         self.head = head
 
     def forward(self, z: Tensor, beta: Tensor) -> Tensor:
-        code = encode_beta(beta)
-        hidden = self.trunk(torch.cat([z, code], dim=-1))
+        hidden = self.trunk(torch.cat([z, encode_beta(beta)], dim=-1))
         apart = self.diversity * z @ self.fixed.T
         theta0 = self.theta0
-        if self.toward is not None:
-            theta0 = theta0 + (code - 2 / math.pi) @ self.toward  # 2/pi: the mean of the code
+        if self.offsets is not None:
+            theta0 = theta0 + _hats(quantile(beta, self.beta_range), KNOTS) @ self.offsets
         return theta0 + self.scale * (apart + self.gain * self.head(hidden))
 
 
@@ -144,8 +148,17 @@ def build_generator(
         config.generator == "auto" and layout.size <= DENSE_LIMIT
     )
     head = DenseHead(layout.size) if dense else ChunkHead(layout.size)
-    latent, ranged = Latent(config.latent_size), len(set(config.beta_range)) > 1
-    return ResidualGenerator(layout, latent, theta0, head, config.diversity, ranged)
+    latent = Latent(config.latent_size)
+    return ResidualGenerator(layout, latent, theta0, head, config.diversity, config.beta_range)
+
+
+def _hats(places: Tensor, count: int) -> Tensor:
+    """Places [P] in [0,1] -> [P,count], how near each is to `count` evenly spread points.
+
+    Weights of linear interpolation: they add up to 1, and no more than two neighbours are not 0.
+    """
+    points = torch.arange(count, device=places.device)
+    return (1 - (places[:, None] * (count - 1) - points).abs()).clamp_min(0)
 
 
 def _unit_output(layer: nn.Linear) -> None:

@@ -1,8 +1,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.interpolate import interp1d
 from torch import nn
 
 import targets
@@ -14,7 +16,7 @@ from hypergen.generator import (
     ResidualGenerator,
     build_generator,
 )
-from hypergen.latent import Latent, draw_beta, encode_beta, preference_weights
+from hypergen.latent import Latent, draw_beta, encode_beta, preference_weights, quantile
 from hypergen.train import Networks
 from targets import WeightLayout
 
@@ -143,22 +145,27 @@ def test_beta_decides_the_weights_of_our_generators_but_not_of_the_published():
     assert theirs[0].equal(theirs[1])
 
 
-def test_theta0_moves_with_preferences_of_a_range_alone():
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (0.2, 0.6)])
+def test_theta0_moves_with_preferences_of_a_range_alone(limits):
     layout = layout_of("mlp")
     theta0 = torch.randn(layout.size, generator=rng())
     fixed = build_generator(TrainConfig(target="mlp", beta="0.3"), layout, theta0)
-    ranged = build_generator(TrainConfig(target="mlp", beta="0:1"), layout, theta0)
-    assert isinstance(ranged, ResidualGenerator) and ranged.toward is not None
-    assert set(dict(ranged.named_parameters())) - set(dict(fixed.named_parameters())) == {"toward"}
-    z, beta = torch.randn(3, 16), torch.tensor([0.0, 0.5, 1.0])
+    ranged = build_generator(
+        TrainConfig(target="mlp", beta="{:g}:{:g}".format(*limits)), layout, theta0
+    )
+    assert isinstance(ranged, ResidualGenerator) and ranged.offsets is not None
+    assert set(dict(ranged.named_parameters())) - set(dict(fixed.named_parameters())) == {"offsets"}
+    low, high = limits
+    quarters = np.array([0, 0.1, 1, 1.5, 2, 3, 3.9, 4])
+    shares = np.sin(np.pi / 2 * quarters / 4) ** 2  # quantiles of the arcsine law
+    z, beta = torch.randn(8, 16), torch.tensor(low + (high - low) * shares).float()
     before = ranged(z, beta)
     with torch.no_grad():
-        ranged.toward.normal_()
-    cosine, sine = (beta * math.pi / 2).cos(), (beta * math.pi / 2).sin()
-    mean = 2 / math.pi  # of either over the quarter circle
-    moved = torch.outer(cosine - mean, ranged.toward[0])
-    moved += torch.outer(sine - mean, ranged.toward[1])
-    torch.testing.assert_close(ranged(z, beta) - before, moved, rtol=1e-4, atol=1e-5)
+        ranged.offsets.normal_()
+    # scipy's own linear interpolation between the five
+    line = interp1d(np.arange(5), ranged.offsets.detach().numpy(), axis=0)
+    moved = torch.as_tensor(line(quarters)).float()
+    torch.testing.assert_close((ranged(z, beta) - before), moved, rtol=1e-3, atol=1e-3)
 
 
 def test_the_published_generator_is_as_published():
@@ -227,6 +234,10 @@ def test_preferences_lie_in_their_range_and_weigh_to_1():
     for share in (0.1, 0.5, 0.75):  # arcsine
         below = float((law < 0.2 + 0.4 * share).float().mean())
         assert below == pytest.approx(2 / math.pi * math.asin(share**0.5), abs=0.02)
+        (told,) = quantile(torch.tensor([0.2 + 0.4 * share]), (0.2, 0.6))
+        assert below == pytest.approx(float(told), abs=0.02)
+    ends = quantile(torch.tensor([0.2, 0.6]), (0.2, 0.6))
+    torch.testing.assert_close(ends, torch.tensor([0.0, 1.0]), rtol=0, atol=1e-3)
     weights = preference_weights(beta)
     torch.testing.assert_close(weights.sum(1), torch.ones(1000))
     assert weights[:, 1].equal(beta)
