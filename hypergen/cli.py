@@ -34,7 +34,7 @@ Args = TypeVar("Args")
 
 @dataclass(frozen=True)
 class Machine:
-    """Where data, device and results are."""
+    """Where the data are and what computes."""
 
     data_dir: Path | None = None
     """folder of the data sets; default: HYPERGEN_DATA, else ~/.cache/hypergen"""

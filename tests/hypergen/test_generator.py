@@ -165,7 +165,7 @@ def test_theta0_moves_with_preferences_of_a_range_alone(limits):
     # scipy's own linear interpolation between the five
     line = interp1d(np.arange(5), ranged.offsets.detach().numpy(), axis=0)
     moved = torch.as_tensor(line(quarters)).float()
-    torch.testing.assert_close((ranged(z, beta) - before), moved, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ranged(z, beta) - before, moved, rtol=1e-3, atol=1e-3)
 
 
 def test_the_published_generator_is_as_published():
