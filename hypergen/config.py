@@ -14,6 +14,7 @@ from attacks.threat import NORMS
 from hypergen import data
 from hypergen.errors import InputError, nearest
 from hypergen.measure import MEASURERS
+from hypergen.recipe import recipe_for
 from hypergen.tracking import write_text
 
 OBJECTIVES = ("value", "direct", "hybrid")
@@ -89,8 +90,9 @@ class TrainConfig:
     """networks generated a step"""
     batch_size: int = 64
     """training images a step, the same for each network"""
-    epsilon_factor: float = 1.15
-    """radius trained against and measured at, relative to epsilon"""
+    epsilon_factor: float | None = None
+    """radius trained against and measured at, relative to epsilon; default: 1.15, on colour images
+    1, as of networks trained directly"""
     growth: float = 0.25
     """share of the steps over which that radius is reached, from .6 of it; with 0 it is there from
     the first step, and where it is large networks then learn to hide from gradients"""
@@ -171,10 +173,9 @@ class TrainConfig:
                     f"got {getattr(self, field)}"
                 )
         for field in ("weight_decay", "value_weight_decay", "diversity", "epsilon_factor"):
-            if not 0 <= getattr(self, field) < float("inf"):
-                raise InputError(
-                    f"--{field.replace('_', '-')} must be at least 0, got {getattr(self, field)}"
-                )
+            value = getattr(self, field)
+            if value is not None and not 0 <= value < float("inf"):
+                raise InputError(f"--{field.replace('_', '-')} must be at least 0, got {value}")
         for field, top in (("ema_decay", 1.0), ("growth", 1.0), ("warmup", 1.0), ("surprise", 1.0)):
             if not 0 <= getattr(self, field) <= top:
                 raise InputError(
@@ -196,7 +197,10 @@ class TrainConfig:
     @property
     def training_threat(self) -> attacks.Threat:
         """What the attacks of a training step may do."""
-        return attacks.Threat(self.norm, self.threat.epsilon * self.epsilon_factor)
+        factor = self.epsilon_factor
+        if factor is None:
+            factor = recipe_for(self.dataset, self.target, self.activation).epsilon_factor
+        return attacks.Threat(self.norm, self.threat.epsilon * factor)
 
     @property
     def measurement_interval(self) -> int:

@@ -45,10 +45,10 @@ if is first; then
     activations --only resnet20-relu resnet20-swish
 fi
 if is generated; then
-    # As FBF trains: at the judged radius, one step of attack, attacked images alone.
+    # As FBF trains: one step of attack, attacked images alone.
     brief scripts.study_generated_activations --dataset cifar10 --target resnet20 \
         --activations swish --ways direct "direct from fbf" hybrid value --samples 16 --seeds 1 \
-        --steps 10000 "--train=--beta 1 --epsilon-factor 1 --attack-steps 1 --batch-size 128 \
+        --steps 10000 "--train=--beta 1 --attack-steps 1 --batch-size 128 \
         --measure-every 64 --surprise 1" "--judge=--attack standard --restarts 10" \
         --work "$folder/generated" --out "$folder/generated.json"
 fi

@@ -29,6 +29,14 @@ from hypergen.sample import load_generator
 from hypergen.weights_file import load_network, read_metadata
 
 
+@pytest.mark.parametrize(("dataset", "radius"), [("mnist", 1.15 * 0.1), ("cifar10", 8 / 255)])
+def test_generators_train_at_the_radius_of_networks_trained_directly(dataset, radius):
+    config = TrainConfig(dataset=dataset)
+    assert config.training_threat.epsilon == pytest.approx(radius)
+    assert config.training_threat.epsilon == baseline.BaselineConfig(dataset=dataset).radius
+    assert replace(config, epsilon_factor=0.5).training_threat.epsilon == config.threat.epsilon / 2
+
+
 def state(folder: Path) -> Any:
     return checkpoint.load(folder / "checkpoint.safetensors")
 
