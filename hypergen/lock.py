@@ -51,7 +51,7 @@ def is_there(path: Path, handle: int) -> bool:
 def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Within, nobody else is; makes the folder. `InputError` as from `lock`.
 
-    A body that writes nothing leaves nothing.
+    A body that writes nothing leaves nothing, not even folders in it.
     """
     found = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,5 +62,6 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
         # While it is held: afterwards it may be another's.
         (folder / LOCK).unlink(missing_ok=True)
         os.close(handle)
-        if not found and not os.listdir(folder):
-            folder.rmdir()
+        for path, _, _ in () if found else os.walk(folder, topdown=False):
+            with contextlib.suppress(OSError):  # it holds something
+                os.rmdir(path)

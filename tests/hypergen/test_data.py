@@ -161,6 +161,17 @@ def test_whole_files_of_the_same_kind_load(tmp_path):
     assert mnist.test.labels.tolist() == [n % 10 for n in range(20)]
 
 
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "svhn"])
+def test_a_failed_download_leaves_nothing_new(name, tmp_path, offline):
+    with pytest.raises(InputError, match="downloading failed"):
+        data.load(name, tmp_path / "new")
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "old" / "kept").mkdir(parents=True)
+    with pytest.raises(InputError, match="downloading failed"):
+        data.load(name, tmp_path / "old")
+    assert (tmp_path / "old" / "kept").exists()
+
+
 def test_what_another_process_downloads_is_waited_for(tmp_path, offline):
     with ThreadPoolExecutor(1) as pool:
         with locked(tmp_path):
