@@ -28,7 +28,7 @@ from hypergen.moving_target import moving_target
 from hypergen.record import Bits
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, metadata_if_ours, read_foreign
-from targets import Ensemble, Population, WeightLayout
+from targets import Ensemble, Population, WeightLayout, outside_dictionary
 
 MEASURED = (
     "accuracy",
@@ -39,6 +39,7 @@ MEASURED = (
     "after",
     "norms",
     "union",
+    "outside_dictionary",
     "attack",
     "epsilon",
     "norm",
@@ -49,6 +50,7 @@ Table = dict[str, Tensor]
 OWN = {"attack", "dataset", "networks"}
 """What every JSON of a judgement has."""
 QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
+OUTSIDE = "outside: inputs beyond the dictionary of their KAF, in the layer that has most"
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,8 @@ class Judge:
 
         Beside robustness stands the interval that so few images leave open (see `interval`). With
         other threats also robustness in each norm, and "union": the share that survives them all.
+        Of networks with KAFs outside_dictionary: the share of inputs beyond the dictionary of a
+        KAF, where its gradient vanishes, in the layer that has most; clean images.
         """
         test, some = dataset.test.first(len(dataset.test)), dataset.test.first(self.images)
 
@@ -304,6 +308,10 @@ class Judge:
         for row, parts, by_norm in zip(rows, shares(after), shares(norms), strict=True):
             row["interval"] = interval(row["robustness"], len(some[1]))
             row |= ({"after": parts} if parts else {}) | ({"norms": by_norm} if by_norm else {})
+        if isinstance(population, Population):
+            for index, row in enumerate(rows):
+                by_layer = outside_dictionary(population.module_at(index), some[0])
+                row |= {"outside_dictionary": max(by_layer.values())} if by_layer else {}
         return rows
 
     def describe(self, dataset: Dataset) -> dict[str, Any]:
@@ -393,7 +401,7 @@ def interval(share: float, images: int) -> list[float]:
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure."""
     summary: dict[str, Any] = {"count": len(rows)}
-    for name in ("accuracy", "robustness", "pgd", "sra", "union"):
+    for name in ("accuracy", "robustness", "pgd", "sra", "union", "outside_dictionary"):
         values = [row[name] for row in rows if name in row]
         if values:
             summary[name] = {
@@ -427,6 +435,8 @@ def text_table(result: dict[str, Any]) -> str:
     norm = f" {attack['threat']['norm']}" if "others" in attack else ""
     heads = {"accuracy": "accuracy"} | {name: name + norm for name in ("pgd", figure) if name}
     heads |= {"union": "union"} if norm else {}
+    has_kafs = "outside_dictionary" in result["summary"]
+    heads |= {"outside_dictionary": "outside"} if has_kafs else {}
     width = max(12, *(2 + len(head) for head in heads.values()))
     lines = [f"{'network':<40}" + "".join(f"{head:>{width}}" for head in heads.values())]
 
@@ -460,6 +470,8 @@ def text_table(result: dict[str, Any]) -> str:
         f"{attack['images']} images leave each network's {heads[figure or 'pgd']} open by up to "
         f"{100 * open_by:.1f} points (95 %)"
     )
+    if has_kafs:
+        lines.append(OUTSIDE)
     if others:
         means = [
             f"{norm} {100 * statistics.fmean(row['norms'][norm] for row in result['networks']):.2f}"

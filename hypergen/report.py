@@ -16,7 +16,7 @@ from hypergen.config import BASE_METHODS, TrainConfig
 from hypergen.data import Dataset
 from hypergen.diversity import differences
 from hypergen.errors import InputError
-from hypergen.evaluate import Judge, summarise
+from hypergen.evaluate import OUTSIDE, Judge, summarise
 from hypergen.sample import CALIBRATION_IMAGES, Sampler
 from hypergen.scatter import scatter
 from hypergen.tracking import write_text
@@ -263,6 +263,14 @@ def text_table(result: dict[str, Any]) -> str:
             f"{max(each['sra']['count'] for each in result['summary'].values() if 'sra' in each)} "
             "networks of a kind"
         )
+    outside = {
+        kind: each["outside_dictionary"]["mean"]
+        for kind, each in result["summary"].items()
+        if "outside_dictionary" in each
+    }
+    if outside:
+        shown = ", ".join(f"{kind} {100 * share:.2f}" for kind, share in outside.items())
+        lines.append(f"{OUTSIDE}: {shown}")
     for name, figures in result["value_network"].items():
         shown = [f"off by {100 * figures['mean_error']:.1f} points on average"] + [
             f"{label} {figures[key]:.2f}"

@@ -96,7 +96,8 @@ def row(config: StudyConfig, kind: str, activation: str) -> dict[str, Any]:
         "count": len(judged),
         **{
             key: statistics.fmean(network[key] for network in judged)
-            for key in ("accuracy", "pgd", "robustness")
+            for key in ("accuracy", "pgd", "robustness", "outside_dictionary")
+            if key in judged[0]
         },
         "after": {
             name: statistics.fmean(network["after"][name] for network in judged)

@@ -181,6 +181,8 @@ def outside_dictionary(module: nn.Module, images: Tensor) -> dict[str, float]:
         shares[name] = shares.get(name, 0.0) + weight * float(layer.outside(args[0]).float().mean())
 
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, KAF)]
+    if not layers:
+        return {}
     hooks = [layer.register_forward_pre_hook(partial(look, name)) for name, layer in layers]
     try:
         for part in images.split(AT_ONCE):

@@ -16,7 +16,7 @@ from hypergen.baseline import BaselineConfig, fresh_target, save_baseline
 from hypergen.checks import CHECKS, VERDICTS
 from hypergen.cli import main
 from hypergen.errors import InputError
-from hypergen.evaluate import EvaluateConfig, Judge, evaluate_files
+from hypergen.evaluate import OUTSIDE, EvaluateConfig, Judge, evaluate_files
 from hypergen.record import Bits
 from hypergen.run import run
 from hypergen.weights_file import load_network, read_metadata, save_network
@@ -37,11 +37,18 @@ def judged(cpu, tmp_path):
     return judge
 
 
-def saved(path: Path, target: str = "mlp", epsilon: float | None = None, seed: int = 0) -> Path:
+def saved(
+    path: Path,
+    target: str = "mlp",
+    epsilon: float | None = None,
+    seed: int = 0,
+    activation: str = "relu",
+) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = fresh_target(target, "relu", "digits")
-    save_baseline(path, module, BaselineConfig(target=target, epsilon=epsilon, seed=seed))
+        module = fresh_target(target, activation, "digits")
+    config = BaselineConfig(target=target, activation=activation, epsilon=epsilon, seed=seed)
+    save_baseline(path, module, config)
     return path
 
 
@@ -350,6 +357,20 @@ def test_checks_stand_beside_the_figures(judged, base, monkeypatch, capsys):
     assert f"base.safetensors: {row['verdict']} (" in capsys.readouterr().out
     with pytest.raises(InputError, match="--checks needs an --epsilon above 0"):
         judged(base, options=replace(QUICK, checks=True, epsilon=0.0))
+
+
+def test_inputs_outside_the_dictionary_of_their_kaf_stand_beside_robustness(
+    judged, base, digits, tmp_path, capsys
+):
+    kaf = saved(tmp_path / "kaf.safetensors", activation="kaf-elu")
+    plain, row = judged(base, kaf)["networks"]
+    network = load_network(kaf)
+    inputs = network.layers[0](digits.test.first(20)[0].flatten(1))
+    assert row["outside_dictionary"] == pytest.approx(float((inputs.abs() > 3).float().mean()))
+    assert "outside_dictionary" not in plain
+    table = capsys.readouterr().out
+    assert table.splitlines()[0].split()[-1] == "outside" and OUTSIDE in table
+    assert OUTSIDE not in (judged(base), capsys.readouterr().out)[1]
 
 
 @pytest.mark.parametrize(
