@@ -139,8 +139,7 @@ class BaselineConfig:
     @property
     def radius(self) -> float:
         """What is trained against in the end, in units of the threat's norm."""
-        factor = self.recipe.epsilon_factor if self.epsilon_factor is None else self.epsilon_factor
-        return self.threat.epsilon * factor
+        return self.recipe.radius(self.threat.epsilon, self.epsilon_factor)
 
     @property
     def final_share(self) -> float | None:

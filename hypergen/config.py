@@ -197,10 +197,8 @@ class TrainConfig:
     @property
     def training_threat(self) -> attacks.Threat:
         """What the attacks of a training step may do."""
-        factor = self.epsilon_factor
-        if factor is None:
-            factor = recipe_for(self.dataset, self.target, self.activation).epsilon_factor
-        return attacks.Threat(self.norm, self.threat.epsilon * factor)
+        recipe = recipe_for(self.dataset, self.target, self.activation)
+        return attacks.Threat(self.norm, recipe.radius(self.threat.epsilon, self.epsilon_factor))
 
     @property
     def measurement_interval(self) -> int:

@@ -308,7 +308,7 @@ class Judge:
         for row, parts, by_norm in zip(rows, shares(after), shares(norms), strict=True):
             row["interval"] = interval(row["robustness"], len(some[1]))
             row |= ({"after": parts} if parts else {}) | ({"norms": by_norm} if by_norm else {})
-        if isinstance(population, Population):
+        if isinstance(population, Population):  # of those that vote it stands with the members
             for index, row in enumerate(rows):
                 by_layer = outside_dictionary(population.module_at(index), some[0])
                 row |= {"outside_dictionary": max(by_layer.values())} if by_layer else {}

@@ -59,9 +59,12 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is held: afterwards it may be another's.
+        # While it is held: afterwards it may be another's, and so may what lies in the folder.
+        if not found:
+            for path, _, _ in os.walk(folder, topdown=False):
+                with contextlib.suppress(OSError):  # it holds something, the folder its lock
+                    os.rmdir(path)
         (folder / LOCK).unlink(missing_ok=True)
         os.close(handle)
-        for path, _, _ in () if found else os.walk(folder, topdown=False):
-            with contextlib.suppress(OSError):  # it holds something
-                os.rmdir(path)
+        if not found and not os.listdir(folder):
+            folder.rmdir()

@@ -47,6 +47,10 @@ class Recipe:
     growing: bool
     fbf: type[attacks.RandomFGSM]
 
+    def radius(self, epsilon: float, factor: float | None) -> float:
+        """Trained against in the end where `epsilon` is judged; `factor`: instead of the usual."""
+        return epsilon * (self.epsilon_factor if factor is None else factor)
+
     def optimizer_of(self, parameters: Iterable[Tensor], learning_rate: float) -> Optimizer:
         """What steps these weights."""
         return self.optimizer(parameters, lr=learning_rate, **self.settings)
