@@ -48,6 +48,22 @@ class TestKAF:
         found = kaf(x).detach().numpy()[:, :200]
         numpy.testing.assert_allclose(found, expected[:, :200], atol=1e-5 * spread)
 
+    @pytest.mark.parametrize("convention", ["thesis", "authors"])
+    @pytest.mark.parametrize("size", [2, 3, 20, 21, 47])
+    def test_even_dictionary(self, size, convention):
+        """Summed as powers it is what it is Gaussian by Gaussian, up to where each is nothing."""
+        even, free = (KAF(2, size=size, convention=convention, free=free) for free in (False, True))
+        free.alpha = even.alpha
+        end = 30 * even.spacing + float(even.dictionary[-1])
+        x = torch.linspace(-end, end, 2002).view(-1, 2)
+        gamma, spread = 1 / (even.width * even.spacing**2), float(even.alpha.detach().abs().max())
+        points = torch.linspace(-1, 1, size).double() * even.spacing * (size - 1) / 2
+        away = x.double()[..., None] - points
+        exact = (even.alpha.double() * torch.exp(-gamma * away**2)).sum(-1)
+        assert (even(x) - exact).abs().max() < 1e-5 * spread
+        assert (free(x) - exact).abs().max() < 1e-5 * spread
+        assert not even(torch.tensor([[-torch.inf, torch.inf]])).any()
+
     def test_one_function_a_channel_and_a_neuron(self):
         kaf, x = KAF(3).double(), draw(2, 3, 4, 5)
         assert [tuple(p.shape) for p in kaf.parameters()] == [
@@ -59,28 +75,30 @@ class TestKAF:
         alone = torch.cat([x[:, :1], torch.zeros_like(x[:, 1:])], dim=1)
         assert torch.equal(kaf(alone)[:, 0], kaf(x)[:, 0])
 
+    @pytest.mark.parametrize("options", [{"free": True}, {}, {"size": 23}], ids=str)
     @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2, 1)], ids=["dense", "conv"])
-    def test_gradients(self, shape):
-        kaf = KAF(3, size=4, free=True).double()
-        tensors = kaf.alpha, kaf.dictionary, kaf.log_gamma
+    def test_gradients(self, shape, options):
+        kaf = KAF(3, **{"size": 4} | options).double()
+        given = dict(kaf.named_parameters())
 
-        def call(x, *given):
-            names = ("alpha", "dictionary", "log_gamma")
-            return torch.func.functional_call(kaf, dict(zip(names, given, strict=True)), (x,))
+        def call(x, *tensors):
+            return torch.func.functional_call(kaf, dict(zip(given, tensors, strict=True)), (x,))
 
         x = draw(*shape).requires_grad_()
-        assert gradcheck(call, (x, *tensors))
-        assert gradgradcheck(call, (x, *tensors))
+        assert gradcheck(call, (x, *given.values()))
+        assert gradgradcheck(call, (x, *given.values()))
 
     def test_free(self):
         free, fixed = KAF(3, F.elu, free=True), KAF(3, F.elu)
         x = torch.randn(50, 3)
-        torch.testing.assert_close(free(x), fixed(x))
+        torch.testing.assert_close(free(x), fixed(x), atol=5e-5, rtol=0)
+        before = {name: parameter.clone() for name, parameter in free.named_parameters()}
+        assert before.keys() == {"alpha", "dictionary", "log_gamma"}
         optimizer = torch.optim.SGD(free.parameters(), lr=0.01)
         free(x).square().mean().backward()
         optimizer.step()
         for name, parameter in free.named_parameters():
-            assert not torch.equal(parameter, getattr(fixed, name)), name
+            assert not torch.equal(parameter, before[name]), name
         free.log_gamma.data -= 50
         assert free(x).isfinite().all() and free.log_gamma.exp() > 0
 
