@@ -7,6 +7,7 @@ records nothing.
 """
 
 import contextlib
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -114,13 +115,22 @@ def records(device: torch.device) -> bool:
 
 
 def recording(record: Callable[[], Function], state: nn.Module | None) -> Function | None:
-    """What `record` makes, the numbers of `state` as before; None where it cannot."""
+    """What `record` makes, the numbers of `state` as before; None where it cannot.
+
+    Nothing is collected meanwhile: older recordings lie in cycles of references, and to free one
+    spoils another that is being made.
+    """
     tensors = [] if state is None else [*state.parameters(), *state.buffers()]
     before = [tensor.detach().clone() for tensor in tensors]
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
     try:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a recording is made beside the usual stream
-            return record()
+            # To which it goes back from here, for one that fails may stay where it was made.
+            with torch.cuda.stream(torch.cuda.current_stream()):
+                return record()
     except RuntimeError as error:  # a synchronisation, say, which no graph can hold
         print(f"not recorded as a CUDA graph: {error}".splitlines()[0])
         return None
@@ -128,3 +138,5 @@ def recording(record: Callable[[], Function], state: nn.Module | None) -> Functi
         with torch.no_grad():
             for tensor, old in zip(tensors, before, strict=True):
                 tensor.copy_(old)
+        if collects:
+            gc.enable()

@@ -229,8 +229,18 @@ def _jobs(
             yield place, piece, slice(start, min(start + batch_size, len(images)))
 
 
+def recalibrated(population: Population, images: Tensor) -> Population:
+    """`Population.recalibrate` on training images [N,C,H,W], as many at once as memory allows."""
+    return population.recalibrate(
+        images, BATCH_IMAGES, networks_at_once(population, images[:BATCH_IMAGES])
+    )
+
+
 def networks_at_once(population: Population | Ensemble, images: Tensor) -> int | None:
-    """Networks that a GPU attacks at once on images [N,C,H,W] each; None elsewhere, and for one."""
+    """Networks that a GPU attacks, or differentiates, at once on images [N,C,H,W] each.
+
+    None elsewhere, and for an ensemble.
+    """
     memory = memory_of(images.device)
     if memory is None or isinstance(population, Ensemble):
         return None
@@ -275,7 +285,8 @@ def _correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
         place, piece = job
         return piece(images[place]).argmax(-1) == labels
 
-    found = concurrently(right, population.pieces(), jobs_at_once(images.device))
+    pieces = population.pieces(networks_at_once(population, images[0]))
+    found = concurrently(right, pieces, jobs_at_once(images.device))
     return torch.cat(list(found)).float().mean(1)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hypergen.measure import Batch, Measure, half_precision
+from hypergen.measure import Batch, Measure, half_precision, networks_at_once
 from hypergen.value_network import ValueNetwork
 from targets import Population, concurrently, jobs_at_once
 
@@ -50,7 +50,7 @@ def gradient(
     """Losses [P] and their gradient with respect to the weight vectors [P,D].
 
     Networks do not influence each other, so each piece is differentiated on its own, several at a
-    time; no gradient is left in the value network.
+    time, on a GPU as large as its memory allows; no gradient is left in the value network.
     """
 
     def run(job: tuple[slice, Population]) -> tuple[Tensor, Tensor]:
@@ -62,5 +62,6 @@ def gradient(
             (grad,) = torch.autograd.grad(loss.sum(), theta)
         return loss.detach(), grad
 
-    results = list(concurrently(run, population.pieces(), jobs_at_once(population.theta.device)))
+    pieces = population.pieces(networks_at_once(population, batch.images))
+    results = list(concurrently(run, pieces, jobs_at_once(weights.device)))
     return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])

@@ -1,5 +1,6 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
+import contextlib
 import json
 import shlex
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from hypergen import data
-from hypergen.baseline import trained_alongside
+from hypergen.baseline import train_baselines, trained_alongside
 from hypergen.config import TrainConfig, require_folder
 from hypergen.errors import InputError
 from hypergen.lock import LOCK, locked
@@ -32,8 +33,9 @@ def run(
 ) -> dict[str, Any]:
     """Trains in `folder`, measures, prints the table; what results.json holds.
 
-    Baselines are trained alongside. With `resume` whatever the folder has already is kept and what
-    is missing is done; a report of other sizes is made anew, and stays until the new one is there.
+    Baselines are trained alongside, on a GPU before. With `resume` whatever the folder has already
+    is kept and what is missing is done; a report of other sizes is made anew, and stays until the
+    new one is there.
     `InputError` for a folder that holds another run, `RunError` for a training that diverges.
     """
     sizes = sizes or ReportConfig()
@@ -54,7 +56,11 @@ def run(
             if baselines and result is None:
                 prepare_base(config, dataset, device, folder)  # which may be one of them
                 recipes = direct_recipes(folder / "baselines", config)
-            with trained_alongside(recipes, dataset, device):
+            beside = trained_alongside(recipes, dataset, device)
+            if device.type == "cuda":  # which records no steps of several trainings at once
+                train_baselines(recipes, dataset, device)
+                beside = contextlib.nullcontext()
+            with beside:
                 train(config, dataset, folder, device)
             if result is None:
                 sampler = load_generator(folder, dataset)

@@ -18,7 +18,14 @@ from hypergen.evaluate import Judge, short, summarise, text_table
 from hypergen.halving import best, rank
 from hypergen.latent import draw_beta
 from hypergen.lock import LOCK, locked
-from hypergen.measure import MEASURERS, MEASURES, accuracies, attacked_batch
+from hypergen.measure import (
+    MEASURERS,
+    MEASURES,
+    accuracies,
+    attacked_batch,
+    networks_at_once,
+    recalibrated,
+)
 from hypergen.train import Networks
 from hypergen.weights_file import save_network
 from targets import Population
@@ -101,7 +108,8 @@ class Sampler:
         theta = self.networks.averaged(z.to(device), betas.to(device))
         population = Population(self.networks.module, theta)
         if self.dataset is not None:
-            population = population.recalibrate(self.dataset.calibration_images(CALIBRATION_IMAGES))
+            images = self.dataset.calibration_images(CALIBRATION_IMAGES)
+            population = recalibrated(population, images)
         elif population.has_batch_norm:
             raise InputError(
                 f"{self.config.target} has batch norm, whose statistics are measured on training "
@@ -130,7 +138,7 @@ class Sampler:
         seen = []
         for _, some in population.pieces(ESTIMATED_AT_ONCE):
             batch = attacked_batch(some, chosen, labels, measurer, config.seed)
-            pieces = some.pieces()
+            pieces = some.pieces(networks_at_once(some, chosen))
             seen += [value.evidence(piece, batch.for_networks(place)) for place, piece in pieces]
         evidence = torch.cat(seen)
         return value(evidence), value.uncertainty(evidence)

@@ -11,11 +11,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 import attacks
 from hypergen import checkpoint, objective
-from hypergen.averaging import averaged
+from hypergen.averaging import Average, averaged
 from hypergen.baseline import (
     BaselineConfig,
     describe,
@@ -37,6 +36,8 @@ from hypergen.measure import (
     Batch,
     attacked_batch,
     half_precision,
+    networks_at_once,
+    recalibrated,
     survivors,
 )
 from hypergen.replay import Replay
@@ -72,7 +73,7 @@ class Networks:
 
     module: nn.Module
     generator: Generator
-    averaged: AveragedModel
+    averaged: Average
     value: ValueNetwork
 
     @classmethod
@@ -140,6 +141,7 @@ class Training:
         self.layout = WeightLayout.of(self.module)
         self.scales = self.layout.scales().to(device)
         self.calibration_images = dataset.calibration_images(STEP_CALIBRATION_IMAGES)
+        self.network = Population.of([self.module])  # made once: it takes longer than a step
         self.learners: Population | None = None  # made of the first weights
         self.answers = RecordedModel(self._answers)
         self.gradients = Recorded(self._gradients)
@@ -208,19 +210,17 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         theta.backward(gradient / len(theta))
         norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
-        if not norm.isfinite():
-            raise RunError(f"training diverged at step {self.step}: the gradient is NaN")
         self.schedule()
         self.optimizer.step()
         self.averaged.update_parameters(self.generator)
-        self.require_finite()
+        loss, gradient_norm = self.read(losses.mean(), norm)
         self.step += 1
-        return {"loss": float(losses.mean()), "gradient_norm": float(norm), **figures}
+        return {"loss": loss, "gradient_norm": gradient_norm, **figures}
 
     def learning(self, theta: Tensor) -> Population:
         """The networks of weights [P,D] as the objective `direct` sees them."""
         if self.learners is None:
-            self.learners = Population(self.module, theta).normalized_by_batch()
+            self.learners = self.networks(theta).normalized_by_batch()
         return self.learners.with_theta(theta)
 
     def _answers(self, images: Tensor, theta: Tensor) -> Tensor:
@@ -233,12 +233,22 @@ class Training:
         batch, population = Batch(images, labels, attacked), self.learning(theta)
         return objective.gradient("direct", population, batch, weights, self.value, MEASURES)
 
-    def require_finite(self) -> None:
-        """`RunError` when a network that the next checkpoint would hold has diverged."""
-        for name, network in (("generator", self.generator), ("value network", self.value)):
-            # One question: each would keep a GPU waiting.
-            if not torch.stack([w.isfinite().all() for w in network.parameters()]).all():
+    def read(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
+        """The loss and the norm of the gradient of a step just taken, as numbers.
+
+        `RunError` when the gradient or a network that the next checkpoint would hold has diverged.
+        """
+        networks = {"generator": self.generator, "value network": self.value}
+        finite = [
+            torch.stack([weights.isfinite().all() for weights in network.parameters()]).all()
+            for network in networks.values()
+        ]
+        # One question: each would keep a GPU waiting.
+        numbers = torch.stack([loss, norm, norm.isfinite(), *finite]).tolist()
+        for name, fine in zip(("gradient", *networks), numbers[2:], strict=True):
+            if not fine:
                 raise RunError(f"training diverged at step {self.step}: the {name} is NaN")
+        return numbers[0], numbers[1]
 
     def ramp(self) -> float:
         """0 -> 1 over the warm-up."""
@@ -289,7 +299,12 @@ class Training:
 
     def population(self, theta: Tensor) -> Population:
         """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
-        return Population(self.module, theta).recalibrate(self.calibration_images)
+        return recalibrated(self.networks(theta), self.calibration_images)
+
+    def networks(self, theta: Tensor) -> Population:
+        """The same, with the batch-norm statistics that the target has at first."""
+        same = torch.zeros(len(theta), dtype=torch.long, device=self.device)
+        return self.network.choose(same).with_theta(theta)
 
     def attacked(
         self,
@@ -366,8 +381,8 @@ class Training:
             place, piece = job
             return self.value.evidence(piece, batch.for_networks(place))
 
-        at_once = jobs_at_once(self.device)
-        evidence = torch.cat(list(concurrently(look, population.pieces(), at_once)))
+        pieces = population.pieces(networks_at_once(population, batch.images))
+        evidence = torch.cat(list(concurrently(look, pieces, jobs_at_once(self.device))))
         worth = [measure(population, batch) for measure in MEASURES]
         return evidence, torch.stack(worth, dim=-1)
 

@@ -75,7 +75,7 @@ class Population:
     @property
     def architecture(self) -> str:
         """The target in words: its modules, as PyTorch prints them."""
-        return repr(self._skeleton.module)
+        return self._skeleton.printed
 
     @property
     def has_batch_norm(self) -> bool:
@@ -145,22 +145,25 @@ class Population:
         own = {name: tensor.clone() for name, tensor in own.items()}
         return _copy_with(self._skeleton.module, own)
 
-    def recalibrate(self, images: Tensor, batch_size: int = 256) -> Self:
+    def recalibrate(
+        self, images: Tensor, batch_size: int = 256, at_once: int | None = None
+    ) -> Self:
         """The same networks with batch-norm statistics of training images [N,C,H,W].
 
         Weights decide what the statistics are, so these are measured after generation and never
         generated. They are averages over batches of near-equal size, at most `batch_size`; in one
-        batch, the mean and unbiased variance over all images. A target without batch norm comes
-        back as it is. `TargetError` for no images.
+        batch, the mean and unbiased variance over all images. On a GPU `at_once` networks are
+        measured together, by default all. A target without batch norm comes back as it is.
+        `TargetError` for no images.
         """
         if not self.has_batch_norm:
             return self
         if not len(images):
             raise TargetError("batch-norm statistics need at least one image")
         batches = images.tensor_split(-(-len(images) // batch_size))
-        together = self.theta.device.type != "cpu"  # as in a call
-        measured = self._statistics_vmap if together else self._statistics_loop
-        return self._replaced(self.theta, measured(batches))
+        if self.theta.device.type == "cpu":  # as in a call
+            return self._replaced(self.theta, self._statistics_loop(batches))
+        return self._replaced(self.theta, self._statistics_vmap(batches, at_once))
 
     def _statistics_loop(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
         """The buffers of all networks after the batches, each [B,C,H,W]."""
@@ -183,8 +186,10 @@ class Population:
         return dict(module.named_buffers())
 
     @torch.no_grad()
-    def _statistics_vmap(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
-        """As `_statistics_loop`, all networks at once."""
+    def _statistics_vmap(
+        self, batches: Sequence[Tensor], at_once: int | None = None
+    ) -> dict[str, Tensor]:
+        """As `_statistics_loop`, `at_once` networks together, by default all."""
         module = copy.deepcopy(self._skeleton.module)
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         norms = _norms(module)
@@ -193,11 +198,13 @@ class Population:
             for own, _ in norm.named_buffers():
                 buffers[f"{name}.{own}"].zero_()
         forward = vmap(functools.partial(functional_call, module), in_dims=(0, None))
-        tensors = self.layout.unflatten(self.theta) | buffers
-        for count, batch in enumerate(batches, 1):
-            for norm in norms.values():
-                norm.momentum = 1 / count  # a plain average; None would read the count off the GPU
-            forward(tensors, batch)  # which brings the buffers up to date
+        for place, piece in self.pieces(at_once or len(self)):
+            own = {name: buffer[place] for name, buffer in buffers.items()}
+            tensors = self.layout.unflatten(piece.theta) | own
+            for count, batch in enumerate(batches, 1):
+                for norm in norms.values():
+                    norm.momentum = 1 / count  # a plain average; None reads the count off the GPU
+                forward(tensors, batch)  # which brings the buffers up to date
         return buffers
 
     def normalized_by_batch(self) -> Self:
@@ -339,6 +346,11 @@ class _PerThread(threading.local):
             for key, tensor in holder.items()
             if tensor is not None
         ]
+
+    @functools.cached_property
+    def printed(self) -> str:
+        """The module in words, which take a millisecond to put together."""
+        return repr(self.module)
 
     def call(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """The module with other tensors, on images [B,C,H,W].

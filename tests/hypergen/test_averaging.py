@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from hypergen.averaging import averaged
 
@@ -28,3 +29,15 @@ def test_buffers_are_averaged_as_weights_are_and_integers_taken_over(decay):
     for name, tensor in found.items():
         torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-6)
         assert decay > 0 or tensor.equal(network.state_dict()[name])
+
+
+def test_what_is_kept_of_it_is_what_pytorch_keeps(device):
+    """So that older checkpoints fit; how many were averaged stays where reading it is free."""
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).to(device)
+    theirs, ours = AveragedModel(network, use_buffers=True), averaged(network, 0.9).to(device)
+    theirs.update_parameters(network)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.n_averaged.device.type == "cpu" and int(ours.n_averaged) == 1
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.rand(4, 3, device=device)
+    assert ours.eval()(images).equal(network.eval()(images))

@@ -1,5 +1,6 @@
 """Recorded functions against the plain ones: on a CPU the very same, on a GPU replayed."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from hypergen.cuda_graphs import (
     Recorded,
     RecordedModel,
     RecordedPopulation,
+    recording,
     records,
     several_trainings,
 )
@@ -82,6 +84,27 @@ def test_what_cannot_be_recorded_is_called(device, capsys):
     assert recorded(x)[0].tolist() == recorded(x)[0].tolist() == [2, 2]
     said = capsys.readouterr().out
     assert said.startswith("not recorded as a CUDA graph: ") == (device.type == "cuda")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_collected_while_it_records(fails, monkeypatch, capsys):
+    """Where there is no GPU there is no stream to go back to."""
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    collects, state = [], nn.Linear(1, 1)
+    before = state.weight.item()
+
+    def record() -> Callable[[], str]:
+        collects.append(gc.isenabled())
+        state.weight.data.add_(1)
+        if fails:
+            raise RuntimeError("as a capture may")
+        return lambda: "made"
+
+    made = recording(record, state)
+    assert made is None if fails else made is not None and made() == "made"
+    assert collects == [False] and gc.isenabled() and state.weight.item() == before
+    assert ("as a capture may" in capsys.readouterr().out) == fails
 
 
 @pytest.mark.parametrize(("wanted", "on_a_gpu"), [("1", True), ("0", False)])

@@ -131,6 +131,8 @@ def test_attacked_batches_lie_in_the_threat_and_raise_the_loss(mixture, images):
 
 def test_pieces_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch):
     whole = survivors(mixture, *images, attacks.PGD(THREAT, steps=2), seed=5, batch_size=32)
+    batch = attacked_batch(mixture, *images, attacks.PGD(THREAT, steps=2), 5)
+    worth = {m.name: m(mixture, batch) for m in MEASURES}
     kept = mixture.bytes_kept(images[0][:32])
     sizes = []
 
@@ -146,6 +148,7 @@ def test_pieces_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch):
         table = survivors(mixture, *images, attack, seed=5, batch_size=32)
         assert max(sizes) == expected and sum(sizes) == 3 * 3  # three parts of 70 images
         assert all(table[name].equal(left) for name, left in whole.items())
+        assert all(m(mixture, batch).equal(worth[m.name]) for m in MEASURES)
     attack.singly = True  # whatever the room
     sizes.clear()
     survivors(mixture, *images, attack, seed=5, batch_size=32)

@@ -100,6 +100,24 @@ def test_direct_is_the_weighted_cross_entropy_of_plain_modules(networks, populat
         torch.testing.assert_close(found[index], own, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize(("room", "expected"), [(1.5, [1, 1, 1]), (2.5, [2, 1]), (9, [3])])
+def test_pieces_are_as_large_as_a_gpu_has_memory(room, expected, population, batch, monkeypatch):
+    value, sizes, whole = build("set", population), [], objective.losses
+    alone = gradient("hybrid", population, batch, value)
+
+    def losses(kind, piece, *rest):
+        sizes.append(len(piece))
+        return whole(kind, piece, *rest)
+
+    memory = int(room * population.bytes_kept(batch.images) / measure.KEPT_SHARE)
+    monkeypatch.setattr(measure, "memory_of", lambda device: memory)
+    monkeypatch.setattr(objective, "losses", losses)
+    found = gradient("hybrid", population, batch, value)
+    assert sorted(sizes, reverse=True) == expected  # in whichever order two cores take them
+    for one, other in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("kind", ["direct", "value", "hybrid"])
 def test_batch_norm_is_by_the_batch_as_in_ordinary_training(kind, in_training):
     torch.manual_seed(0)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import random
 import signal
@@ -172,6 +173,32 @@ def test_the_report_compares_with_direct_training(
         assert {"sample", "fbf", "fbf + noise"} == set(result[figure])
         assert all(0 <= value <= 1 for value in result[figure].values())
     assert result["value_network"].keys() == {"accuracy", "robustness"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("cpu", ["generator beside 5 baselines"]), ("cuda", ["5 baselines", "generator"])],
+)
+def test_on_a_gpu_baselines_are_trained_before(kind, expected, tiny, few, tmp_path, monkeypatch):
+    """Whatever trains beside another is not recorded as a CUDA graph."""
+    done, beside = [], []
+
+    @contextlib.contextmanager
+    def alongside(recipes, *_):
+        beside.append(f" beside {len(recipes)} baselines")
+        yield
+
+    for name, action in {
+        "data.load": lambda *_: few,
+        "trained_alongside": alongside,
+        "train_baselines": lambda recipes, *_: done.append(f"{len(recipes)} baselines"),
+        "train": lambda *_: done.append("generator" + "".join(beside)),
+        "load_generator": Mock(side_effect=RunError("far enough")),
+    }.items():
+        monkeypatch.setattr(f"hypergen.run.{name}", action)
+    with pytest.raises(RunError, match="far enough"):
+        run(tiny, tmp_path / "run", torch.device(kind))
+    assert done == expected
 
 
 def test_in_l1_the_report_does_without_fbf(tiny, small_report, cpu, few, tmp_path, monkeypatch):

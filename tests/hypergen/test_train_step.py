@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import attacks
-from hypergen import data, objective, train
+from hypergen import data, measure, objective, train
 from hypergen.baseline import BaselineConfig, BaselineTraining
+from hypergen.errors import RunError
 from hypergen.measure import predictions
 from hypergen.sample import Sampler
 from hypergen.train import Training, direct_recipe
@@ -149,6 +150,31 @@ def test_the_gradient_is_the_mean_over_networks_clipped_at_1(tiny, few, cpu, mon
             )
 
 
+@pytest.mark.parametrize(
+    "what", ["generated weights are", "gradient is", "generator is", "value network is"]
+)
+def test_what_diverged_is_told(what, tiny, few, cpu, monkeypatch):
+    training = Training(tiny, few, cpu)
+
+    def spoil(network):
+        next(network.parameters()).data.fill_(float("nan"))
+
+    if what == "generated weights are":
+        spoil(training.generator)
+    elif what == "gradient is":
+        whole = objective.gradient
+        monkeypatch.setattr(
+            objective, "gradient", lambda *args: (whole(*args)[0], whole(*args)[1] * torch.nan)
+        )
+    elif what == "generator is":
+        monkeypatch.setattr(training.optimizer, "step", lambda: spoil(training.generator))
+    else:
+        monkeypatch.setattr(training, "value_steps", lambda _: spoil(training.value) or 0.0)
+    with pytest.raises(RunError, match=f"diverged at step 0: the {what} NaN"):
+        training.take_step()
+    assert training.step == 0
+
+
 def test_the_optimisers_decay_weights_as_asked(tiny, few, cpu):
     training = Training(replace(tiny, weight_decay=0.25, value_weight_decay=0.125), few, cpu)
     assert training.optimizer.param_groups[0]["weight_decay"] == 0.25
@@ -177,6 +203,40 @@ def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base, cpu):
     robust = (population(batch.attacked).argmax(-1) == labels).float().mean()
     assert measured.tolist() == [[pytest.approx(float(clean)), pytest.approx(float(robust))]]
     assert clean > robust
+
+
+def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few, cpu, monkeypatch):
+    training = Training(replace(tiny, target="light-cnn"), few, cpu)
+    theta = training.near(torch.zeros(3, training.layout.size)).theta
+    images, labels = few.val.first(20)
+    kept, sizes = training.population(theta).bytes_kept(images), []
+    evidence, recalibrate = type(training.value).evidence, Population.recalibrate
+
+    def looked(value, piece, batch):
+        sizes.append(len(piece))
+        return evidence(value, piece, batch)
+
+    def recalibrated(population, images, batch_size, at_once):
+        sizes.append(at_once)
+        return recalibrate(population, images, batch_size, at_once)
+
+    monkeypatch.setattr(type(training.value), "evidence", looked)
+    monkeypatch.setattr(Population, "recalibrate", recalibrated)
+
+    def found() -> tuple[torch.Tensor, ...]:
+        training.rng.manual_seed(0)
+        population = training.population(theta)
+        batch = training.attacked(population, images, labels, training.measurer)
+        return training.measured(population, batch)
+
+    alone = found()
+    assert sizes == [None, 1, 1, 1]
+    sizes.clear()
+    memory = int(2.5 * kept / measure.KEPT_SHARE)
+    monkeypatch.setattr(measure, "memory_of", lambda device: memory)
+    for one, other in zip(found(), alone, strict=True):
+        torch.testing.assert_close(one, other)
+    assert sizes[0] == 1 and sorted(sizes[1:]) == [1, 2]  # the statistics take more images
 
 
 def test_v_is_fitted_to_the_measurers_images_and_to_copies_by_their_own(

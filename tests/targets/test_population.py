@@ -236,15 +236,17 @@ class TestBatchNorm:
         )
         torch.testing.assert_close(population.buffers["norm.running_var"][1], var.mean(0))
 
+    @pytest.mark.parametrize("at_once", [None, 1, 2])
     @pytest.mark.parametrize("batch_size", [256, 4])
-    def test_all_at_once_they_are_the_same(self, device, batch_size):
-        population, images = self.population().to(device), self.images.to(device)
+    def test_together_they_are_the_same(self, device, batch_size, at_once):
+        population = Population.of(Normed(seed) for seed in range(3)).to(device)
+        images = self.images.to(device)
         used = population.recalibrate(images * 0.5)  # old statistics are forgotten here too
         batches = images.split(batch_size)
-        looped, at_once = used._statistics_loop(batches), used._statistics_vmap(batches)
-        assert looped.keys() == at_once.keys()
+        looped, together = used._statistics_loop(batches), used._statistics_vmap(batches, at_once)
+        assert looped.keys() == together.keys()
         for name, buffer in looped.items():
-            torch.testing.assert_close(buffer, at_once[name], msg=name)
+            torch.testing.assert_close(buffer, together[name], msg=name)
 
     def test_no_batch_of_one(self):
         """Which batch norm behind a dense layer could not take: 13 images are 4, 3, 3, 3."""
