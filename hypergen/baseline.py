@@ -21,12 +21,18 @@ from torch.nn import functional as F
 
 import attacks
 import targets
-from attacks.threat import NORMS
 from hypergen import __version__, checkpoint, data
 from hypergen.averaging import averaged
 from hypergen.chance import OwnDropout, global_state_of, seeded
 from hypergen.checkpoint import CHECKPOINT
-from hypergen.config import BASE_METHODS, differences, require_known, require_seed, threat_on
+from hypergen.config import (
+    BASE_METHODS,
+    differences,
+    require_known,
+    require_norm,
+    require_seed,
+    threat_on,
+)
 from hypergen.cuda_graphs import Recorded, RecordedModel, several_trainings
 from hypergen.errors import InputError, RunError
 from hypergen.lock import locked
@@ -59,7 +65,8 @@ class BaselineConfig:
     norm or, as NAME-group and NAME-none, group norm or none"""
     activation: str = "relu"
     """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
-    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free, kaf-authors (with their constants)"""
+    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-identity, kaf-free, kaf-authors (with their
+    constants); of 20 points, or as NAME-40 of another number"""
     pretrained: bool = False
     """start from torchvision's weights for ImageNet, downloaded: alexnet and resnet18"""
     beta: float = 1.0
@@ -89,7 +96,7 @@ class BaselineConfig:
         require_known("data set", self.dataset, data.names())
         require_known("target", self.target, targets.TARGETS)
         targets.activation_factory(self.activation)  # raises TargetError
-        require_known("norm", self.norm, NORMS)
+        require_norm(self.norm)
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"--epochs must be at least 1, got {self.epochs}")
         if not 0 <= self.beta <= 1:

@@ -64,7 +64,8 @@ class TrainConfig:
     five have batch norm or, as NAME-group and NAME-none, group norm or none"""
     activation: str = "relu"
     """relu, leaky_relu, prelu, elu, gelu, swish, tanh, softplus, kwta-0.2 (or another share), kaf,
-    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-free, kaf-authors (with their constants)"""
+    kaf-relu, kaf-elu, kaf-swish, kaf-tanh, kaf-identity, kaf-free, kaf-authors (with their
+    constants); of 20 points, or as NAME-40 of another number"""
     objective: str = "direct"
     """where the generator's gradient comes from: the value network (value), the generated network
     itself (direct), or both (hybrid)"""
@@ -139,7 +140,6 @@ class TrainConfig:
         for field, known in (
             ("dataset", data.names()),
             ("target", targets.TARGETS),
-            ("norm", NORMS),
             ("objective", OBJECTIVES),
             ("value_network", VALUE_NETWORKS),
             ("generator", GENERATORS),
@@ -147,6 +147,7 @@ class TrainConfig:
             ("schedule", ("cosine", "constant")),
         ):
             require_known(field.replace("_", "-"), getattr(self, field), known)
+        require_norm(self.norm)
         targets.activation_factory(self.activation)  # raises TargetError
         self.beta_range  # noqa: B018  (raises when it cannot be read)
         for field in COUNTS:
@@ -285,6 +286,16 @@ def require_known(what: str, name: str, known: Any) -> None:
         raise InputError(
             f'unknown {what} "{name}"{nearest(name, known)}; known: {", ".join(known)}'
         )
+
+
+def require_norm(name: str) -> None:
+    """`InputError` unless `name` is a threat's norm."""
+    if name in ("batch", "group", "none"):
+        raise InputError(
+            f"--norm is the threat's: {', '.join(NORMS)}; layers other than batch norm are a "
+            "target's of their own, as resnet20-group and resnet20-none"
+        )
+    require_known("norm", name, NORMS)
 
 
 def require_folder(path: Path) -> None:

@@ -19,7 +19,7 @@ from attacks.threat import NORMS
 from hypergen import data
 from hypergen.baseline import fresh_target
 from hypergen.checks import Case, check
-from hypergen.config import require_known, require_seed, threat_on
+from hypergen.config import require_known, require_norm, require_seed, threat_on
 from hypergen.data import Dataset
 from hypergen.diversity import differences
 from hypergen.errors import InputError
@@ -82,7 +82,7 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         if self.norm is not None:
-            require_known("norm", self.norm, NORMS)
+            require_norm(self.norm)
         if self.dataset is not None:
             require_known("data set", self.dataset, data.names())
         targets.activation_factory(self.activation)  # raises TargetError

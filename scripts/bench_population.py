@@ -8,7 +8,7 @@ networks take is that of a process of its own, on a GPU what PyTorch holds there
 a line of JSON.
 
     make bench ARGS="--run RUN"
-    make bench ARGS="--networks 256 --turn 256"       # on a GPU, all at once
+    make bench ARGS="--networks 256 --turn 256 --batch-size 1000"       # on a GPU, all at once
 """
 
 import multiprocessing

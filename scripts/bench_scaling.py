@@ -72,7 +72,7 @@ class ScalingConfig:
     """the figures as JSON"""
 
 
-QUICK: dict[str, Any] = {"most": 2, "images": 8, "steps": 2, "generator_steps": 1, "least": 0.0}
+QUICK = ScalingConfig(quick=True, most=2, images=8, steps=2, generator_steps=1, least=0.0)
 
 
 class Problem:
@@ -251,8 +251,6 @@ def show(target: str, found: dict[str, Any]) -> None:
 
 def main(config: ScalingConfig) -> None:
     """Times all, prints the tables and writes the figures."""
-    if config.quick:
-        config = replace(config, **QUICK)
     settings = claim(config.work, config, timed_on=machine())
     peaks = kept(config.work / "peak.json", lambda: peak_rates(config.least))
     print("matrix products, FLOP/s:", peaks)
@@ -266,4 +264,4 @@ def main(config: ScalingConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, ScalingConfig, __doc__)
+    run(main, ScalingConfig, __doc__, QUICK)

@@ -40,9 +40,20 @@ SETTINGS = "settings.json"
 Config = TypeVar("Config")
 
 
-def run(main: Callable[[Config], None], kind: type[Config], about: str | None) -> NoReturn:
-    """A comparison's command line; ends as `hypergen` does: bad input with a line and status 2."""
-    sys.exit(exit_status(lambda: main(tyro.cli(kind, description=about))))
+def run(
+    main: Callable[[Config], None],
+    kind: type[Config],
+    about: str | None,
+    quick: Config | None = None,
+) -> NoReturn:
+    """A comparison's command line; ends as `hypergen` does: bad input with a line and status 2.
+
+    `quick`: what --quick stands for; whatever else the command line says, it still decides.
+    """
+    brief: dict[str, Any] = (
+        {"default": quick} if quick is not None and "--quick" in sys.argv[1:] else {}
+    )
+    sys.exit(exit_status(lambda: main(tyro.cli(kind, description=about, **brief))))
 
 
 def claim(work: Path, config: Any, **more: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ kept: a killed run goes on.
     HYPERGEN_DATA=... python -m scripts.front
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from hypergen.train import train
 from scripts.cells import RESULTS, begun, claim, device, kept, now, publish, run, trained
 from targets import Population
 
+TRAIN = TrainConfig(dataset="mnist", epsilon=0.3, beta="0:1", steps=4000)
+
 
 @dataclass(frozen=True)
 class FrontConfig:
@@ -31,9 +33,7 @@ class FrontConfig:
 
     quick: bool = False
     """steps, epochs and images cut down to minutes on two cores"""
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(dataset="mnist", epsilon=0.3, beta="0:1", steps=4000)
-    )
+    train: TrainConfig = TRAIN
     """of the generator; FBF takes data set, target, activation and threat from it"""
     betas: tuple[float, ...] = (0.0, 0.02, 0.1, 0.5, 1.0)
     """preferences for robustness"""
@@ -47,6 +47,9 @@ class FrontConfig:
     """folder of the networks and their figures"""
     out: Path = RESULTS / "front.json"
     """the figures as JSON; the picture is written beside it"""
+
+
+QUICK = FrontConfig(quick=True, train=replace(TRAIN, steps=400), epochs=1, images=30, samples=2)
 
 
 def judged(config: FrontConfig, population: Population, dataset: data.Dataset) -> Any:
@@ -88,9 +91,6 @@ def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str,
 
 def main(config: FrontConfig) -> None:
     """Trains and judges all, prints the table, writes and draws it."""
-    if config.quick:
-        short = replace(config.train, steps=400)
-        config = replace(config, train=short, epochs=1, images=30, samples=2)
     settings = claim(config.work, config)
     dataset = data.load(config.train.dataset, device=device())
     made = kept(config.work / "generator.json", lambda: generator(config, dataset))
@@ -124,4 +124,4 @@ def main(config: FrontConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, FrontConfig, __doc__)
+    run(main, FrontConfig, __doc__, QUICK)

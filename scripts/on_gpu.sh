@@ -5,14 +5,16 @@
 #
 #     HYPERGEN_DATA=... sh scripts/on_gpu.sh FOLDER [STUDY ...]
 #
-# STUDY: tests, check, first, generated, mnist, speed, activations, front, gradients, kwta; by default
-# all, in this order. PYTHON is the interpreter (python3), LIMIT the most seconds for each (no limit),
-# OPTIONS are given to every study that has a brief form (--quick, for a rehearsal). Ends with status 1
-# if one of them failed, at once when it was `check`: what is computed wrongly is worth nothing.
+# STUDY: tests, check, first, generated, mnist, speed, activations, front, gradients, kwta,
+# distributions, further; by default all, in this order. PYTHON is the interpreter (python3), LIMIT
+# the most seconds for each (no limit), OPTIONS are given to every study that has a brief form
+# (--quick, for a rehearsal). Ends with status 1 if one of them failed, at once when it was `check`:
+# what is computed wrongly is worth nothing.
 set -u
 folder=${1:?a folder for the figures}
 shift
 known="tests check first generated mnist speed activations front gradients kwta"
+known="$known distributions further"
 wanted=" ${*:-$known} "
 for name in $wanted; do
     case " $known " in *" $name "*) ;; *) echo "unknown study $name; known: $known" >&2 && exit 2 ;; esac
@@ -28,9 +30,31 @@ study() {
     return 1
 }
 brief() { study "$@" ${OPTIONS:-}; }
+full() { [ -n "${OPTIONS:-}" ] || echo "$@"; } # sizes, of which the brief form has its own
 is() { case $wanted in *" $1 "*) true ;; *) false ;; esac; }
 activations() {
-    brief scripts.study_activations --work "$folder/activations" --out "$folder/activations.json" "$@"
+    brief scripts.study_activations --targets resnet20 vgg \
+        --work "$folder/activations" --out "$folder/activations.json" "$@"
+}
+generated() { # the name of the figures, options of `hypergen train`, those of the study
+    name=$1 train=$2
+    shift 2
+    # As FBF trains: one step of attack, attacked images alone. PGD in the papers' steps of 2/255.
+    brief scripts.study_generated_activations --dataset cifar10 --target resnet20 \
+        $(full --samples 16 --seeds 1 --steps 10000 --images 1000) \
+        "--train=--beta 1 --attack-steps 1 --batch-size 128 --surprise 1 $train" \
+        "--judge=--attack standard --restarts 10 --step-size 0.00784314" \
+        --work "$folder/$name" --out "$folder/$name.json" "$@"
+}
+directly() {
+    generated generated "--measure-every 64" --activations swish relu elu kaf kaf-swish \
+        --ways direct "direct from fbf" "$@"
+}
+front() { # the name of the figures, options of the study
+    name=$1
+    shift
+    brief scripts.front $(full --betas 0 .02 .05 .1 .2 .3 .5 .7 1) --train.surprise 1 \
+        --work "$folder/$name" --out "$folder/$name.json" "$@"
 }
 
 if is tests; then
@@ -45,12 +69,9 @@ if is first; then
     activations --only resnet20-relu resnet20-swish
 fi
 if is generated; then
-    # As FBF trains: one step of attack, attacked images alone.
-    brief scripts.study_generated_activations --dataset cifar10 --target resnet20 \
-        --activations swish --ways direct "direct from fbf" hybrid value --samples 16 --seeds 1 \
-        --steps 10000 "--train=--beta 1 --attack-steps 1 --batch-size 128 \
-        --measure-every 64 --surprise 1" "--judge=--attack standard --restarts 10" \
-        --work "$folder/generated" --out "$folder/generated.json"
+    directly --only swish
+    # The value network that these learn from is fitted at every step.
+    generated generated-by-value "" --activations swish --ways hybrid value
 fi
 if is mnist && [ -z "${OPTIONS:-}" ]; then # it has no brief form
     for epsilon in 0.1 0.2 0.3; do
@@ -59,24 +80,34 @@ if is mnist && [ -z "${OPTIONS:-}" ]; then # it has no brief form
     done
 fi
 if is speed; then
-    brief scripts.bench_scaling --compiled --work "$folder/scaling" --out "$folder/scaling.json"
+    brief scripts.bench_scaling --work "$folder/scaling" --out "$folder/scaling.json"
+    # Every number of networks is compiled anew, which takes long.
+    brief scripts.bench_scaling --targets small-lenet5 --most 256 --compiled \
+        --work "$folder/scaling-compiled" --out "$folder/scaling-compiled.json"
     [ -n "${OPTIONS:-}" ] ||
-        study scripts.bench_population --networks 256 --turn 256 --out "$folder/bench.json"
+        study scripts.bench_population --networks 256 --turn 256 --batch-size 1000 --trained 1 \
+            --epochs 1 --out "$folder/bench.json"
 fi
 if is activations; then
     activations
 fi
 if is front; then
-    brief scripts.front --work "$folder/front" --out "$folder/front.json"
-    brief scripts.front --train.dataset cifar10 --train.target resnet20 --train.epsilon None \
-        --work "$folder/front-resnet20" --out "$folder/front-resnet20.json"
+    front front
+    front front-resnet20 --train.dataset cifar10 --train.target resnet20 --train.epsilon None
 fi
 if is gradients; then
     brief scripts.study_exploding_gradients --work "$folder/exploding" \
         --out "$folder/exploding.json"
 fi
 if is kwta; then # pretrained weights would have to be downloaded
-    brief scripts.study_kwta --datasets cifar10 --starts scratch --work "$folder/kwta" \
+    brief scripts.study_kwta $(full --datasets cifar10 --starts scratch) --work "$folder/kwta" \
         --out "$folder/kwta.json"
+fi
+if is distributions; then
+    brief scripts.study_activation_distributions --work "$folder/distributions" \
+        --out "$folder/distributions.json"
+fi
+if is further; then # the activations that `generated` left
+    directly
 fi
 exit $status

@@ -2,13 +2,14 @@
 
 Ordinarily trained light CNNs (Peconi 2020); for each activation layer the histogram of its outputs
 on clean and on PGD-attacked images, and how far the outputs of an image move, relative to their
-length (L2). Writes a figure and JSON. Networks are kept. `--quick` trains on few images.
+length (L2). Writes a figure and JSON. Networks and figures are kept: a killed run goes on.
+`--quick` trains on few images.
 
     HYPERGEN_DATA=... python -m scripts.study_activation_distributions
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ import targets
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import attacked_batch
-from scripts.cells import RESULTS, claim, device, publish, run, shortened, trained
-from targets import Population
+from scripts.cells import RESULTS, claim, device, publish, rows, run, shortened, trained
+from targets import Population, outside_dictionary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,13 +54,15 @@ class StudyConfig:
     """of PGD, at the data set's usual radius"""
     seed: int = 0
     """of the training and the attack's starts"""
+    only: tuple[str, ...] = ()
+    """activations to run now, beside those run before; default: all"""
     work: Path = Path("runs/study-activation-distributions")
-    """folder of the networks"""
+    """folder of the networks and their figures"""
     out: Path = RESULTS / "activation-distributions.json"
     """the figures as JSON; the picture is written beside it"""
 
 
-QUICK: dict[str, Any] = {"epochs": 2, "train_images": 2000, "images": 100}
+QUICK = StudyConfig(quick=True, epochs=2, train_images=2000, images=100)
 
 
 def outputs(network: nn.Module, name: str, images: Tensor) -> dict[str, Tensor]:
@@ -128,9 +131,11 @@ def looked_at(config: StudyConfig, activation: str, dataset: data.Dataset) -> di
         right = [
             float((network(part).argmax(1) == labels).float().mean()) for part in (images, points)
         ]
+    outside = outside_dictionary(network, images).values()
     return {
         "accuracy": right[0],
         "pgd": right[1],
+        "outside_dictionary": max(outside, default=0.0),
         "layers": {name: histograms(clean[name], attacked[name]) for name in clean},
     }
 
@@ -156,19 +161,18 @@ def picture(found: dict[str, dict[str, Any]]) -> "Figure":
 
 def main(config: StudyConfig) -> None:
     """Trains, attacks, looks; prints the distances, writes and draws all."""
-    if config.quick:
-        config = replace(config, **QUICK)
     settings = claim(config.work, config)
     dataset = shortened(data.load(config.dataset, device=device()), config.train_images)
-    found = {name: looked_at(config, name, dataset) for name in config.activations}
+    found, failed = rows(config, config.activations, lambda name: looked_at(config, name, dataset))
     for activation, row in found.items():
         moved = "  ".join(f"{name} {shown['moved']:.2f}" for name, shown in row["layers"].items())
         right = f"accuracy {100 * row['accuracy']:.1f}, PGD {100 * row['pgd']:.1f}"
-        print(f"{activation:<10} {right}; outputs moved: {moved}")
+        outside = f"outside the dictionary {100 * row['outside_dictionary']:.1f}"
+        print(f"{activation:<10} {right}, {outside}; outputs moved: {moved}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     picture(found).savefig(config.out.with_suffix(".png"), dpi=120)
-    publish(config.out, settings, {"activations": found})
+    publish(config.out, settings, {"activations": found}, failed)
 
 
 if __name__ == "__main__":
-    run(main, StudyConfig, __doc__)
+    run(main, StudyConfig, __doc__, QUICK)

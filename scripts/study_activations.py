@@ -59,13 +59,7 @@ class StudyConfig:
     """the figures as JSON; the picture is written beside it"""
 
 
-QUICK: dict[str, Any] = {
-    "epochs": 2,
-    "train_images": 2000,
-    "images": 100,
-    "sra_images": 20,
-    "restarts": 1,
-}
+QUICK = StudyConfig(quick=True, epochs=2, train_images=2000, images=100, sra_images=20, restarts=1)
 
 
 def judged(config: StudyConfig, target: str, activation: str, dataset: data.Dataset) -> Any:
@@ -109,8 +103,6 @@ def judged(config: StudyConfig, target: str, activation: str, dataset: data.Data
 
 def main(config: StudyConfig) -> None:
     """Trains and judges every network, prints the table, writes and draws it."""
-    if config.quick:
-        config = replace(config, **QUICK)
     settings = claim(config.work, config)
     dataset = shortened(data.load(config.dataset, device=device()), config.train_images)
     pairs = {f"{t}-{a}": (t, a) for t in config.targets for a in config.activations}
@@ -126,4 +118,4 @@ def main(config: StudyConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, StudyConfig, __doc__)
+    run(main, StudyConfig, __doc__, QUICK)

@@ -1,15 +1,16 @@
 """Deep networks of kernel activation functions: do their gradients explode, and what cures it?
 
 ResNet-20 and ResNet-56 with ReLU and KAF, trained ordinarily by SGD; at every step the norm of each
-layer's gradient and weights (TensorBoard; a figure of the first step and of the worst). Peconi 2020
-saw norms near 2e5 around the 15th layer of a KAF ResNet-56, and NaN. Ways of training it that may
-do better stand beside it: starting every KAF at a known function, and clipping the gradient.
+layer's gradient and weights (TensorBoard; a figure of the gradients at the first step and at the
+worst, and of the weights at the last). Peconi 2020 saw norms near 2e5 around the 15th layer of a
+KAF ResNet-56, and NaN. Ways of training it that may do better stand beside it: starting every KAF
+at a known function, and clipping the gradient.
 
     HYPERGEN_DATA=... python -m scripts.study_exploding_gradients
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ class StudyConfig:
     """the figures as JSON; the picture is written beside it"""
 
 
-QUICK: dict[str, Any] = {"steps": 12, "batch_size": 16}
+QUICK = StudyConfig(quick=True, steps=12, batch_size=16)
 
 
 def layers(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -90,6 +91,12 @@ def layers(network: nn.Module) -> dict[str, torch.Tensor]:
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     }
+
+
+def norms_of(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Of each its L2 norm, read at once: each reading keeps a GPU waiting."""
+    found = torch.stack([tensor.detach().norm() for tensor in tensors.values()])
+    return dict(zip(tensors, found.tolist(), strict=True))
 
 
 def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, Any]:
@@ -104,6 +111,7 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
         writer = SummaryWriter(config.work / way.name.replace(" ", "-"))
         losses: list[float] = []
         norms: list[dict[str, float]] = []
+        sizes: dict[str, float] = {}
         weights = layers(network)
         while len(losses) < config.steps:
             images, labels = dataset.train.draw(config.batch_size, rng)
@@ -114,14 +122,11 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             losses.append(float(loss.detach()))
-            norms.append(
-                {n: float(w.grad.norm()) for n, w in weights.items() if w.grad is not None}
-            )
-            for name, norm in norms[-1].items():
-                writer.add_scalar(f"gradient/{name}", norm, len(losses))
-                writer.add_scalar(
-                    f"weight/{name}", float(weights[name].detach().norm()), len(losses)
-                )
+            norms.append(norms_of({n: w.grad for n, w in weights.items() if w.grad is not None}))
+            sizes = norms_of(weights)
+            for kind, found in (("gradient", norms[-1]), ("weight", sizes)):
+                for name, norm in found.items():
+                    writer.add_scalar(f"{kind}/{name}", norm, len(losses))
             if way.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), way.clip)
             optimizer.step()
@@ -138,30 +143,31 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
         "loss": sum(last) / len(last) if math.isfinite(losses[-1]) else None,
         "first": norms[0],
         "worst": max(finite, key=lambda row: max(row.values())) if finite else norms[0],
+        "weights": sizes,
     }
 
 
 def picture(rows: dict[str, dict[str, Any]]) -> "Figure":
-    """Gradient norms over depth, at the first step and at the worst."""
+    """Norms over depth: gradients at the first step and at the worst, weights at the last."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, when in zip(figure.subplots(1, 2), ("first", "worst"), strict=True):
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    titles = {"first": "gradient, first step", "worst": "gradient, worst step"}
+    titles |= {"weights": "weights, last step"}
+    for axes, (when, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name, row in rows.items():
-            norms = list(row[when].values())
+            norms = [norm if math.isfinite(norm) else math.nan for norm in row[when].values()]
             axes.plot([i / (len(norms) - 1) for i in range(len(norms))], norms, label=name)
         axes.set_yscale("log")
         axes.set_xlabel("depth, input to output")
-        axes.set_ylabel("norm of the gradient")
-        axes.set_title(f"{when} step")
+        axes.set_ylabel("norm")
+        axes.set_title(title)
     axes.legend(fontsize="x-small")
     return figure
 
 
 def main(config: StudyConfig) -> None:
     """Trains every way, prints the table, writes and draws it."""
-    if config.quick:
-        config = replace(config, **QUICK)
     settings = claim(config.work, config)
     dataset = data.load(config.dataset, device=device())
     found, failed = rows(config, WAYS, lambda name: watched(config, WAYS[name], dataset))
@@ -176,4 +182,4 @@ def main(config: StudyConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, StudyConfig, __doc__)
+    run(main, StudyConfig, __doc__, QUICK)

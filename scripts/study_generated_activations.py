@@ -10,7 +10,7 @@ files are kept: a killed run goes on. `scripts/on_gpu.sh` has the same for ResNe
 
 import shlex
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class StudyConfig:
         return ("fbf", *self.ways)
 
 
-QUICK: dict[str, Any] = {"steps": 200, "epochs": 1, "samples": 2, "seeds": 1, "images": 20}
+QUICK = StudyConfig(quick=True, steps=200, epochs=1, samples=2, seeds=1, images=20)
 
 
 def networks(config: StudyConfig, kind: str, activation: str) -> list[Path]:
@@ -112,8 +112,6 @@ def row(config: StudyConfig, kind: str, activation: str) -> dict[str, Any]:
 
 def main(config: StudyConfig) -> None:
     """Makes and judges all, prints the table, writes and draws it."""
-    if config.quick:
-        config = replace(config, **QUICK)
     for way in config.ways:
         if way.partition(" from ")[2] not in ("", "fbf"):
             raise InputError(f'expected an objective or "OBJECTIVE from fbf", got "{way}"')
@@ -128,9 +126,12 @@ def main(config: StudyConfig) -> None:
         for kind in config.kinds
     }
     rows, failed = attempted(pairs, lambda pair: row(config, *pairs[pair]))
-    print(f"\n{'':<24}{'nets':>5}{'accuracy':>12}{'PGD':>12}{'robustness':>12}  left after each")
+    # Outside: inputs beyond a KAF's dictionary, in the layer that has most.
+    heads = "".join(f"{head:>12}" for head in ("accuracy", "PGD", "robustness", "outside"))
+    print(f"\n{'':<24}{'nets':>5}{heads}  left after each")
     for name, found in rows.items():
         shown = [found[key] for key in ("accuracy", "pgd", "robustness")]
+        shown.append(found.get("outside_dictionary", 0.0))
         after = "  ".join(f"{attack} {100 * left:.1f}" for attack, left in found["after"].items())
         print(
             f"{name:<24}{found['count']:>5}"
@@ -144,4 +145,4 @@ def main(config: StudyConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, StudyConfig, __doc__)
+    run(main, StudyConfig, __doc__, QUICK)

@@ -9,7 +9,7 @@ Networks and figures are kept: a killed run goes on. `--quick` is a wide percept
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import survivors
 from hypergen.record import Bits
+from hypergen.scatter import scatter
 from scripts.cells import RESULTS, claim, device, publish, rows, run, shortened, trained
 from targets import Population
 
@@ -60,20 +61,21 @@ class StudyConfig:
     work: Path = Path("runs/study-kwta")
     """folder of the networks and their figures"""
     out: Path = RESULTS / "kwta.json"
-    """the figures as JSON"""
+    """the figures as JSON; the picture is written beside it"""
 
 
-QUICK: dict[str, Any] = {
-    "datasets": ("mnist",),
-    "targets": ("wide-mlp",),
-    "activations": ("relu", "kwta-0.03"),
-    "starts": ("scratch",),
-    "epochs": 1,
-    "learning_rate": 1e-3,
-    "train_images": 20_000,
-    "images": 200,
-    "schedule": ((20, 100), (20, 1000)),
-}
+QUICK = StudyConfig(
+    quick=True,
+    datasets=("mnist",),
+    targets=("wide-mlp",),
+    activations=("relu", "kwta-0.03"),
+    starts=("scratch",),
+    epochs=1,
+    learning_rate=1e-3,
+    train_images=20_000,
+    images=200,
+    schedule=((20, 100), (20, 1000)),
+)
 
 
 @functools.cache
@@ -114,9 +116,7 @@ def left(config: StudyConfig, place: tuple[str, str, str, str]) -> Any:
 
 
 def main(config: StudyConfig) -> None:
-    """Trains and attacks every network, prints the table and writes it."""
-    if config.quick:
-        config = replace(config, **QUICK)
+    """Trains and attacks every network, prints the table, writes and draws it."""
     settings = claim(config.work, config)
     places = {
         "-".join(place): place
@@ -133,8 +133,14 @@ def main(config: StudyConfig) -> None:
     print(f"\n{'':<40}" + "".join(f"{head:>18}" for head in heads))
     for title, row in found.items():
         print(f"{title:<40}" + "".join(f"{100 * row[head]:>18.2f}" for head in heads))
+    points = [
+        {"kind": title, "accuracy": row["clean"], "robustness": row[heads[-1]]}
+        for title, row in found.items()
+    ]
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    scatter(points).savefig(config.out.with_suffix(".png"), dpi=120)
     publish(config.out, settings, {"networks": found}, failed)
 
 
 if __name__ == "__main__":
-    run(main, StudyConfig, __doc__)
+    run(main, StudyConfig, __doc__, QUICK)

@@ -6,6 +6,7 @@ like any other: they are trained, generated and saved with it.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from targets.kwta import KWTA
 from targets.layout import TargetError
 from targets.names import nearest
 
-ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda channels: nn.ReLU(),
     "leaky_relu": lambda channels: nn.LeakyReLU(),
     "prelu": nn.PReLU,
@@ -27,25 +28,32 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "softplus": lambda channels: nn.Softplus(),
     "kwta-0.2": lambda channels: KWTA(0.2),
     "kaf": KAF,
-    "kaf-relu": lambda channels: KAF(channels, F.relu),
-    "kaf-elu": lambda channels: KAF(channels, F.elu),
-    "kaf-swish": lambda channels: KAF(channels, F.silu),
-    "kaf-tanh": lambda channels: KAF(channels, torch.tanh),
-    "kaf-free": lambda channels: KAF(channels, free=True),
-    "kaf-authors": lambda channels: KAF(channels, convention="authors"),
+    "kaf-relu": partial(KAF, start=F.relu),
+    "kaf-elu": partial(KAF, start=F.elu),
+    "kaf-swish": partial(KAF, start=F.silu),
+    "kaf-tanh": partial(KAF, start=torch.tanh),
+    "kaf-identity": partial(KAF, start=lambda x: x),
+    "kaf-free": partial(KAF, free=True),
+    "kaf-authors": partial(KAF, convention="authors"),
 }
-"""What is known by a name of its own; `kwta-<share>` takes any other share, as in kwta-0.1."""
+"""What is known by a name of its own. `kwta-<share>` takes any other share, as in kwta-0.1, and
+each KAF any other size of its dictionary, as in kaf-elu-40."""
 
 
 def activation_factory(name: str) -> Callable[[int], nn.Module]:
     """What makes activations of that name: a function from the number of channels to a module.
 
     Raises:
-        TargetError: an unknown name (the nearest known one is named), or k-WTA with a share that
-            is not a number in (0, 1].
+        TargetError: an unknown name (the nearest known one is named), k-WTA with a share that is
+            not a number in (0, 1], or a KAF of fewer than 2 points.
     """
     if name in ACTIVATIONS:
         return ACTIVATIONS[name]
+    kaf, _, size = name.rpartition("-")
+    if kaf.startswith("kaf") and kaf in ACTIVATIONS and size.isdecimal():
+        sized = partial(ACTIVATIONS[kaf], size=int(size))
+        sized(1)  # raises for a size that is none
+        return sized
     family, _, share = name.partition("-")
     if family != "kwta":
         raise TargetError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")

@@ -131,8 +131,8 @@ def test_bench_scaling(tmp_path, monkeypatch, written):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)
     monkeypatch.setattr(bench_scaling, "WARM_UP", 1)
-    config = bench_scaling.ScalingConfig(
-        quick=True,
+    config = replace(
+        bench_scaling.QUICK,
         targets=("small-lenet5",),
         compiled=True,
         generator_most=1,

@@ -5,7 +5,7 @@ import math
 import os
 import shlex
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,13 @@ from torch import nn
 
 import attacks
 from hypergen import data
+from hypergen.cli import EvaluateArgs, TrainArgs, parse
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError, RunError
 from hypergen.train import Training
 from hypergen.weights_file import load_network
 from scripts import (
+    cells,
     check_cuda,
     front,
     study_activation_distributions,
@@ -29,6 +31,7 @@ from scripts import (
     study_kwta,
 )
 from scripts.study_exploding_gradients import Way
+from targets import outside_dictionary
 
 MNIST_SIZES = {"dataset": "digits", "epochs": 1}
 
@@ -48,11 +51,12 @@ def test_activations(brief, tmp_path, monkeypatch, written):
     study_activations.main(config)
     rows = written(config.out)["networks"]
     assert list(rows) == ["mlp-relu", "mlp-kaf-elu"]
-    assert rows["mlp-relu"]["outside_dictionary"] == 0
     digits = data.load("digits").test
     images, labels = digits.first(len(digits))
     for name, row in rows.items():
         network = load_network(config.work / f"{name}.safetensors")
+        outside = outside_dictionary(network, images[: config.images]).values()
+        assert row["outside_dictionary"] == pytest.approx(max(outside, default=0))
         right = (network(images).argmax(1) == labels).float()
         assert row["accuracy"] == pytest.approx(float(right.mean()))
         assert row["pgd"] <= float(right[: config.images].mean())
@@ -86,6 +90,7 @@ def test_kwta(brief, tmp_path, written):
     assert list(rows) == ["digits-mlp-relu-scratch", "digits-mlp-kwta-0.2-scratch"]
     for row in rows.values():
         assert row["sampling-gradient"] <= row["square"] <= row["clean"]
+    assert config.out.with_suffix(".png").stat().st_size > 10_000
 
 
 def test_exploding_gradients(tmp_path, written, monkeypatch):
@@ -99,7 +104,8 @@ def test_exploding_gradients(tmp_path, written, monkeypatch):
     assert list(rows) == ["mlp relu", "mlp kaf, clipped"]
     for row in rows.values():
         assert row["steps"] == 3 and not row["diverged"] and 0 < row["loss"] < math.inf
-        assert list(row["first"]) == ["layers.0", "layers.2"] == list(row["worst"])
+        for when in ("first", "worst", "weights"):
+            assert list(row[when]) == ["layers.0", "layers.2"] and min(row[when].values()) > 0
         assert max(row["worst"].values()) >= max(row["first"].values()) > 0
     assert (config.work / "mlp-relu").is_dir()  # TensorBoard's events
 
@@ -116,7 +122,7 @@ def test_activation_distributions(tmp_path, written):
     config = study_activation_distributions.StudyConfig(
         **MNIST_SIZES,
         target="mlp",
-        activations=("relu", "kwta-0.2"),
+        activations=("relu", "kwta-0.2", "kaf"),
         train_images=300,
         images=20,
         steps=3,
@@ -130,6 +136,10 @@ def test_activation_distributions(tmp_path, written):
         assert 0.9 < sum(layer["clean"]) <= 1 + 1e-6 and layer["moved"] > 0
     kwta = found["kwta-0.2"]["layers"]["layers.1"]
     assert kwta["zeros"] == pytest.approx(26 / 32, abs=0.02)  # 6 of 32 stay
+    network = load_network(config.work / "mlp-kaf.safetensors")
+    (outside,) = outside_dictionary(network, data.load("digits").test.first(20)[0]).values()
+    assert found["kaf"]["outside_dictionary"] == pytest.approx(outside)
+    assert found["relu"]["outside_dictionary"] == 0
 
 
 def test_a_histogram_is_of_shares():
@@ -173,6 +183,51 @@ def test_generated_activations(brief, tmp_path, written):
         assert list(row["after"].values())[-1] == pytest.approx(row["robustness"])
 
 
+@pytest.mark.skipif("HYPERGEN_DATA" not in os.environ, reason="HYPERGEN_DATA is not set")
+@pytest.mark.parametrize(
+    ("study", "fewer"),
+    [
+        (
+            study_activations,
+            {"targets": ("vgg", "resnet20"), "activations": ("swish",), "images": 2}
+            | {"sra_images": 1, "epochs": 1},
+        ),
+        (study_kwta, {"activations": ("kwta-0.03",), "images": 4, "schedule": ((1, 4),)}),
+        (study_exploding_gradients, {"only": ("resnet20 kaf",), "steps": 2, "batch_size": 4}),
+        (study_activation_distributions, {"activations": ("kaf",), "images": 8, "steps": 3}),
+        (study_generated_activations, {"activations": ("kaf",), "steps": 2, "images": 2}),
+    ],
+    ids=lambda value: getattr(value, "__name__", "smallest"),
+)
+def test_quick_on_real_images(study, fewer, brief, tmp_path, written, monkeypatch):
+    """As `--quick` runs it, on less still: CIFAR-10 or MNIST, and the study's own networks."""
+    whole = data.load
+
+    def load(name, *args, **options):
+        found = whole(name, *args, **options)
+        fewer = {part: getattr(found, part).head(64) for part in ("train", "val", "test")}
+        return replace(found, **fewer)
+
+    monkeypatch.setattr(data, "load", load)
+    study_kwta.dataset_of.cache_clear()
+    places = {"work": tmp_path / "runs", "out": tmp_path / "figures.json"}
+    config = replace(study.QUICK, **fewer, **places)
+    study.main(config)
+    figures = written(config.out)
+    assert figures["settings"]["quick"]
+    assert config.out.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_quick_is_no_more_than_a_default(monkeypatch):
+    """What else the command line says stands."""
+    given = ["study_kwta", "--quick", "--activations", "kwta-0.5", "--epochs", "2"]
+    monkeypatch.setattr("sys.argv", given)
+    seen = []
+    with pytest.raises(SystemExit):
+        cells.run(seen.append, study_kwta.StudyConfig, "", study_kwta.QUICK)
+    assert seen == [replace(study_kwta.QUICK, activations=("kwta-0.5",), epochs=2)]
+
+
 def test_front(brief, tmp_path, written):
     config = front.FrontConfig(
         train=TrainConfig(target="mlp", beta="0:1", steps=2, population=2),
@@ -197,6 +252,9 @@ def check_config(folder: Path) -> check_cuda.CheckConfig:
     return check_cuda.CheckConfig(
         **MNIST_SIZES,
         target="mlp",
+        normed_dataset="digits",
+        normed_target="light-cnn",
+        normed_images=128,
         steps=2,
         images=20,
         work=folder / "runs",
@@ -210,17 +268,21 @@ def test_check_cuda(tmp_path, written):
     figures = written(config.out)
     if not torch.cuda.is_available():  # the same machine twice
         assert figures["fbf"]["cpu"] == figures["fbf"]["device"]
+        assert figures["normed"]["cpu"] == figures["normed"]["device"]
         assert figures["generated"]["logits_apart"] == figures["resumed"]["weights_apart"] == 0
         assert figures["recorded"]["generator"]["losses_apart"] == 0
-    assert all(figures[check]["within"] for check in ("fbf", "generated", "resumed", "recorded"))
+    checks = ("fbf", "normed", "generated", "resumed", "recorded")
+    assert all(figures[check]["within"] for check in checks)
 
 
-def test_a_run_that_forgets_its_state_is_noticed(tmp_path, monkeypatch):
+def test_a_run_that_forgets_its_state_is_noticed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Training, "load_state_dict", lambda training, state: None)
     config = check_config(tmp_path)
     with pytest.raises(RunError, match="not as on the CPU: resumed"):
         check_cuda.main(config)
     assert config.out.exists()
+    said = capsys.readouterr().out
+    assert "resumed: MISSED" in said and said.count("within the bar") == 4
 
 
 def on_gpu(folder: Path, *wanted: str, fails: bool = False, **settings: str):
@@ -246,14 +308,20 @@ def on_gpu(folder: Path, *wanted: str, fails: bool = False, **settings: str):
 def test_what_runs_on_a_gpu_can_be_parsed(options, tmp_path):
     done, lines = on_gpu(tmp_path, OPTIONS=options)
     assert done.returncode == 0 and lines[0][:2] == ["-m", "pytest"]
-    places = []
+    places, shared = [], {}
     for _, module, *words in lines[1:]:
         main = importlib.import_module(module).main
         config = tyro.cli(main.__annotations__["config"], args=words)
         places.append(config.out)
         assert getattr(config, "quick", bool(options)) == bool(options)
+        if hasattr(config, "only"):  # calls that share a folder must have the same settings
+            settings = {k: v for k, v in asdict(config).items() if k not in cells.PLACES}
+            assert shared.setdefault(config.work, settings) == settings
+        if isinstance(config, study_generated_activations.StudyConfig):
+            parse(TrainArgs, "train", shlex.split(config.train))
+            parse(EvaluateArgs, "evaluate", ["network", *shlex.split(config.judge)])
     assert all(str(place).startswith(str(tmp_path)) for place in places)
-    assert len(lines) == (10 if options else 14)
+    assert len(lines) == (14 if options else 18)
 
 
 def test_a_part_of_what_runs_on_a_gpu(tmp_path):

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -144,7 +145,8 @@ def opens_in_plain_pytorch(make: MakeTarget, shape: Shape, device: torch.device)
     logits = population(images.expand(2, *images.shape))
     for index in range(2):
         module = make(7)
-        module.load_state_dict(population.module_at(index).state_dict(), strict=True)
+        raw = save(population.module_at(index).state_dict())  # the bytes of a weight file
+        module.load_state_dict(load(raw), strict=True)
         with torch.no_grad():
             assert_alike(module.eval()(images), logits[index], 1e-5)
 
@@ -155,6 +157,12 @@ def takes_an_fbf_step(make: MakeTarget, shape: Shape, device: torch.device) -> N
     attacked = attack.perturb(lambda x: module(x[0])[None], images, torch.arange(4), [0])
     assert attacked.min() >= 0 and attacked.max() <= 1
     assert 0.05 < (attacked - images).abs().max() < 0.1 + 1e-6
+    before = nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
+    F.cross_entropy(module(attacked[0]), torch.arange(4, device=device)).backward()
+    optimizer.step()
+    after = nn.utils.parameters_to_vector(module.parameters())
+    assert after.isfinite().all() and (after != before).any()
 
 
 def works(make: MakeTarget, shape: Shape, device: torch.device) -> None:
@@ -163,7 +171,7 @@ def works(make: MakeTarget, shape: Shape, device: torch.device) -> None:
     takes_an_fbf_step(make, shape, device)
     population, images = problem(make, shape, networks=1)
     other = make(1).double()
-    other.load_state_dict(population.module_at(0).state_dict(), strict=True)
+    other.load_state_dict(load(save(population.module_at(0).state_dict())), strict=True)
     weights = list(other.eval().parameters())
     theta = population.theta.clone().requires_grad_()
     logits, by_images, by_theta = gradients(population.with_theta(theta), images, theta)

@@ -121,6 +121,11 @@ class TestKAF:
         (exact,) = torch.autograd.grad(kaf(y := x.detach().float().requires_grad_()).sum(), y)
         torch.testing.assert_close(slope.float(), exact, atol=0.01, rtol=0.01)
 
+    def test_size_by_name(self):
+        assert activation("kaf-elu-40", 3).alpha.shape == (3, 40)
+        torch.testing.assert_close(activation("kaf-elu-40", 3).alpha, KAF(3, F.elu, size=40).alpha)
+        assert activation("kaf-9", 3).alpha.shape == (3, 9)
+
     def test_nothing_far_outside(self):
         """As published: ELU's start is 1.0 at 4, .009 at 5."""
         x = torch.tensor([[4.0], [5.0], [30.0], [-1e30]], requires_grad=True)

@@ -23,7 +23,7 @@ OTHERS = [name for name in TARGETS if name not in [*SMALL, *MIDDLING]]
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
 # What a KAF starts at, and its constants, change its numbers, not what it does: one target will do.
-STARTS = ("kaf-relu", "kaf-elu", "kaf-swish", "kaf-tanh", "kaf-authors")
+STARTS = ("kaf-relu", "kaf-elu", "kaf-swish", "kaf-tanh", "kaf-identity", "kaf-authors")
 WITHOUT_STARTS = [name for name in ACTIVATIONS if name not in STARTS]
 PAIRS = [(t, a) for t in SMALL for a in (ACTIVATIONS if t == "mlp" else WITHOUT_STARTS)]
 
@@ -90,6 +90,13 @@ def test_other_target_with_each_activation(target, activation, device, monkeypat
     other_conforms(target, activation, device, monkeypatch)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", STARTS)
+@pytest.mark.parametrize("target", [t for t in [*SMALL, *MIDDLING] if t != "mlp"])
+def test_each_start_of_a_kaf(target, activation, device):
+    conforms(target, activation, works, device)
+
+
 WEIGHTS = {  # for colour images of 32 x 32, the small ones for grey images of 28 x 28
     "small-lenet5": 20_522,
     "lenet5": 61_706,
@@ -128,6 +135,8 @@ def test_other_images_and_classes(target):
         ({"activation": "rleu"}, "unknown activation 'rleu'; did you mean 'relu'?"),
         ({"activation": "qqq"}, "unknown activation 'qqq'; known: relu, leaky_relu, "),
         ({"activation": "kwta"}, "activation 'kwta': expected kwta-<share>, a share in (0, 1]"),
+        ({"activation": "kaf-elu-1"}, "a KAF needs a dictionary of at least 2 points, got 1"),
+        ({"activation": "elu-20"}, "unknown activation 'elu-20'; did you mean 'elu'?"),
         ({"num_classes": 1}, "a classifier needs at least 2 classes, got 1"),
         ({"input_shape": (1, 4, 4)}, "small-lenet5 cannot take images of shape (1, 4, 4)"),
         ({"input_shape": (28, 28)}, "expected an input shape (C, H, W), got (28, 28)"),
