@@ -26,7 +26,8 @@ class ResidualGenerator(nn.Module):
     initialisation, Chang et al. 2020). R [D,Z] is random and never trained: every sample keeps a
     start of its own, as networks trained one by one do, and h learns what to add to it. Without R
     samples collapse to one network, since nothing in the loss asks for several. (The same idea for
-    Q-values: "Randomized prior functions", Osband et al. 2018.)
+    Q-values: "Randomized prior functions", Osband et al. 2018.) R is 16 times the target, all, for
+    ResNet-20 with its chunk head, 18.5 times, with the offsets 23.5, of which 6.5 are trained.
     """
 
     gain = 0.5

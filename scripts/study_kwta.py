@@ -1,9 +1,10 @@
 """k-WTA beside ReLU, trained ordinarily: what it seems to withstand, and what it does withstand.
 
 AlexNet and ResNet-18 with ReLU and k-WTA, from scratch and from torchvision's ImageNet weights, on
-CIFAR-10 and SVHN, as in Costa and Antonini 2020: PGD-40 and DeepFool as there; beside them the
-adaptive suite, whose sampled gradient (Tramer et al. 2020) is what k-WTA does not hide from.
-Networks and figures are kept: a killed run goes on. `--quick` is a wide perceptron on MNIST.
+CIFAR-10 and SVHN, as in Costa and Antonini 2020: PGD-40 and DeepFool as there (trained in batches
+of 128 instead of 32, at rates that rise and fall instead of one drop after 50 of 80 epochs); beside
+them the adaptive suite, whose sampled gradient (Tramer et al. 2020) is what k-WTA does not hide
+from. Networks and figures are kept: a killed run goes on. `--quick` is a wide perceptron on MNIST.
 
     HYPERGEN_DATA=... python -m scripts.study_kwta
 """
