@@ -26,6 +26,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 import attacks
 from hypergen.data import image_shape
+from targets import unsized
 
 PEAK_AT = 0.4
 """Share of the training after which the learning rate is at its peak."""
@@ -81,8 +82,8 @@ def recipe_for(dataset: str, target: str, activation: str) -> Recipe:
         return DIGITS
     if image_shape(dataset)[0] == 1:
         return GREY
-    if target == "vgg" and activation in VGG_RATES:
-        return replace(COLOUR, learning_rate=VGG_RATES[activation])
+    if target == "vgg" and (kind := unsized(activation)) in VGG_RATES:
+        return replace(COLOUR, learning_rate=VGG_RATES[kind])
     return COLOUR
 
 

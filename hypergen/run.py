@@ -1,6 +1,5 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
-import contextlib
 import json
 import shlex
 from dataclasses import asdict
@@ -33,9 +32,9 @@ def run(
 ) -> dict[str, Any]:
     """Trains in `folder`, measures, prints the table; what results.json holds.
 
-    Baselines are trained alongside, on a GPU before. With `resume` whatever the folder has already
-    is kept and what is missing is done; a report of other sizes is made anew, and stays until the
-    new one is there.
+    Baselines are trained alongside, on a GPU afterwards. With `resume` whatever the folder has
+    already is kept and what is missing is done; a report of other sizes is made anew, and stays
+    until the new one is there.
     `InputError` for a folder that holds another run, `RunError` for a training that diverges.
     """
     sizes = sizes or ReportConfig()
@@ -56,12 +55,11 @@ def run(
             if baselines and result is None:
                 prepare_base(config, dataset, device, folder)  # which may be one of them
                 recipes = direct_recipes(folder / "baselines", config)
-            beside = trained_alongside(recipes, dataset, device)
-            if device.type == "cuda":  # which records no steps of several trainings at once
-                train_baselines(recipes, dataset, device)
-                beside = contextlib.nullcontext()
-            with beside:
+            # A GPU records no steps while several trainings go on.
+            alongside, after = ({}, recipes) if device.type == "cuda" else (recipes, {})
+            with trained_alongside(alongside, dataset, device):
                 train(config, dataset, folder, device)
+            train_baselines(after, dataset, device)
             if result is None:
                 sampler = load_generator(folder, dataset)
                 result = report(folder, sampler, dataset, sizes, recipes)

@@ -82,7 +82,7 @@ fi
 if is speed; then
     brief scripts.bench_scaling --work "$folder/scaling" --out "$folder/scaling.json"
     # Every number of networks is compiled anew, which takes long.
-    brief scripts.bench_scaling --targets small-lenet5 --most 256 --compiled \
+    brief scripts.bench_scaling --targets small-lenet5 $(full --most 256) --compiled \
         --work "$folder/scaling-compiled" --out "$folder/scaling-compiled.json"
     [ -n "${OPTIONS:-}" ] ||
         study scripts.bench_population --networks 256 --turn 256 --batch-size 1000 --trained 1 \

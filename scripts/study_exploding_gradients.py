@@ -123,10 +123,12 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
             loss.backward()
             losses.append(float(loss.detach()))
             norms.append(norms_of({n: w.grad for n, w in weights.items() if w.grad is not None}))
-            sizes = norms_of(weights)
-            for kind, found in (("gradient", norms[-1]), ("weight", sizes)):
-                for name, norm in found.items():
+            found = norms_of(weights)
+            for kind, row in (("gradient", norms[-1]), ("weight", found)):
+                for name, norm in row.items():
                     writer.add_scalar(f"{kind}/{name}", norm, len(losses))
+            if all(map(math.isfinite, found.values())):
+                sizes = found
             if way.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), way.clip)
             optimizer.step()
@@ -148,15 +150,15 @@ def watched(config: StudyConfig, way: Way, dataset: data.Dataset) -> dict[str, A
 
 
 def picture(rows: dict[str, dict[str, Any]]) -> "Figure":
-    """Norms over depth: gradients at the first step and at the worst, weights at the last."""
+    """Norms over depth: gradients at the first step and at the worst, weights in the end."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 4), layout="constrained")
     titles = {"first": "gradient, first step", "worst": "gradient, worst step"}
-    titles |= {"weights": "weights, last step"}
+    titles |= {"weights": "weights in the end"}
     for axes, (when, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name, row in rows.items():
-            norms = [norm if math.isfinite(norm) else math.nan for norm in row[when].values()]
+            norms = list(row[when].values())
             axes.plot([i / (len(norms) - 1) for i in range(len(norms))], norms, label=name)
         axes.set_yscale("log")
         axes.set_xlabel("depth, input to output")

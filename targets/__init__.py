@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import nn
 
-from targets.activations import ACTIVATIONS, activation, activation_factory
+from targets.activations import ACTIVATIONS, activation, activation_factory, unsized
 from targets.fbf_cnn import FBFCNN
 from targets.imagenet import ImageNetTarget
 from targets.kaf import outside_dictionary
@@ -101,4 +101,5 @@ __all__ = [
     "jobs_at_once",
     "outside_dictionary",
     "set_share",
+    "unsized",
 ]

@@ -40,20 +40,31 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 each KAF any other size of its dictionary, as in kaf-elu-40."""
 
 
+MOST_POINTS = 1000
+"""Of the dictionary of a KAF by name."""
+
+
+def unsized(name: str) -> str:
+    """What a KAF is called whatever its size: kaf-elu-40 -> kaf-elu; other names as they are."""
+    kaf, _, size = name.rpartition("-")
+    sized = kaf.startswith("kaf") and kaf in ACTIVATIONS and size.isdecimal()
+    return kaf if sized else name
+
+
 def activation_factory(name: str) -> Callable[[int], nn.Module]:
     """What makes activations of that name: a function from the number of channels to a module.
 
     Raises:
         TargetError: an unknown name (the nearest known one is named), k-WTA with a share that is
-            not a number in (0, 1], or a KAF of fewer than 2 points.
+            not a number in (0, 1], or a KAF of fewer than 2 points or more than 1,000.
     """
     if name in ACTIVATIONS:
         return ACTIVATIONS[name]
-    kaf, _, size = name.rpartition("-")
-    if kaf.startswith("kaf") and kaf in ACTIVATIONS and size.isdecimal():
-        sized = partial(ACTIVATIONS[kaf], size=int(size))
-        sized(1)  # raises for a size that is none
-        return sized
+    if (kaf := unsized(name)) != name:
+        size = name.removeprefix(f"{kaf}-")
+        if len(size) > 4 or not 2 <= int(size) <= MOST_POINTS:
+            raise TargetError(f"activation {name!r}: a dictionary has 2 to {MOST_POINTS} points")
+        return partial(ACTIVATIONS[kaf], size=int(size))
     family, _, share = name.partition("-")
     if family != "kwta":
         raise TargetError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")

@@ -257,6 +257,12 @@ class KAF(nn.Module):
             first += self.spacing * alpha.shape[1]
         return reduce(torch.add, mixtures)
 
+    def extra_repr(self) -> str:
+        """What the constants are: networks of others are of another architecture."""
+        channels, size = self.alpha.shape
+        constants = f"width={self.width:g}, spacing={self.spacing:.6g}"
+        return f"{channels}, size={size}, {constants}" + (", free=True" if self.free else "")
+
     def outside(self, x: Tensor) -> Tensor:
         """Which inputs lie beyond the ends of the dictionary, bool of the same shape."""
         return (x < self.dictionary.amin()) | (x > self.dictionary.amax())

@@ -134,6 +134,7 @@ def test_colour_images_have_the_published_recipe():
     assert (group["momentum"], group["weight_decay"], group["lr"]) == (0.9, 5e-4, 0.2)
     vgg = replace(config, target="vgg", activation="kaf-swish")
     assert (vgg.rate, replace(vgg, activation="gelu").rate) == (0.8, 0.2)
+    assert replace(vgg, activation="kaf-swish-40").rate == 0.8
     assert (replace(vgg, learning_rate=0.1).rate, replace(vgg, dataset="mnist").rate) == (0.1, 5e-3)
 
 

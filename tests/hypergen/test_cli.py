@@ -82,7 +82,7 @@ BAD = [
     ("train --schedule cosin", 'unknown schedule "cosin" (did you mean "cosine"?)'),
     ("train --norm l3", 'unknown norm "l3"'),
     ("baseline --target resnet20 --norm group", "as resnet20-group"),
-    ("baseline --activation kaf-1", "a dictionary of at least 2 points, got 1"),
+    ("baseline --activation kaf-1", "activation 'kaf-1': a dictionary has 2 to 1000 points"),
     ("train --preset thesys", 'unknown preset "thesys" (did you mean "thesis"?)'),
     ("train --device gpu", 'unknown device "gpu"'),
     ("baseline --method fbff", 'unknown method "fbff" (did you mean "fbf"?)'),

@@ -126,6 +126,12 @@ class TestKAF:
         torch.testing.assert_close(activation("kaf-elu-40", 3).alpha, KAF(3, F.elu, size=40).alpha)
         assert activation("kaf-9", 3).alpha.shape == (3, 9)
 
+    @pytest.mark.parametrize("other", ["kaf-authors", "kaf-9", "kaf-free"])
+    def test_other_constants_are_another_architecture(self, other):
+        one, two = (nn.Sequential(nn.Flatten(), activation(name, 4)) for name in ("kaf", other))
+        with pytest.raises(TargetError, match="one architecture"):
+            Population.of([one, two])
+
     def test_nothing_far_outside(self):
         """As published: ELU's start is 1.0 at 4, .009 at 5."""
         x = torch.tensor([[4.0], [5.0], [30.0], [-1e30]], requires_grad=True)
