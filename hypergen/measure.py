@@ -223,10 +223,15 @@ def _jobs(
 
     `singly`: a network at a time.
     """
-    size = 1 if singly else networks_at_once(population, images[:batch_size])
-    for place, piece in population.pieces(size):
+    some = images[:batch_size]
+    for place, piece in population.pieces(1) if singly else pieces(population, some):
         for start in range(0, len(images), batch_size):
             yield place, piece, slice(start, min(start + batch_size, len(images)))
+
+
+def pieces(population: Networks, images: Tensor) -> Iterator[tuple[slice, Networks]]:
+    """The population in pieces that images [N,C,H,W] each fit the memory with: (place, piece)."""
+    return population.pieces(networks_at_once(population, images))
 
 
 def recalibrated(population: Population, images: Tensor) -> Population:
@@ -285,8 +290,7 @@ def _correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
         place, piece = job
         return piece(images[place]).argmax(-1) == labels
 
-    pieces = population.pieces(networks_at_once(population, images[0]))
-    found = concurrently(right, pieces, jobs_at_once(images.device))
+    found = concurrently(right, pieces(population, images[0]), jobs_at_once(images.device))
     return torch.cat(list(found)).float().mean(1)
 
 

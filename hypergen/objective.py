@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hypergen.measure import Batch, Measure, half_precision, networks_at_once
+from hypergen.measure import Batch, Measure, half_precision, pieces
 from hypergen.value_network import ValueNetwork
 from targets import Population, concurrently, jobs_at_once
 
@@ -62,6 +62,6 @@ def gradient(
             (grad,) = torch.autograd.grad(loss.sum(), theta)
         return loss.detach(), grad
 
-    pieces = population.pieces(networks_at_once(population, batch.images))
-    results = list(concurrently(run, pieces, jobs_at_once(weights.device)))
+    jobs = pieces(population, batch.images)
+    results = list(concurrently(run, jobs, jobs_at_once(weights.device)))
     return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])

@@ -23,7 +23,7 @@ from hypergen.measure import (
     MEASURES,
     accuracies,
     attacked_batch,
-    networks_at_once,
+    pieces,
     recalibrated,
 )
 from hypergen.train import Networks
@@ -138,8 +138,10 @@ class Sampler:
         seen = []
         for _, some in population.pieces(ESTIMATED_AT_ONCE):
             batch = attacked_batch(some, chosen, labels, measurer, config.seed)
-            pieces = some.pieces(networks_at_once(some, chosen))
-            seen += [value.evidence(piece, batch.for_networks(place)) for place, piece in pieces]
+            seen += [
+                value.evidence(piece, batch.for_networks(place))
+                for place, piece in pieces(some, chosen)
+            ]
         evidence = torch.cat(seen)
         return value(evidence), value.uncertainty(evidence)
 

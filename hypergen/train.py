@@ -36,7 +36,7 @@ from hypergen.measure import (
     Batch,
     attacked_batch,
     half_precision,
-    networks_at_once,
+    pieces,
     recalibrated,
     survivors,
 )
@@ -141,7 +141,7 @@ class Training:
         self.layout = WeightLayout.of(self.module)
         self.scales = self.layout.scales().to(device)
         self.calibration_images = dataset.calibration_images(STEP_CALIBRATION_IMAGES)
-        self.network = Population.of([self.module])  # made once: it takes longer than a step
+        self.network = Population.of([self.module])  # made once: a GPU steps in less time
         self.learners: Population | None = None  # made of the first weights
         self.answers = RecordedModel(self._answers)
         self.gradients = Recorded(self._gradients)
@@ -381,8 +381,8 @@ class Training:
             place, piece = job
             return self.value.evidence(piece, batch.for_networks(place))
 
-        pieces = population.pieces(networks_at_once(population, batch.images))
-        evidence = torch.cat(list(concurrently(look, pieces, jobs_at_once(self.device))))
+        jobs = pieces(population, batch.images)
+        evidence = torch.cat(list(concurrently(look, jobs, jobs_at_once(self.device))))
         worth = [measure(population, batch) for measure in MEASURES]
         return evidence, torch.stack(worth, dim=-1)
 

@@ -31,7 +31,7 @@ from hypergen.evaluate import (
     short,
 )
 from hypergen.heatmap import heatmap
-from hypergen.measure import BATCH_IMAGES, for_all, networks_at_once
+from hypergen.measure import BATCH_IMAGES, for_all, pieces
 from hypergen.picture import require_picture, write_picture
 from hypergen.tracking import Bar, write_text
 from targets import Population, concurrently, jobs_at_once
@@ -83,7 +83,7 @@ class Mixed:
         return [
             (places[part], piece)
             for places, group in self._groups
-            for part, piece in group.pieces(networks_at_once(group, images))
+            for part, piece in pieces(group, images)
         ]
 
     @torch.no_grad()
@@ -139,9 +139,9 @@ def fooling_rates(
     clean = concurrently(lambda part: networks.classes(images[None, part]), parts, at_once)
     right = torch.cat(list(clean), -1) == labels  # [P,1,N]
 
-    pieces = networks.pieces(images)
+    groups = networks.pieces(images)
     crafts = list(
-        concurrently(lambda p: against(p[1], source, dataset, count, seed), pieces, at_once)
+        concurrently(lambda p: against(p[1], source, dataset, count, seed), groups, at_once)
     )
     bar = Bar("transferring", networks.count * len(images))
 
@@ -153,7 +153,7 @@ def fooling_rates(
         return (right[..., part] & (networks.classes(points) != labels[part])).sum(-1).T
 
     found = concurrently(fooled, [(craft, part) for craft in crafts for part in parts], at_once)
-    rows = [places for places, _ in pieces for _ in parts]
+    rows = [places for places, _ in groups for _ in parts]
     matrix = torch.zeros(networks.count, networks.count, dtype=torch.double)
     for places, counts in zip(rows, found, strict=True):
         matrix[places] += counts.cpu()

@@ -25,7 +25,8 @@ from hypergen.baseline import BaselineConfig, BaselineTraining, train_baseline
 from hypergen.config import TrainConfig
 from hypergen.errors import RunError
 from hypergen.evaluate import Judge
-from hypergen.sample import load_generator
+from hypergen.measure import recalibrated
+from hypergen.sample import CALIBRATION_IMAGES, load_generator
 from hypergen.train import Training, train
 from scripts.cells import RESULTS, claim, device, now, publish, run, shortened
 from targets import Population
@@ -35,8 +36,6 @@ RELATIVE_BAR = 1e-3
 """For logits, relative to the largest; for weights, to the greatest change of the step."""
 COMPARED = 6
 """Losses compared of replayed steps: later on what rounding does grows by the training itself."""
-CALIBRATION_IMAGES = 1024
-"""Training images that batch-norm statistics are measured on."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def judged(
     found: dict[str, dict[str, Any]] = {}
     for side, dataset in sides.items():
         there = population.to(dataset.test.images.device)
-        there = there.recalibrate(dataset.calibration_images(CALIBRATION_IMAGES))
+        there = recalibrated(there, dataset.calibration_images(CALIBRATION_IMAGES))
         (found[side],) = judge.judge(there, dataset, side)
     apart = {key: abs(found["cpu"][key] - found["device"][key]) for key in ("accuracy", "pgd")}
     within = apart["accuracy"] <= ACCURACY_BAR and apart["pgd"] <= PGD_BAR

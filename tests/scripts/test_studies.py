@@ -207,8 +207,8 @@ def test_quick_on_real_images(study, fewer, brief, tmp_path, written, monkeypatc
 
     def load(name, *args, **options):
         found = whole(name, *args, **options)
-        fewer = {part: getattr(found, part).head(64) for part in ("train", "val", "test")}
-        return replace(found, **fewer)
+        heads = {part: getattr(found, part).head(64) for part in ("train", "val", "test")}
+        return replace(found, **heads)
 
     monkeypatch.setattr(data, "load", load)
     study_kwta.dataset_of.cache_clear()
