@@ -2,14 +2,15 @@
 
 A generator conditioned on beta is trained once and sampled at several preferences, most of them
 small, for on MNIST robustness costs so little accuracy that nearly all of the trade-off lies there;
-FBF with the same weights of attacked against clean images is trained once for each. Judged by
-standard robust accuracy (SRA). What took how many seconds is told too. Networks and figures are
-kept: a killed run goes on.
+FBF and PGD training with the same weights of attacked against clean images are done once for each.
+Judged by standard robust accuracy (SRA). What took how many seconds is told too. Networks and
+figures are kept: a killed run goes on.
 
     HYPERGEN_DATA=... python -m scripts.front
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from hypergen.evaluate import Judge
 from hypergen.sample import load_generator
 from hypergen.scatter import scatter
 from hypergen.train import train
-from scripts.cells import RESULTS, begun, claim, device, kept, now, publish, run, trained
+from scripts.cells import RESULTS, begun, chosen, claim, device, kept, now, publish, run, trained
 from targets import Population
 
+DIRECT = {"fbf": "FBF, each its own", "pgd": "PGD training, each its own"}
 TRAIN = TrainConfig(dataset="mnist", epsilon=0.3, beta="0:1", steps=4000)
 
 
@@ -34,13 +36,15 @@ class FrontConfig:
     quick: bool = False
     """steps, epochs and images cut down to minutes on two cores"""
     train: TrainConfig = TRAIN
-    """of the generator; FBF takes data set, target, activation and threat from it"""
+    """of the generator; direct training takes data set, target, activation and threat from it"""
+    only: tuple[str, ...] = ()
+    """direct trainings to set beside it: fbf, pgd; default: all"""
     betas: tuple[float, ...] = (0.0, 0.02, 0.1, 0.5, 1.0)
     """preferences for robustness"""
     samples: int = 4
     """networks drawn at each"""
     epochs: int | None = None
-    """of each FBF training; default: the recipe's"""
+    """of each direct training; default: the recipe's"""
     images: int = 300
     """test images attacked; accuracy is over all"""
     work: Path = Path("runs/front")
@@ -69,11 +73,22 @@ def generator(config: FrontConfig, dataset: data.Dataset) -> dict[str, Any]:
     return {"seconds": round(now() - started, 3) if whole else None}
 
 
-def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str, Any]:
+def cell(config: FrontConfig, kind: str, beta: float) -> Path:
+    """The file of the figures at one preference."""
+    return config.work / f"{kind}-{beta:g}.json"
+
+
+def sampled(config: FrontConfig, beta: float, dataset: data.Dataset) -> list[dict[str, Any]]:
+    """Draws networks at one preference and judges them."""
+    sampler = load_generator(config.work / "generator", dataset)
+    return judged(config, sampler.sample(config.samples, beta), dataset)
+
+
+def direct(config: FrontConfig, method: str, beta: float, dataset: data.Dataset) -> dict[str, Any]:
     """Trains one network at one preference and judges it."""
-    settings, path = config.train, config.work / f"fbf-{beta:g}.safetensors"
+    settings, path = config.train, cell(config, method, beta).with_suffix(".safetensors")
     recipe = BaselineConfig(
-        method="fbf",
+        method=method,
         dataset=settings.dataset,
         target=settings.target,
         activation=settings.activation,
@@ -91,32 +106,29 @@ def direct(config: FrontConfig, beta: float, dataset: data.Dataset) -> dict[str,
 
 def main(config: FrontConfig) -> None:
     """Trains and judges all, prints the table, writes and draws it."""
+    methods = chosen(
+        config.only, DIRECT, lambda name: [cell(config, name, beta) for beta in config.betas]
+    )
     settings = claim(config.work, config)
     dataset = data.load(config.train.dataset, device=device())
     made = kept(config.work / "generator.json", lambda: generator(config, dataset))
-    sampler = load_generator(config.work / "generator", dataset)
     rows: list[dict[str, Any]] = []
-    spent: list[float | None] = []
+    spent: dict[str, list[float | None]] = {method: [] for method in methods}
     for beta in config.betas:
-        drawn = kept(
-            config.work / f"samples-{beta:g}.json",
-            lambda beta=beta: judged(config, sampler.sample(config.samples, beta), dataset),
-        )
-        alone = kept(
-            config.work / f"fbf-{beta:g}.json", lambda beta=beta: direct(config, beta, dataset)
-        )
-        spent.append(alone["seconds"])
-        for kind, found in (("one generator", drawn), ("FBF, each its own", alone["rows"])):
-            rows += [{"kind": kind, "beta": beta, **row} for row in found]
-    print(f"\n{'':<22}{'beta':>6}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}")
+        drawn = kept(cell(config, "samples", beta), partial(sampled, config, beta, dataset))
+        rows += [{"kind": "one generator", "beta": beta, **row} for row in drawn]
+        for method in methods:
+            alone = kept(cell(config, method, beta), partial(direct, config, method, beta, dataset))
+            spent[method].append(alone["seconds"])
+            rows += [{"kind": DIRECT[method], "beta": beta, **row} for row in alone["rows"]]
+    print(f"\n{'':<28}{'beta':>6}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}")
     for row in rows:
         shown = "".join(f"{100 * row[key]:>10.2f}" for key in ("accuracy", "pgd", "sra"))
-        print(f"{row['kind']:<22}{row['beta']:>6g}{shown}")
-    told = [seconds for seconds in spent if seconds is not None]
-    seconds = {
-        "generator": made["seconds"],
-        "direct": sum(told) if len(told) == len(spent) else None,
-    }
+        print(f"{row['kind']:<28}{row['beta']:>6g}{shown}")
+    seconds = {"generator": made["seconds"]}
+    for method, each in spent.items():
+        told = [one for one in each if one is not None]
+        seconds[method] = sum(told) if len(told) == len(each) else None
     print("seconds:", seconds)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     scatter(rows, "sra").savefig(config.out.with_suffix(".png"), dpi=120)

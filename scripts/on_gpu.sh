@@ -93,7 +93,8 @@ if is activations; then
 fi
 if is front; then
     front front
-    front front-resnet20 --train.dataset cifar10 --train.target resnet20 --train.epsilon None
+    front front-resnet20 --train.dataset cifar10 --train.target resnet20 --train.epsilon None \
+        --only fbf
 fi
 if is gradients; then
     brief scripts.study_exploding_gradients --work "$folder/exploding" \

@@ -245,9 +245,9 @@ def test_front(brief, tmp_path, written):
     assert [(row["kind"], row["beta"]) for row in figures["networks"]] == [
         (kind, beta)
         for beta in config.betas
-        for kind in ["one generator"] * 2 + ["FBF, each its own"]
+        for kind in ["one generator"] * 2 + ["FBF, each its own", "PGD training, each its own"]
     ]
-    assert figures["seconds"]["generator"] > 0 and figures["seconds"]["direct"] > 0
+    assert all(figures["seconds"][kind] > 0 for kind in ("generator", "fbf", "pgd"))
 
 
 def check_config(folder: Path) -> check_cuda.CheckConfig:
