@@ -19,7 +19,6 @@ from typing import Any
 from attacks.adaptive import adaptive
 from attacks.apgd import APGD, TargetedAPGD
 from attacks.base import Attack, AttackError, AttackResult, Draws, Model, Survivors
-from attacks.boundary import Boundary
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
 from attacks.eot import EOTPGD
@@ -31,6 +30,7 @@ from attacks.lbfgs import LBFGS
 from attacks.momentum import MomentumFGSM
 from attacks.noise import Noise
 from attacks.pgd import PGD
+from attacks.rays import RayS
 from attacks.sampling import SamplingGradient
 from attacks.square import Square
 from attacks.suite import Suite, quick, standard
@@ -50,12 +50,12 @@ __all__ = [
     "AttackResult",
     "CarliniWagner",
     "DeepFool",
-    "Boundary",
     "Draws",
     "Model",
     "MomentumFGSM",
     "Noise",
     "RandomFGSM",
+    "RayS",
     "SamplingGradient",
     "Square",
     "Suite",
@@ -67,12 +67,17 @@ __all__ = [
     "Universal",
     "UniversalDeepFool",
     "UniversalGradient",
+    "VERSION",
     "adaptive",
     "build",
     "perturbed",
     "quick",
     "standard",
 ]
+
+VERSION = 1
+"""To be raised when an attack finds other images than before, options being equal: what was found
+and kept by another version is not gone on from."""
 
 ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgsm": FGSM,
@@ -88,7 +93,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "deepfool": DeepFool,
     "fab-t": TargetedFAB,
     "sampling-gradient": SamplingGradient,
-    "boundary": Boundary,
+    "rays": RayS,
     "cw": CarliniWagner,
     "lbfgs": LBFGS,
     "quick": quick,

@@ -28,15 +28,17 @@ from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import (
     BASE_METHODS,
     differences,
+    require_at_least,
     require_known,
     require_norm,
     require_seed,
+    require_shares,
     threat_on,
 )
-from hypergen.cuda_graphs import Recorded, RecordedModel, several_trainings
+from hypergen.cuda_graphs import Recorded, RecordedModel
 from hypergen.errors import InputError, RunError
 from hypergen.lock import locked
-from hypergen.measure import half_precision, survivors
+from hypergen.measure import accuracies, half_precision, survivors
 from hypergen.recipe import PEAK_AT, PGD_STEPS, Recipe, recipe_for, triangle
 from hypergen.tracking import Bar
 from hypergen.weights_file import read_metadata, save_network
@@ -97,18 +99,15 @@ class BaselineConfig:
         require_known("target", self.target, targets.TARGETS)
         targets.activation_factory(self.activation)  # raises TargetError
         require_norm(self.norm)
-        if self.epochs is not None and self.epochs < 1:
-            raise InputError(f"--epochs must be at least 1, got {self.epochs}")
-        if not 0 <= self.beta <= 1:
-            raise InputError(f"--beta must lie in [0,1], got {self.beta}")
+        require_at_least(self, ("epochs",), 1)
+        require_at_least(self, ("epsilon_factor",), 0)
+        require_shares(self, ("beta",))
         if self.learning_rate is not None and not 0 < self.learning_rate < 1e30:
             raise InputError(
                 f"--learning-rate must be above 0 and below 1e30, got {self.learning_rate}"
             )
         if self.method == "standard" and (self.beta, self.epsilon_factor) != (1.0, None):
             raise InputError("--beta and --epsilon-factor are of attacked images: not of standard")
-        if self.epsilon_factor is not None and not 0 <= self.epsilon_factor < float("inf"):
-            raise InputError(f"--epsilon-factor must be at least 0, got {self.epsilon_factor}")
         if self.share_start is not None:
             if self.final_share is None:
                 raise InputError(
@@ -330,13 +329,12 @@ def train_baselines(
     stop = stop or threading.Event()
     missing = {path: config for path, config in recipes.items() if not path.exists()}
     steps = sum(config.steps(dataset) for config in missing.values())
-    bar, one_at_a_time = Bar("baselines", steps), threading.Lock()
+    bar = Bar("baselines", steps)
 
     def advance(count: int = 1) -> None:
         if stop.is_set():
             raise RunError("stopped")
-        with one_at_a_time:
-            bar.advance(count)
+        bar.advance(count)
 
     def write(job: tuple[Path, BaselineConfig]) -> None:
         path, config = job
@@ -361,11 +359,11 @@ def trained_alongside(
 ) -> Iterator[None]:
     """`train_baselines` while the body does something else; both have ended in the end.
 
-    A body that fails or is interrupted stops them, to be continued another time.
+    A body that fails or is interrupted stops them, to be continued another time. Not on a GPU,
+    where no steps can be recorded while another thread launches anything.
     """
     stop = threading.Event()
-    beside = several_trainings() if recipes else contextlib.nullcontext()
-    with beside, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         trained = pool.submit(train_baselines, recipes, dataset, device, stop)
         try:
             yield
@@ -503,9 +501,8 @@ def make_baseline(
                 raise
             again = f"the same command with --resume --out {shlex.quote(str(out))}"
             raise KeyboardInterrupt(f"; continue by {again}") from None
-        images, labels = dataset.test.first(len(dataset.test))
-        right = survivors(targets.Population.of([module]), images, labels, None, 0)["clean"]
-        accuracy = float(right.float().mean())
+        whole = dataset.test.first(len(dataset.test))
+        accuracy = float(accuracies(targets.Population.of([module]), *whole))
         save_baseline(path, module, config, accuracy=accuracy)
         saved.unlink()
     print(f"{path}: accuracy {100 * accuracy:.2f} % of {dataset.name} test")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hypergen.errors import InputError
@@ -44,10 +45,12 @@ def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
     tree = load(path)
     try:
         load_state_dict(tree)
-    except (KeyError, RuntimeError, TypeError, ValueError):
+    except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the file
+        raise
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} does not fit the settings beside it: it is of another training"
-        ) from None
+        ) from error
     return tree
 
 

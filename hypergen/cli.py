@@ -19,7 +19,14 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 from attacks import AttackError
 from hypergen import __version__
 from hypergen.baseline import BaselineConfig, make_baseline
-from hypergen.config import SweepConfig, TrainConfig, preset, require_folder, require_known
+from hypergen.config import (
+    CONFIG,
+    SweepConfig,
+    TrainConfig,
+    preset,
+    require_folder,
+    require_known,
+)
 from hypergen.errors import InputError, RunError, nearest
 from hypergen.evaluate import EvaluateConfig, evaluate_files
 from hypergen.find_lr import find_lr
@@ -218,7 +225,7 @@ def parse(kind: type[Args], name: str, rest: list[str]) -> Args:
             raise InputError("--resume needs --out, the folder of the run to continue")
         if start.preset is not None:
             raise InputError("--preset with --resume: a run is continued with its own settings")
-        defaults["training"] = TrainConfig.load(start.out / "config.json")
+        defaults["training"] = TrainConfig.load(start.out / CONFIG)
         defaults["report"], _ = report_settings(start.out)
     return parse_with(kind, name, rest, kind(**defaults) if defaults else None)
 
@@ -255,14 +262,10 @@ def dated(kind: str) -> Path:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device for auto, cpu or cuda; on a GPU convolutions keep all bits of float32.
-
-    By default PyTorch rounds what they multiply to 10 bits (TF32), and figures with it.
-    """
+    """The torch device for auto, cpu or cuda."""
     require_known("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no CUDA device here; use --device cpu")
-    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,6 +17,9 @@ from hypergen.errors import InputError, nearest
 from hypergen.measure import MEASURERS
 from hypergen.recipe import recipe_for
 from hypergen.tracking import write_text
+
+CONFIG = "config.json"
+"""The file in a run's folder that holds its `TrainConfig`."""
 
 OBJECTIVES = ("value", "direct", "hybrid")
 VALUE_NETWORKS = ("set", "mlp", "statistics", "probe")
@@ -150,12 +154,9 @@ class TrainConfig:
         require_norm(self.norm)
         targets.activation_factory(self.activation)  # raises TargetError
         self.beta_range  # noqa: B018  (raises when it cannot be read)
-        for field in COUNTS:
-            value, least = getattr(self, field), 0 if field in ("perturbed", "seed") else 1
-            if value is not None and value < least:
-                raise InputError(
-                    f"--{field.replace('_', '-')} must be at least {least}, got {value}"
-                )
+        may_be_0 = ("perturbed", "seed")
+        require_at_least(self, (field for field in COUNTS if field not in may_be_0), 1)
+        require_at_least(self, may_be_0, 0)
         require_seed(self.seed)
         if self.generator == "published" and len(set(self.beta_range)) > 1:
             raise InputError(
@@ -173,16 +174,9 @@ class TrainConfig:
                     f"--{field.replace('_', '-')} must be above 0 and below 1e30, "
                     f"got {getattr(self, field)}"
                 )
-        for field in ("weight_decay", "value_weight_decay", "diversity", "epsilon_factor"):
-            value = getattr(self, field)
-            if value is not None and not 0 <= value < float("inf"):
-                raise InputError(f"--{field.replace('_', '-')} must be at least 0, got {value}")
-        for field, top in (("ema_decay", 1.0), ("growth", 1.0), ("warmup", 1.0), ("surprise", 1.0)):
-            if not 0 <= getattr(self, field) <= top:
-                raise InputError(
-                    f"--{field.replace('_', '-')} must lie in [0, {top:g}], "
-                    f"got {getattr(self, field)}"
-                )
+        from_0 = ("weight_decay", "value_weight_decay", "diversity", "epsilon_factor")
+        require_at_least(self, from_0, 0)
+        require_shares(self, ("ema_decay", "growth", "warmup", "surprise"))
         self.threat  # noqa: B018
 
     @property
@@ -241,9 +235,7 @@ class SweepConfig:
     """any Optuna storage URL; default: a journal file in the folder"""
 
     def __post_init__(self) -> None:
-        for name in ("trials", "workers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, ("trials", "workers"), 1)
 
 
 COUNTS = [f.name for f in fields(TrainConfig) if f.type in (int, int | None)]
@@ -286,6 +278,22 @@ def require_known(what: str, name: str, known: Any) -> None:
         raise InputError(
             f'unknown {what} "{name}"{nearest(name, known)}; known: {", ".join(known)}'
         )
+
+
+def require_at_least(options: Any, names: Iterable[str], least: int) -> None:
+    """`InputError` unless these fields of `options` are None, or finite and `least` or more."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not least <= value < float("inf"):
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+
+
+def require_shares(options: Any, names: Iterable[str]) -> None:
+    """`InputError` unless these fields of `options` are None or lie in [0,1]."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"--{name.replace('_', '-')} must lie in [0,1], got {value}")
 
 
 def require_norm(name: str) -> None:

@@ -6,11 +6,10 @@ cannot be recorded, functions are called as they are. `HYPERGEN_CUDA_GRAPHS=0` i
 records nothing.
 """
 
-import contextlib
 import gc
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -91,27 +90,9 @@ class RecordedPopulation(Population):
         return self._model(images, self.theta)
 
 
-_trainings = 1
-
-
-@contextlib.contextmanager
-def several_trainings() -> Iterator[None]:
-    """Within, nothing is recorded: a recording fails at whatever another thread launches."""
-    global _trainings
-    _trainings += 1
-    try:
-        yield
-    finally:
-        _trainings -= 1
-
-
 def records(device: torch.device) -> bool:
     """Whether functions are recorded on this device."""
-    return (
-        device.type == "cuda"
-        and _trainings == 1
-        and os.environ.get("HYPERGEN_CUDA_GRAPHS", "1") != "0"
-    )
+    return device.type == "cuda" and os.environ.get("HYPERGEN_CUDA_GRAPHS", "1") != "0"
 
 
 def recording(record: Callable[[], Function], state: nn.Module | None) -> Function | None:

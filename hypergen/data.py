@@ -131,7 +131,11 @@ def load(name: str, data_dir: Path | None = None, device: torch.device | str = "
     data_dir: a torchvision root folder; None means HYPERGEN_DATA, else ~/.cache/hypergen. Missing
     files are downloaded there; `digits` needs none. InputError: unknown name, files that are
     damaged, or missing and not to be downloaded.
+
+    From then on a GPU keeps all bits of float32, in the whole process: PyTorch would round what
+    convolutions multiply to 10 bits (TF32), and with it whatever is measured on these images.
     """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     input_shape, epsilon = _known(name)
     if name == "digits":
         training, test = _digits()

@@ -1,4 +1,8 @@
-"""The two errors a user can meet, and the hint for a mistyped name."""
+"""What a user is told in one line, and the hint for a mistyped name.
+
+`AttackError` and `TargetError`, of packages that know nothing of this one, are told as an
+`InputError` is.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -19,7 +19,14 @@ from attacks.threat import NORMS
 from hypergen import data
 from hypergen.baseline import fresh_target
 from hypergen.checks import Case, check
-from hypergen.config import require_known, require_norm, require_seed, threat_on
+from hypergen.config import (
+    CONFIG,
+    require_at_least,
+    require_known,
+    require_norm,
+    require_seed,
+    threat_on,
+)
 from hypergen.data import Dataset
 from hypergen.diversity import differences
 from hypergen.errors import InputError
@@ -28,7 +35,7 @@ from hypergen.moving_target import moving_target
 from hypergen.record import Bits
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, metadata_if_ours, read_foreign
-from targets import Ensemble, Population, WeightLayout, outside_dictionary
+from targets import Ensemble, Population, WeightLayout, has_kafs, outside_dictionary
 
 MEASURED = (
     "accuracy",
@@ -90,9 +97,7 @@ class JudgeConfig:
             require_known("target", self.target, targets.TARGETS)
         elif self.activation != JudgeConfig.activation:
             raise InputError("--activation is of a foreign state_dict: say its --target too")
-        for name in ("steps", "restarts", "images"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, ("steps", "restarts", "images"), 1)
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"--step-size must be above 0, got {self.step_size}")
         require_seed(self.seed)
@@ -182,7 +187,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            folder = path / "samples" if (path / "config.json").exists() else path
+            folder = path / "samples" if (path / CONFIG).exists() else path
             inside = sorted(folder.glob("*.safetensors"))
             if not inside:
                 raise InputError(f"{folder} holds no .safetensors files")
@@ -308,10 +313,11 @@ class Judge:
         for row, parts, by_norm in zip(rows, shares(after), shares(norms), strict=True):
             row["interval"] = interval(row["robustness"], len(some[1]))
             row |= ({"after": parts} if parts else {}) | ({"norms": by_norm} if by_norm else {})
-        if isinstance(population, Population):  # of those that vote it stands with the members
+        # Of those that vote it stands with the members; without KAFs none is copied for nothing.
+        if isinstance(population, Population) and has_kafs(population.module_at(0)):
             for index, row in enumerate(rows):
                 by_layer = outside_dictionary(population.module_at(index), some[0])
-                row |= {"outside_dictionary": max(by_layer.values())} if by_layer else {}
+                row["outside_dictionary"] = max(by_layer.values())
         return rows
 
     def describe(self, dataset: Dataset) -> dict[str, Any]:

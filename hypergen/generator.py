@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hypergen.config import TrainConfig
-from hypergen.latent import Latent, encode_beta, quantile
+from hypergen.latent import Latent, cdf, encode_beta
 from targets import WeightLayout
 
 DENSE_LIMIT = 100_000
@@ -28,6 +28,16 @@ class ResidualGenerator(nn.Module):
     samples collapse to one network, since nothing in the loss asks for several. (The same idea for
     Q-values: "Randomized prior functions", Osband et al. 2018.) R is 16 times the target, all, for
     ResNet-20 with its chunk head, 18.5 times, with the offsets 23.5, of which 6.5 are trained.
+
+    Args:
+        layout: of the target, D weights.
+        latent: what z comes from; its size is Z.
+        theta0: [D], the weights to start from; copied.
+        head: h's last part, [P,64] -> [P,D] of about unit size: `DenseHead` or `ChunkHead`.
+        diversity: how far samples start apart, relative to 1/sqrt(fan-in); at least 0, and with 0
+            only h tells them apart.
+        beta_range: (lowest, highest) preference in [0,1] that it is to be trained at; offsets are
+            there only if the two differ.
     """
 
     gain = 0.5
@@ -61,7 +71,7 @@ class ResidualGenerator(nn.Module):
         apart = self.diversity * z @ self.fixed.T
         theta0 = self.theta0
         if self.offsets is not None:
-            theta0 = theta0 + _hats(quantile(beta, self.beta_range), KNOTS) @ self.offsets
+            theta0 = theta0 + _hats(cdf(beta, self.beta_range), KNOTS) @ self.offsets
         return theta0 + self.scale * (apart + self.gain * self.head(hidden))
 
 

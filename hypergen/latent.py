@@ -32,7 +32,7 @@ def draw_beta(count: int, limits: tuple[float, float], rng: torch.Generator) -> 
     return low + (high - low) * share
 
 
-def quantile(beta: Tensor, limits: tuple[float, float]) -> Tensor:
+def cdf(beta: Tensor, limits: tuple[float, float]) -> Tensor:
     """Preferences [P] in [lowest, highest] -> [P], the share in [0,1] of `draw_beta`'s below."""
     low, high = limits
     share = ((beta - low) / (high - low)).clamp(0, 1)  # beyond by rounding alone

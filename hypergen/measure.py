@@ -7,15 +7,15 @@ objective one weight a measure (`latent.preference_weights`).
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import attacks
+from attacks.losses import cross_entropy
 from hypergen.record import Record
 from hypergen.tracking import Bar
 from targets import Ensemble, Population, concurrently, jobs_at_once
@@ -25,6 +25,7 @@ BATCH_IMAGES = 256
 GPU_BATCH_IMAGES = 2048
 """The same on a GPU with the memory, where so many take hardly longer; fewer where they need it."""
 Networks = TypeVar("Networks", bound=Population | Ensemble)
+T = TypeVar("T")
 
 KEPT_SHARE = 0.25
 """Of a GPU's memory, for what a piece keeps for its backward pass; attacks and gradients need more
@@ -110,6 +111,11 @@ class Robustness(Measure):
 ACCURACY, ROBUSTNESS = Accuracy(), Robustness()
 MEASURES: tuple[Measure, ...] = (ACCURACY, ROBUSTNESS)
 """The measures of a run, in the order of the preference's weights."""
+
+
+def named(values: Iterable[T]) -> dict[str, T]:
+    """One value a measure, in their order -> each by its measure's name."""
+    return {measure.name: value for measure, value in zip(MEASURES, values, strict=True)}
 
 
 def margin(threat: attacks.Threat, steps: int) -> attacks.Attack:
@@ -301,6 +307,4 @@ def for_all(images: Tensor, population: Population | Ensemble) -> Tensor:
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over images of logits [P,B,K] against labels [B]: [P]."""
-    labels = labels.expand(len(logits), -1)
-    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return losses.view(labels.shape).mean(1)
+    return cross_entropy(logits, labels.expand(len(logits), -1)).mean(1)

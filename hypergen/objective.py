@@ -27,14 +27,13 @@ def losses(
     value: ValueNetwork,
     measures: Sequence[Measure],
 ) -> Tensor:
-    """[P], the loss of each network; weights [P,M], one a measure."""
-    learners = population.normalized_by_batch()
+    """[P], the loss of each network, batch norm as they have it; weights [P,M], one a measure."""
     total = torch.zeros(len(population), device=weights.device)
     if kind in ("value", "hybrid"):
-        total = total - (weights * value.utility(value.evidence(learners, batch))).sum(-1)
+        total = total - (weights * value.utility(value.evidence(population, batch))).sum(-1)
     if kind in ("direct", "hybrid"):
         with half_precision(weights.device):
-            surrogates = [measure.surrogate(learners, batch) for measure in measures]
+            surrogates = [measure.surrogate(population, batch) for measure in measures]
         total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)
     return total
 
@@ -49,6 +48,7 @@ def gradient(
 ) -> tuple[Tensor, Tensor]:
     """Losses [P] and their gradient with respect to the weight vectors [P,D].
 
+    weights: [P,M], one a measure; measures without one had better not be given: they cost as much.
     Networks do not influence each other, so each piece is differentiated on its own, several at a
     time, on a GPU as large as its memory allows; no gradient is left in the value network.
     """
@@ -62,6 +62,6 @@ def gradient(
             (grad,) = torch.autograd.grad(loss.sum(), theta)
         return loss.detach(), grad
 
-    jobs = pieces(population, batch.images)
+    jobs = pieces(population.normalized_by_batch(), batch.images)
     results = list(concurrently(run, jobs, jobs_at_once(weights.device)))
     return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])

@@ -1,11 +1,10 @@
 """Picture files that a user names."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypergen.errors import InputError
-from hypergen.tracking import write_bytes
+from hypergen.tracking import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +19,7 @@ def require_picture(file: Path, option: str) -> None:
         raise InputError(f"{option}: {file} must end in one of .{', .'.join(known)}")
 
 
-def write_picture(file: Path, figure: "Figure") -> None:
-    """Draws into the file at once or not at all."""
-    raw = io.BytesIO()
-    figure.savefig(raw, format=file.suffix[1:], dpi=150)
-    write_bytes(file, raw.getvalue())
+def write_picture(file: Path, figure: "Figure", dpi: int = 150) -> None:
+    """Draws into the file, of `dpi` dots an inch, at once or not at all."""
+    with replacing(file) as part:
+        figure.savefig(part, format=file.suffix[1:], dpi=dpi)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import attacks
 from hypergen.errors import InputError
 from hypergen.tracking import write_text
 from targets import Ensemble, Population
@@ -45,7 +46,11 @@ class Bits:
             write_text(path, whole)
 
     def about(self, **what: Any) -> "Record":
-        """The part of the file that stands for one attack on one data set, as JSON can hold it."""
+        """The part of the file that stands for one attack on one data set, as JSON can hold it.
+
+        Attacks of another `attacks.VERSION` have another part.
+        """
+        what["version"] = attacks.VERSION
         return Record(self, _digest(json.dumps(what, sort_keys=True).encode()))
 
     def find(self, key: str) -> dict[str, Tensor] | None:

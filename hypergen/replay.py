@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Replay:
-    """A ring buffer of (evidence [...], measured [M]) pairs on one device."""
+    """The last pairs of evidence [...] and what was measured [M], oldest first, on one device."""
 
     def __init__(self, capacity: int):
         self.capacity = capacity
@@ -19,11 +19,13 @@ class Replay:
 
     def add(self, evidence: Tensor, measured: Tensor) -> None:
         """Appends pairs [P,...], [P,M]; the oldest beyond the capacity are let go."""
+        evidence, measured = evidence[-self.capacity :], measured[-self.capacity :]
+        too_many = max(0, len(self) + len(measured) - self.capacity)
         if self.evidence is not None and self.measured is not None:
-            evidence = torch.cat([self.evidence, evidence])
-            measured = torch.cat([self.measured, measured])
-        self.evidence = evidence[-self.capacity :].clone()
-        self.measured = measured[-self.capacity :].clone()
+            self.evidence = torch.cat([self.evidence[too_many:], evidence])
+            self.measured = torch.cat([self.measured[too_many:], measured])
+        else:
+            self.evidence, self.measured = evidence.clone(), measured.clone()
 
     def last(self, count: int) -> tuple[Tensor, Tensor]:
         """The newest pairs, at most `count`."""

@@ -3,7 +3,7 @@
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from hypergen.baseline import BaselineConfig, fresh_target
 from hypergen.chance import seeded
-from hypergen.config import BASE_METHODS, TrainConfig
+from hypergen.config import BASE_METHODS, TrainConfig, require_at_least
 from hypergen.data import Dataset
 from hypergen.diversity import differences
-from hypergen.errors import InputError
 from hypergen.evaluate import OUTSIDE, Judge, summarise
+from hypergen.measure import named
+from hypergen.picture import write_picture
 from hypergen.sample import CALIBRATION_IMAGES, Sampler
 from hypergen.scatter import scatter
 from hypergen.tracking import write_text
@@ -46,12 +47,8 @@ class ReportConfig:
     """test images for standard robust accuracy"""
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            least = 0 if name == "sra_samples" else 1
-            if value < least:
-                raise InputError(
-                    f"--{name.replace('_', '-')} must be at least {least}, got {value}"
-                )
+        require_at_least(self, ("samples", "images", "sra_images"), 1)
+        require_at_least(self, ("sra_samples",), 0)
 
 
 def report(
@@ -98,7 +95,7 @@ def report(
     own = [row for row in networks if row["kind"] == "sample"]
     estimates, _ = sampler.estimate(population, dataset)
     for row, estimate, sample_z, beta in zip(own, estimates.tolist(), z, betas, strict=True):
-        row["estimated"] = {"accuracy": estimate[0], "robustness": estimate[1]}
+        row["estimated"] = named(estimate)
         row["z"], row["beta"] = sample_z.tolist(), float(beta)
 
     whole = dataset.test.first(10_000)
@@ -135,7 +132,7 @@ def report(
         "error_overlap": {kind: found["error_overlap"] for kind, found in apart.items()},
         "value_network": agreement(estimates.cpu(), own),
     }
-    scatter(networks, "pgd").savefig(folder / "scatter.png", dpi=150)
+    write_picture(folder / "scatter.png", scatter(networks, "pgd"))
     write_text(folder / "report.html", page(folder.name, text_table(result)))
     write_text(folder / "results.json", json.dumps(result, indent=1) + "\n")
     return result
@@ -216,15 +213,15 @@ def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, An
     from scipy.stats import kendalltau  # here, for it takes a second that others need not spend
 
     result = {}
-    for index, name in enumerate(("accuracy", "robustness")):
+    for name, estimated in named(estimates.T).items():
         measured = torch.tensor([row[name] for row in rows])
         spread = (measured - measured.mean()).square().sum()
-        error = (measured - estimates[:, index]).square().sum()
+        error = (measured - estimated).square().sum()
         tau = float("nan")
         if len(rows) > 1:
-            tau = kendalltau(estimates[:, index], measured).statistic  # pyright: ignore
+            tau = kendalltau(estimated, measured).statistic  # pyright: ignore
         result[name] = {
-            "mean_error": float((measured - estimates[:, index]).abs().mean()),
+            "mean_error": float((measured - estimated).abs().mean()),
             "r2": float(1 - error / spread) if spread > 0 else None,
             "kendall_tau": float(tau) if tau == tau else None,  # NaN when all are equal
         }

@@ -10,7 +10,7 @@ import torch
 
 from hypergen import data
 from hypergen.baseline import train_baselines, trained_alongside
-from hypergen.config import TrainConfig, require_folder
+from hypergen.config import CONFIG, TrainConfig, require_folder
 from hypergen.errors import InputError
 from hypergen.lock import LOCK, locked
 from hypergen.report import ReportConfig, direct_recipes, report, text_table
@@ -18,7 +18,7 @@ from hypergen.sample import load_generator
 from hypergen.tracking import read_json, write_text
 from hypergen.train import BASE, prepare_base, require_base, train
 
-CONFIG, REPORT, RESULTS = "config.json", "report.json", "results.json"
+REPORT, RESULTS = "report.json", "results.json"
 
 
 def run(
@@ -55,11 +55,12 @@ def run(
             if baselines and result is None:
                 prepare_base(config, dataset, device, folder)  # which may be one of them
                 recipes = direct_recipes(folder / "baselines", config)
-            # A GPU records no steps while several trainings go on.
-            alongside, after = ({}, recipes) if device.type == "cuda" else (recipes, {})
-            with trained_alongside(alongside, dataset, device):
+            if device.type == "cpu":
+                with trained_alongside(recipes, dataset, device):
+                    train(config, dataset, folder, device)
+            else:  # which records the steps of one training at a time
                 train(config, dataset, folder, device)
-            train_baselines(after, dataset, device)
+                train_baselines(recipes, dataset, device)
             if result is None:
                 sampler = load_generator(folder, dataset)
                 result = report(folder, sampler, dataset, sizes, recipes)

@@ -11,7 +11,14 @@ from torch import Tensor
 from hypergen import __version__, checkpoint, data
 from hypergen.baseline import describe
 from hypergen.checkpoint import CHECKPOINT
-from hypergen.config import TrainConfig, require_folder, require_seed
+from hypergen.config import (
+    CONFIG,
+    TrainConfig,
+    require_at_least,
+    require_folder,
+    require_seed,
+    require_shares,
+)
 from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, short, summarise, text_table
@@ -20,9 +27,9 @@ from hypergen.latent import draw_beta
 from hypergen.lock import LOCK, locked
 from hypergen.measure import (
     MEASURERS,
-    MEASURES,
     accuracies,
     attacked_batch,
+    named,
     pieces,
     recalibrated,
 )
@@ -55,14 +62,10 @@ class SampleConfig:
     robust accuracy"""
 
     def __post_init__(self) -> None:
-        for name in ("count", "keep", "images"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name} must be at least 1, got {value}")
+        require_at_least(self, ("count", "keep", "images"), 1)
         if self.keep is not None and self.keep > self.count:
             raise InputError(f"--keep must be at most --count ({self.count}), got {self.keep}")
-        if self.beta is not None and not 0 <= self.beta <= 1:
-            raise InputError(f"--beta must lie in [0,1], got {self.beta}")
+        require_shares(self, ("beta",))
         require_seed(self.seed)
 
 
@@ -180,7 +183,7 @@ def load_generator(run: Path, dataset: Dataset | None = None) -> Sampler:
     `InputError`: not a run, or one without a checkpoint.
     """
     run = Path(run)
-    config = TrainConfig.load(run / "config.json")
+    config = TrainConfig.load(run / CONFIG)
     saved = run / CHECKPOINT
     if not saved.exists():
         raise InputError(f"{run} has no {CHECKPOINT} yet: let it train, or --resume it")
@@ -195,7 +198,7 @@ def draw_samples(
     run: Path, out: Path, device: torch.device, data_dir: Path | None, options: SampleConfig
 ) -> list[Path]:
     """`hypergen sample`: draws, ranks, verifies what is to be kept, writes it."""
-    config = TrainConfig.load(run / "config.json")
+    config = TrainConfig.load(run / CONFIG)
     require_folder(out)
     require_empty(out)
     dataset = data.load(config.dataset, data_dir, device)
@@ -222,11 +225,10 @@ def draw_samples(
             rows = [
                 row | {"attack": attack} for row in judge.judge(population, dataset, "verifying")
             ]
-        names = [measure.name for measure in MEASURES]
         for index, row in zip(order, rows, strict=True):
-            row["estimated"] = dict(zip(names, estimates[index].tolist(), strict=True))
+            row["estimated"] = named(estimates[index].tolist())
             if config.value_members > 1:
-                row["uncertainty"] = dict(zip(names, uncertainty[index].tolist(), strict=True))
+                row["uncertainty"] = named(uncertainty[index].tolist())
             row["seed"] = options.seed
         paths = sampler.save(out, population, z, betas, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]

@@ -27,9 +27,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from attacks import AttackError
 from hypergen import data
-from hypergen.config import SweepConfig, TrainConfig, require_folder
+from hypergen.config import CONFIG, SweepConfig, TrainConfig, require_folder
 from hypergen.errors import InputError, RunError, nearest
 from hypergen.lock import LOCK, lock
+from hypergen.picture import write_picture
 from hypergen.report import ReportConfig
 from hypergen.scatter import scatter
 from hypergen.tracking import Bar, read_json, write_text
@@ -120,28 +121,15 @@ class Sweep:
             self.vary[field] = suggest
         require_base(config)
         storage = None if options.storage is None else open_storage(options.storage, folder)
-        made = self.claim(folder)
+        self.check_folder()  # another's is left alone, and told without waiting for its lock
+        folder.mkdir(parents=True, exist_ok=True)
         # Those of a killed sweep need a little to notice.
         self.lock = lock(folder, GRACE_SECONDS)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(
-            study_name=folder.name,
-            storage=storage or open_storage(None, folder),
-            directions=["maximize", "maximize"],
-            load_if_exists=True,
-        )
-        # A storage may be shared by sweeps of other folders of the same name.
-        claimed = self.study.user_attrs.get("settings")
-        foreign = claimed is None and self.study.get_trials(deepcopy=False)
-        if foreign or claimed not in (None, self.settings) or len(self.study.directions) != 2:
-            if made:
-                (folder / SETTINGS).unlink()
+        try:
+            self.study = self.claim(storage)
+        except BaseException:
             os.close(self.lock)
-            raise InputError(
-                f"the storage holds a study {folder.name!r} with other settings; choose an --out "
-                "of another name"
-            )
-        self.study.set_user_attr("settings", self.settings)
+            raise
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.set_metric_names(["accuracy", "robustness"])
@@ -160,9 +148,9 @@ class Sweep:
             "report": asdict(self.sizes),
         }
 
-    def claim(self, folder: Path) -> bool:
-        """Makes the folder's settings, or checks that they are these; whether it made them."""
-        path = folder / SETTINGS
+    def check_folder(self) -> bool:
+        """Whether the folder holds this sweep already; `InputError` if it holds anything else."""
+        folder, path = self.folder, self.folder / SETTINGS
         require_folder(folder)
         if path.exists():
             if read_json(path) != self.settings:
@@ -170,12 +158,38 @@ class Sweep:
                     f"{folder} holds a sweep with other settings ({path.name} lists them); "
                     "repeat its command, or choose another --out"
                 )
-            return False
+            return True
         if folder.exists() and any(inside.name != LOCK for inside in folder.iterdir()):
             raise InputError(f"{folder} exists and is not a sweep; choose another --out")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(self.settings, indent=2) + "\n")
-        return True
+        return False
+
+    def claim(self, storage: BaseStorage | None) -> optuna.Study:
+        """The study, once folder and storage have these settings; `InputError` if either is taken.
+
+        Only with the lock: another sweep may have begun in the folder until now.
+        """
+        begun = self.check_folder()
+        if not begun:
+            write_text(self.folder / SETTINGS, json.dumps(self.settings, indent=2) + "\n")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            study_name=self.folder.name,
+            storage=storage or open_storage(None, self.folder),
+            directions=["maximize", "maximize"],
+            load_if_exists=True,
+        )
+        # A storage may be shared by sweeps of other folders of the same name.
+        claimed = study.user_attrs.get("settings")
+        foreign = claimed is None and study.get_trials(deepcopy=False)
+        if foreign or claimed not in (None, self.settings) or len(study.directions) != 2:
+            if not begun:
+                (self.folder / SETTINGS).unlink()
+            raise InputError(
+                f"the storage holds a study {study.study_name!r} with other settings; choose an "
+                "--out of another name"
+            )
+        study.set_user_attr("settings", self.settings)
+        return study
 
     def trials(self, state: TrialState) -> list[FrozenTrial]:
         """The study's trials in a state."""
@@ -245,11 +259,23 @@ class Sweep:
         folder = self.run_folder(trial)
         folder.mkdir(exist_ok=True)
         chosen = {field: suggest(trial) for field, suggest in self.vary.items()}
-        replace(self.config, **chosen).save(folder / "config.json")
+        replace(self.config, **chosen).save(folder / CONFIG)
 
     def run_folder(self, trial: optuna.Trial | FrozenTrial) -> Path:
         """Where a trial's run is."""
         return self.folder / f"trial-{trial.number:04d}"
+
+    def origin(self, trial: FrozenTrial) -> str:
+        """Where a trial was run: its folder here, else that of the sweep which shares the storage.
+
+        The latter as a whole path, and with its host if it is another: "host:/path/trial-0000".
+        """
+        own = self.run_folder(trial)
+        if own.exists():  # whatever its path was when it began
+            return str(own)
+        host, folder = trial.user_attrs.get("owner", self.owner)
+        path = f"{folder}/{own.name}"
+        return path if host == socket.gethostname() else f"{host}:{path}"
 
     def start(self, trial: optuna.Trial) -> subprocess.Popen[bytes]:
         """The process of a trial: `hypergen train`, continuing what its folder has."""
@@ -294,7 +320,7 @@ class Sweep:
         rows = [
             {
                 "kind": "front" if trial.number in front else "dominated",
-                "run": str(self.run_folder(trial)),
+                "run": self.origin(trial),
                 "accuracy": trial.values[0],
                 "robustness": trial.values[1],
                 **trial.params,
@@ -303,21 +329,23 @@ class Sweep:
         ]
         rows.sort(key=lambda row: row["robustness"], reverse=True)
         write_text(self.folder / "results.json", json.dumps({"trials": rows}, indent=1) + "\n")
-        scatter(rows).savefig(self.folder / "scatter.png", dpi=150)
+        write_picture(self.folder / "scatter.png", scatter(rows))
         names = list(self.vary)
+        shown = [row for row in rows if row["kind"] == "front"]
+        wide = max([40, *(len(row["run"]) for row in shown)])
         lines = [
-            f"{'run':<40}{'accuracy':>10}{'robustness':>12}" + "".join(f"{n:>16}" for n in names)
+            f"{'run':<{wide}}{'accuracy':>10}{'robustness':>12}"
+            + "".join(f"{n:>16}" for n in names)
         ]
-        for row in rows:
-            if row["kind"] == "front":
-                cells = "".join(
-                    f"{row[n]:>16.4g}" if isinstance(row[n], float) else f"{row[n]!s:>16}"
-                    for n in names
-                )
-                lines.append(
-                    f"{row['run'][-40:]:<40}{100 * row['accuracy']:>10.2f}"
-                    f"{100 * row['robustness']:>12.2f}{cells}"
-                )
+        for row in shown:
+            cells = "".join(
+                f"{row[n]:>16.4g}" if isinstance(row[n], float) else f"{row[n]!s:>16}"
+                for n in names
+            )
+            lines.append(
+                f"{row['run']:<{wide}}{100 * row['accuracy']:>10.2f}"
+                f"{100 * row['robustness']:>12.2f}{cells}"
+            )
         sizes = self.sizes
         figure = f"PGD-50 alone (flatters), {sizes.samples} samples on {sizes.images} images"
         if sizes.sra_samples:

@@ -1,10 +1,12 @@
 """What a run says while it goes on: metrics.jsonl, TensorBoard events, a bar or plain lines."""
 
+import contextlib
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +24,17 @@ PLAIN_LINE_SECONDS = 15.0
 
 
 class Bar:
-    """Progress on standard error: a bar on a terminal, a plain line now and then elsewhere."""
+    """Progress on standard error: a bar on a terminal, a plain line now and then elsewhere.
+
+    Several threads may advance it.
+    """
 
     def __init__(self, label: str, total: int, done: int = 0):
         self.label, self.total, self.done = label, total, done
         self.figures = ""
         self.started = self.printed = time.monotonic()
         self.first = done
+        self._lock = threading.Lock()
         self.bar = (
             tqdm(total=total, initial=done, desc=label, leave=False, dynamic_ncols=True)
             if sys.stderr.isatty()
@@ -37,8 +43,12 @@ class Bar:
 
     def advance(self, count: int = 1, figures: str = "") -> None:
         """`count` more are done; `figures` are the numbers that matter now."""
-        self.done += count
-        self.figures = figures or self.figures
+        with self._lock:
+            self.done += count
+            self.figures = figures or self.figures
+            self._show(count)
+
+    def _show(self, count: int) -> None:
         if self.bar is not None:
             self.bar.set_postfix_str(self.figures, refresh=False)
             self.bar.update(count)
@@ -108,12 +118,31 @@ def read_json(path: Path) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a small file at once or not at all."""
-    write_bytes(path, text.encode())
+    with replacing(path) as part:
+        part.write_bytes(text.encode())
 
 
-def write_bytes(path: Path, raw: bytes) -> None:
-    """As `write_text`."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a file to write to, which becomes `path` at once, or not at all if the body fails.
+
+    Synced and then renamed: `path` is never seen half-written, not even after a power cut.
+    """
     path = path.resolve()  # where a link points to: it is to stay one
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(raw)
-    os.replace(part, path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        _sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    # A rename is only safe on disk after both the file and its folder are.
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

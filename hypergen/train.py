@@ -4,8 +4,10 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,8 +36,10 @@ from hypergen.measure import (
     MEASURES,
     ROBUSTNESS,
     Batch,
+    Measure,
     attacked_batch,
     half_precision,
+    named,
     pieces,
     recalibrated,
     survivors,
@@ -144,7 +148,7 @@ class Training:
         self.network = Population.of([self.module])  # made once: a GPU steps in less time
         self.learners: Population | None = None  # made of the first weights
         self.answers = RecordedModel(self._answers)
-        self.gradients = Recorded(self._gradients)
+        self.gradients: tuple[Sequence[Measure], Recorded] | None = None  # of what was asked last
         self.replay = Replay(config.replay)
         self.optimizer = torch.optim.Adam(
             self.generator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -167,7 +171,7 @@ class Training:
             looks = self.config.surprise < 1 and self.step % watch_every == 0
             if looks and self.step < self.config.steps:
                 figures |= self.watch()
-                self.heed(figures["watched/gap"])
+                self.raise_attack_steps(figures["watched/gap"])
         except attacks.AttackError as error:  # the generated networks' logits are no numbers
             raise RunError(f"training diverged at step {self.step}: {error}") from error
         return figures
@@ -177,8 +181,8 @@ class Training:
         config, ramp = self.config, self.ramp()
         from_base = config.base is not None
         z = self.generator.latent.draw(config.population, self.rng, ramp if from_base else 1.0)
-        beta = draw_beta(config.population, config.beta_range, self.rng).to(self.device)
-        theta = self.generator(z.to(self.device), beta)
+        beta = draw_beta(config.population, config.beta_range, self.rng)
+        theta = self.generator(z.to(self.device), beta.to(self.device))
         if not theta.isfinite().all():
             raise RunError(f"training diverged at step {self.step}: the generated weights are NaN")
 
@@ -200,12 +204,18 @@ class Training:
         # accurate and robust, is a local optimum of the full loss.
         weights = preference_weights(beta if from_base else beta * ramp)
         if direct:
-            losses, gradient = self.gradients(
-                theta.detach(), weights, batch.labels, batch.images, batch.attacked
+            asked = weights.any(0)  # with a beta of 1 nothing of clean images
+            losses, gradient = self.gradients_of(asked.tolist())(
+                theta.detach(),
+                weights[:, asked].to(self.device),
+                batch.labels,
+                batch.images,
+                batch.attacked,
             )
         else:
+            learners, weights = self.learning(theta.detach()), weights.to(self.device)
             losses, gradient = objective.gradient(
-                config.objective, population, batch, weights, self.value, MEASURES
+                config.objective, learners, batch, weights, self.value, MEASURES
             )
         self.optimizer.zero_grad(set_to_none=True)
         theta.backward(gradient / len(theta))
@@ -218,7 +228,7 @@ class Training:
         return {"loss": loss, "gradient_norm": gradient_norm, **figures}
 
     def learning(self, theta: Tensor) -> Population:
-        """The networks of weights [P,D] as the objective `direct` sees them."""
+        """The networks of weights [P,D] as the objective sees them."""
         if self.learners is None:
             self.learners = self.networks(theta).normalized_by_batch()
         return self.learners.with_theta(theta)
@@ -227,11 +237,24 @@ class Training:
         with half_precision(self.device):
             return self.learning(theta)(images)
 
+    def gradients_of(self, asked: Sequence[bool]) -> Recorded:
+        """Losses and gradients by `direct`, of the measures that are asked for."""
+        measures = tuple(compress(MEASURES, asked))
+        if self.gradients is None or measures != self.gradients[0]:
+            self.gradients = measures, Recorded(partial(self._gradients, measures))
+        return self.gradients[1]
+
     def _gradients(
-        self, theta: Tensor, weights: Tensor, labels: Tensor, images: Tensor, attacked: Tensor
+        self,
+        measures: Sequence[Measure],
+        theta: Tensor,
+        weights: Tensor,
+        labels: Tensor,
+        images: Tensor,
+        attacked: Tensor,
     ) -> tuple[Tensor, Tensor]:
         batch, population = Batch(images, labels, attacked), self.learning(theta)
-        return objective.gradient("direct", population, batch, weights, self.value, MEASURES)
+        return objective.gradient("direct", population, batch, weights, self.value, measures)
 
     def read(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
         """The loss and the norm of the gradient of a step just taken, as numbers.
@@ -333,8 +356,8 @@ class Training:
         with torch.no_grad():
             estimated = self.value(evidence)
         for kind, found in (("measured", measured), ("estimated", estimated)):
-            for measure, mean in zip(MEASURES, found.mean(0).tolist(), strict=True):
-                figures[f"{kind}/{measure.name}"] = mean
+            for name, mean in named(found.mean(0).tolist()).items():
+                figures[f"{kind}/{name}"] = mean
         return figures
 
     def fit_value_around_start(self) -> None:
@@ -412,7 +435,7 @@ class Training:
             "watched/epsilon": threat.epsilon,
         }
 
-    def heed(self, gap: float) -> None:
+    def raise_attack_steps(self, gap: float) -> None:
         """Doubles the attacks' steps, up to a limit, when the measurer was found to flatter."""
         doubled = 2 * self.attack_steps
         if gap > self.config.surprise and doubled <= RAISED * self.config.attack_steps:
@@ -423,9 +446,9 @@ class Training:
         """What was measured last and what V thinks of the same networks, for the scatter."""
         evidence, measured = self.replay.last(SHOWN_NETWORKS)
         return [
-            {"kind": kind, "accuracy": accuracy, "robustness": robustness}
-            for kind, pairs in (("measured", measured), ("estimated", self.value(evidence)))
-            for accuracy, robustness, *_ in pairs.tolist()
+            {"kind": kind, **named(row)}
+            for kind, rows in (("measured", measured), ("estimated", self.value(evidence)))
+            for row in rows.tolist()
         ]
 
     def state_dict(self) -> dict[str, Any]:

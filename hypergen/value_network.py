@@ -37,13 +37,13 @@ class ValueNetwork(nn.Module, ABC):
         return self(evidence)
 
     def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
-        """The regression loss on evidence [P,...] against measured [P,M] in [0,1].
+        """The regression loss on evidence [P,...] against measured [P,M] in [0,1], a scalar.
 
         Binary cross-entropy: steep where an estimate near 0 or 1 is wrong. `RunError` for NaN.
         """
-        return F.binary_cross_entropy(self.numbers(evidence), measured)
+        return F.binary_cross_entropy(self.finite_estimates(evidence), measured)
 
-    def numbers(self, evidence: Tensor) -> Tensor:
+    def finite_estimates(self, evidence: Tensor) -> Tensor:
         """The estimates [P,M]; `RunError` when they are none, for V has diverged."""
         estimates = self(evidence)
         if not estimates.isfinite().all():
@@ -76,7 +76,7 @@ class FlatValueNetwork(ValueNetwork):
         return self.layers(evidence)
 
     def loss(self, evidence: Tensor, measured: Tensor) -> Tensor:
-        return F.mse_loss(self.numbers(evidence), measured)
+        return F.mse_loss(self.finite_estimates(evidence), measured)
 
 
 class StatisticsValueNetwork(ValueNetwork):
@@ -211,9 +211,9 @@ class EnsembleValueNetwork(ValueNetwork):
         return self._all()[0].evidence(population, batch)
 
     def forward(self, evidence: Tensor) -> Tensor:
-        return self.opinions(evidence).mean(0)
+        return self.member_estimates(evidence).mean(0)
 
-    def opinions(self, evidence: Tensor) -> Tensor:
+    def member_estimates(self, evidence: Tensor) -> Tensor:
         """[P,...] -> [N,P,M], what each of the N members says."""
         return torch.stack([member(evidence) for member in self._all()])
 
@@ -225,7 +225,7 @@ class EnsembleValueNetwork(ValueNetwork):
 
     def uncertainty(self, evidence: Tensor) -> Tensor:
         """The standard deviation over members."""
-        return self.opinions(evidence).std(0, correction=0)
+        return self.member_estimates(evidence).std(0, correction=0)
 
     def _all(self) -> list[ValueNetwork]:
         return cast(list[ValueNetwork], list(self.members))

@@ -1,9 +1,9 @@
 """Weight files: safetensors with a state_dict's names, and JSON metadata. Nothing is pickled."""
 
+import contextlib
 import json
-import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import targets
 from hypergen.errors import InputError
+from hypergen.tracking import replacing
 
 _KEY = "hypergen"
 _PARALLEL = "module."
@@ -29,12 +30,12 @@ def save_network(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str,
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a weight file. InputError: missing, damaged or foreign file."""
-    return _metadata(path, read_tensors(path)[1])
+    return _metadata(path, _header(path))
 
 
 def metadata_if_ours(path: Path) -> dict[str, Any] | None:
     """As `read_metadata`, None for a file without any: a foreign one."""
-    header = read_tensors(path)[1] if Path(path).suffix == ".safetensors" else {}
+    header = _header(path) if Path(path).suffix == ".safetensors" else {}
     return _metadata(path, header) if _KEY in header else None
 
 
@@ -140,34 +141,39 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
     Written to a temporary name, synced and renamed: `path` is never seen half-written.
     """
-    path = Path(path)
     # safetensors refuses tensors that share memory, as tied weights and views do.
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(Path(path)) as part:
         try:
             safetensors.torch.save_file(plain, part, dict(header))
         except SafetensorError as error:  # no space left, say; it is no OSError of its own
             raise OSError(f"cannot write {path}: {error}") from error
-        _sync(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    _sync(path.parent)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the header texts of a safetensors file. InputError: missing or damaged."""
+    with _opened(path) as file:
+        # Copies, since what it gives are views of the file, and the file may change.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
+
+
+def _header(path: Path) -> dict[str, str]:
+    """As `read_tensors`, without the tensors, which may be many."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
     if Path(path).is_dir():
         raise InputError(f"{path} is a folder; name a .safetensors file in it")
     try:
         with safe_open(path, "pt") as file:
-            # Copies, since what it gives are views of the file, and the file may change.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
+            yield file
     except FileNotFoundError as error:
         raise InputError(f"no file {path}") from error
     except (OSError, SafetensorError) as error:
@@ -182,12 +188,3 @@ def _metadata(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise InputError(f"{path} was not written by hypergen: it has no metadata of its kind")
     return metadata
-
-
-def _sync(path: Path) -> None:
-    # A rename is only safe on disk after both the file and its folder are.
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

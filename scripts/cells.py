@@ -26,7 +26,7 @@ from hypergen.cli import (
     parse,
     run_command,
 )
-from hypergen.config import TrainConfig
+from hypergen.config import CONFIG, TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
 from hypergen.evaluate import find
@@ -97,10 +97,10 @@ def made(folder: Path, command: list[str]) -> list[Path]:
             require_trained_by(done, config)
     else:
         done, config = folder / training_run.RESULTS, parse(TrainArgs, name, options).training
-        if (folder / training_run.CONFIG).exists():
+        if (folder / CONFIG).exists():
             training_run.check_folder(folder, config, resume=True)
     if not done.exists():
-        begun = any((folder / name).exists() for name in (training_run.CONFIG, CHECKPOINT))
+        begun = any((folder / name).exists() for name in (CONFIG, CHECKPOINT))
         hypergen([*command, "--out", str(folder), *(["--resume"] if begun else [])])
     return find([folder])
 

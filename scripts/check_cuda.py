@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from hypergen import checkpoint, data
 from hypergen.baseline import BaselineConfig, BaselineTraining, train_baseline
-from hypergen.config import TrainConfig
+from hypergen.config import CONFIG, TrainConfig
 from hypergen.errors import RunError
 from hypergen.evaluate import Judge
 from hypergen.measure import recalibrated
@@ -111,7 +111,7 @@ def generated(config: CheckConfig, sides: dict[str, data.Dataset]) -> dict[str, 
     folder = config.work / "run"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier call's, or nothing would be trained
     folder.mkdir(parents=True)
-    run.save(folder / "config.json")
+    run.save(folder / CONFIG)
     train(run, sides["device"], folder, device())
     population = load_generator(folder, sides["device"]).sample(2, seed=1)
     images, _ = sides["device"].test.first(100)

@@ -17,8 +17,9 @@ from typing import Any
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.checkpoint import CHECKPOINT
-from hypergen.config import TrainConfig
+from hypergen.config import CONFIG, TrainConfig
 from hypergen.evaluate import Judge
+from hypergen.picture import write_picture
 from hypergen.sample import load_generator
 from hypergen.scatter import scatter
 from hypergen.train import train
@@ -68,7 +69,7 @@ def generator(config: FrontConfig, dataset: data.Dataset) -> dict[str, Any]:
     folder = config.work / "generator"
     whole, started = not (folder / CHECKPOINT).exists(), now()
     folder.mkdir(exist_ok=True)
-    config.train.save(folder / "config.json")
+    config.train.save(folder / CONFIG)
     train(config.train, dataset, folder, device())
     return {"seconds": round(now() - started, 3) if whole else None}
 
@@ -131,7 +132,7 @@ def main(config: FrontConfig) -> None:
         seconds[method] = sum(told) if len(told) == len(each) else None
     print("seconds:", seconds)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    scatter(rows, "sra").savefig(config.out.with_suffix(".png"), dpi=120)
+    write_picture(config.out.with_suffix(".png"), scatter(rows, "sra"), dpi=120)
     publish(config.out, settings, {"networks": rows, "seconds": seconds})
 
 

@@ -19,6 +19,7 @@ import attacks
 from hypergen import data
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise
+from hypergen.picture import write_picture
 from hypergen.record import Bits
 from hypergen.report import trivial_competitors
 from hypergen.sample import CALIBRATION_IMAGES
@@ -277,7 +278,7 @@ def main(config: TableConfig) -> None:
     # Far from all others, these would hide them.
     aside = ("standard", "thesis", *TRIVIAL)
     drawn = [point for point in table["networks"] if point["kind"] not in aside]
-    scatter(drawn, "sra").savefig(config.table.with_suffix(".png"), dpi=120)
+    write_picture(config.table.with_suffix(".png"), scatter(drawn, "sra"), dpi=120)
     publish(config.table, settings, {**table, **surroundings()}, failed)
 
 

@@ -21,6 +21,7 @@ import targets
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import attacked_batch
+from hypergen.picture import write_picture
 from scripts.cells import RESULTS, claim, device, publish, rows, run, shortened, trained
 from targets import Population, outside_dictionary
 
@@ -170,7 +171,7 @@ def main(config: StudyConfig) -> None:
         outside = f"outside the dictionary {100 * row['outside_dictionary']:.1f}"
         print(f"{activation:<10} {right}, {outside}; outputs moved: {moved}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    picture(found).savefig(config.out.with_suffix(".png"), dpi=120)
+    write_picture(config.out.with_suffix(".png"), picture(found), dpi=120)
     publish(config.out, settings, {"activations": found}, failed)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.evaluate import Judge
+from hypergen.picture import write_picture
 from hypergen.record import Bits
 from hypergen.scatter import scatter
 from scripts.cells import RESULTS, begun, claim, device, now, publish, rows, run, shortened, trained
@@ -113,7 +114,7 @@ def main(config: StudyConfig) -> None:
         shown = [row[key] for key in ("accuracy", "pgd", "sra", "outside_dictionary")]
         print(f"{row['kind']:<24}" + "".join(f"{100 * value:>10.2f}" for value in shown))
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    scatter(list(found.values()), "pgd").savefig(config.out.with_suffix(".png"), dpi=120)
+    write_picture(config.out.with_suffix(".png"), scatter(list(found.values()), "pgd"), dpi=120)
     publish(config.out, settings, {"networks": found}, failed)
 
 

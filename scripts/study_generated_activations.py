@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hypergen.errors import InputError
+from hypergen.picture import write_picture
 from hypergen.scatter import scatter
 from hypergen.tracking import read_json
 from scripts.cells import RESULTS, attempted, cell, chosen, claim, hypergen, made, publish, run
@@ -140,7 +141,7 @@ def main(config: StudyConfig) -> None:
         )
     points = [point for found in rows.values() for point in found.pop("networks")]
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    scatter(points).savefig(config.out.with_suffix(".png"), dpi=120)
+    write_picture(config.out.with_suffix(".png"), scatter(points), dpi=120)
     publish(config.out, settings, {"summary": rows, "networks": points}, failed)
 
 

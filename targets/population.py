@@ -4,8 +4,9 @@ import copy
 import functools
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Self, TypeVar
 
 import torch
@@ -295,7 +296,7 @@ def concurrently(
 
     Small networks do not fill several cores; several of them do. Each thread computes exactly what
     one core alone would, so results do not depend on how many run at once. Gradients are recorded
-    where the caller records them. One at once needs no thread, whose copies of modules cost time.
+    where the caller records them.
     """
     cores, recording = torch.get_num_threads(), torch.is_grad_enabled()
     if (at_once or cores) == 1:
@@ -308,18 +309,40 @@ def concurrently(
             yield done
         return
 
-    def enter() -> None:  # both settings belong to a thread
+    def run(item: T) -> R:  # both settings belong to a thread
         torch.set_num_threads(1)
-        torch.set_grad_enabled(recording)
+        with torch.set_grad_enabled(recording):
+            return function(item)
 
-    pool = ThreadPoolExecutor(at_once or cores, initializer=enter)
+    workers = _workers.pool(at_once or cores)
+    waiting = deque(workers.submit(run, item) for item in items)
     try:
-        yield from pool.map(function, items)
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         if stop is not None:
             stop.set()
-        pool.shutdown(cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        wait(waiting)
         torch.set_num_threads(cores)
+
+
+class _Workers(threading.local):
+    """The threads that work for one that calls, kept, and with them their copies of modules."""
+
+    def __init__(self):  # called anew in every thread that looks
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+
+    def pool(self, size: int) -> ThreadPoolExecutor:
+        """So many threads."""
+        if size not in self._pools:
+            # Asked for its number of threads first, a thread sets what all have been told last.
+            self._pools[size] = ThreadPoolExecutor(size, initializer=torch.get_num_threads)
+        return self._pools[size]
+
+
+_workers = _Workers()
 
 
 def jobs_at_once(device: torch.device) -> int | None:

@@ -18,7 +18,7 @@ LIMITED = {
     "random-fgsm": ["linf", "l2"],
     "mi-fgsm": ["linf", "l2"],
     "deepfool": ["linf", "l2"],
-    "boundary": ["linf"],
+    "rays": ["linf"],
 }
 """The norms that registered attacks know, where these are not all."""
 MakeAttack = Callable[[Threat], Attack]

@@ -25,7 +25,7 @@ SMALL = {
     "quick": [{"steps": 4, "queries": 30}],
     "fab-t": [{"steps": 6}],
     "sampling-gradient": [{"schedule": ((2, 20), (2, 130))}],
-    "boundary": [{"queries": 120}],
+    "rays": [{"queries": 120}],
     "cw": [
         {"steps": 10, "searches": 3},
         {"steps": 10, "searches": 2, "first_weight": 0.1, "kappa": 0.1},
@@ -79,7 +79,7 @@ def test_built_under_its_name(name):
         (partial(build, "sampling-gradient", schedule=((2, 5),)), "an even number, got 5"),
         (partial(build, "sampling-gradient", schedule=((0, 4),)), "expected steps to be a whole"),
         (partial(build, "sampling-gradient", sigma=0.0), "expected sigma to be a finite number"),
-        (partial(build, "boundary", queries=0), "expected queries to be a whole number"),
+        (partial(build, "rays", queries=0), "expected queries to be a whole number"),
         (partial(build, "noise", kind="normal"), "unknown kind of noise 'normal'"),
         (partial(build, "noise", draws=0), "expected draws to be a whole number of at least 1"),
     ],

@@ -11,8 +11,8 @@ from attacks import (
     APGD,
     EOTPGD,
     PGD,
-    Boundary,
     MomentumFGSM,
+    RayS,
     SamplingGradient,
     Square,
     Threat,
@@ -124,7 +124,7 @@ def test_pgd_comes_near_the_l1_optimum_where_the_box_binds():
     [
         (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "linf"),
         (partial(SamplingGradient, schedule=((10, 100), (5, 1000))), 0.95, "l2"),
-        (partial(Boundary, queries=400), 0.998, "linf"),
+        (partial(RayS, queries=400), 0.998, "linf"),
     ],
 )
 def test_without_a_gradient_comes_near_the_optimum(make, near, norm):
@@ -178,7 +178,7 @@ def test_many_classes(norm):
         "apgd-t": {"steps": 20},
         "fab-t": {"steps": 10},
         "square": {"queries": 500},
-        "boundary": {"queries": 300},
+        "rays": {"queries": 300},
     }.items():
         if norm not in LIMITED.get(name, NORMS):
             continue

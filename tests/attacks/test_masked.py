@@ -3,7 +3,7 @@
 import pytest
 from torch import Tensor
 
-from attacks import PGD, Boundary, SamplingGradient, Square, Threat
+from attacks import PGD, RayS, SamplingGradient, Square, Threat
 from tests.attacks.conformance import problem
 
 
@@ -17,7 +17,7 @@ def test_kwta_fools_pgd_only(kwta):
     assert figure(PGD(threat, steps=20)) > 0.65
     assert figure(PGD(threat, steps=20, loss="margin")) > 0.65
     assert figure(SamplingGradient(threat, schedule=((10, 100),))) < 0.25
-    assert figure(Boundary(threat, queries=300)) < 0.25
+    assert figure(RayS(threat, queries=300)) < 0.25
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_kwta_fools_pgd_only(kwta):
     [
         SamplingGradient(Threat("linf", 0.08), schedule=((10, 100),)),
         Square(Threat("linf", 0.08), queries=300),
-        Boundary(Threat("linf", 0.08), queries=400),
+        RayS(Threat("linf", 0.08), queries=400),
     ],
     ids=lambda attack: attack.name,
 )

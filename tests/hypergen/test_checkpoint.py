@@ -150,3 +150,17 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         checkpoint.load(path)
     with pytest.raises(InputError, match="no file"):
         checkpoint.load(tmp_path / "none")
+
+
+def test_what_does_not_fit_is_refused_with_its_cause(tmp_path):
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, torch.nn.Linear(2, 3).state_dict())
+    with pytest.raises(InputError, match="of another training") as caught:
+        checkpoint.restore(path, torch.nn.Linear(3, 3).load_state_dict)
+    assert "size mismatch" in str(caught.value.__cause__)
+
+    def too_much(tree):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        checkpoint.restore(path, too_much)

@@ -13,7 +13,6 @@ from hypergen.cuda_graphs import (
     RecordedPopulation,
     recording,
     records,
-    several_trainings,
 )
 from targets import Population, build
 
@@ -112,6 +111,3 @@ def test_when_it_records(wanted, on_a_gpu, monkeypatch):
     monkeypatch.setenv("HYPERGEN_CUDA_GRAPHS", wanted)
     assert records(torch.device("cuda")) == on_a_gpu
     assert not records(torch.device("cpu"))
-    with several_trainings():
-        assert not records(torch.device("cuda"))
-    assert records(torch.device("cuda")) == on_a_gpu

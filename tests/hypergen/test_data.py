@@ -34,6 +34,14 @@ def offline(monkeypatch):
     monkeypatch.setattr(datasets.svhn, "download_url", refuse)
 
 
+def test_what_is_measured_on_a_gpu_keeps_all_bits():
+    switches = torch.backends.cudnn, torch.backends.cuda.matmul
+    for switch in switches:
+        switch.allow_tf32 = True
+    data.load("digits")
+    assert [switch.allow_tf32 for switch in switches] == [False, False]
+
+
 def test_digits_are_split_evenly_and_for_ever(digits):
     assert (len(digits.train), len(digits.val), len(digits.test)) == (1168, 129, 500)
     assert digits.train.images.shape == (1168, *digits.input_shape)

@@ -16,7 +16,7 @@ from hypergen.generator import (
     ResidualGenerator,
     build_generator,
 )
-from hypergen.latent import Latent, draw_beta, encode_beta, preference_weights, quantile
+from hypergen.latent import Latent, cdf, draw_beta, encode_beta, preference_weights
 from hypergen.train import Networks
 from targets import WeightLayout
 
@@ -234,9 +234,9 @@ def test_preferences_lie_in_their_range_and_weigh_to_1():
     for share in (0.1, 0.5, 0.75):  # arcsine
         below = float((law < 0.2 + 0.4 * share).float().mean())
         assert below == pytest.approx(2 / math.pi * math.asin(share**0.5), abs=0.02)
-        (told,) = quantile(torch.tensor([0.2 + 0.4 * share]), (0.2, 0.6))
+        (told,) = cdf(torch.tensor([0.2 + 0.4 * share]), (0.2, 0.6))
         assert below == pytest.approx(float(told), abs=0.02)
-    ends = quantile(torch.tensor([0.2, 0.6]), (0.2, 0.6))
+    ends = cdf(torch.tensor([0.2, 0.6]), (0.2, 0.6))
     torch.testing.assert_close(ends, torch.tensor([0.0, 1.0]), rtol=0, atol=1e-3)
     weights = preference_weights(beta)
     torch.testing.assert_close(weights.sum(1), torch.ones(1000))

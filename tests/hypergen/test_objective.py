@@ -100,6 +100,18 @@ def test_direct_is_the_weighted_cross_entropy_of_plain_modules(networks, populat
         torch.testing.assert_close(found[index], own, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("only", [0, 1])
+def test_a_measure_without_weight_may_be_left_out(only, population, batch):
+    value, weights = build("set", population), torch.zeros(3, 2)
+    weights[:, only] = 1
+    whole = gradient("direct", population, batch, value, weights)
+    part = weights[:, only : only + 1], value, MEASURES[only : only + 1]
+    for one, other in zip(
+        whole, objective.gradient("direct", population, batch, *part), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize(("room", "expected"), [(1.5, [1, 1, 1]), (2.5, [2, 1]), (9, [3])])
 def test_pieces_are_as_large_as_a_gpu_has_memory(room, expected, population, batch, monkeypatch):
     value, sizes, whole = build("set", population), [], objective.losses

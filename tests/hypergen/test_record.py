@@ -76,6 +76,13 @@ def test_other_weights_attacks_seeds_and_voters_are_others(look, population):
     assert look(Ensemble(population))[1] == 0
 
 
+def test_what_attacks_of_another_version_found_is_not_gone_on_from(look, monkeypatch):
+    look()
+    monkeypatch.setattr(attacks, "VERSION", attacks.VERSION + 1)
+    assert look()[1] == 3 * 70
+    assert look()[1] == 0
+
+
 def test_bits_are_compact(look, path):
     look()
     assert path.stat().st_size / 9 < 250  # 9 pieces, two tables of 32 bits each

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from optuna.trial import FixedTrial, TrialState
 from hypergen.cli import main
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
+from hypergen.lock import lock
 from hypergen.report import ReportConfig
 from hypergen.sweep import Sweep, SweepConfig, parse_vary
 
@@ -156,7 +158,7 @@ def test_a_sweep_survives_the_death_of_its_processes(tmp_path, monkeypatch, caps
             for other in rows
         )
         assert row["kind"] == ("dominated" if beaten else "front")
-        assert (row["run"][-40:] in out) == (row["kind"] == "front")
+        assert (row["run"] in out) == (row["kind"] == "front")
 
     # The same command again has nothing left to do, and another sweep may not have the folder.
     journal = (folder / "optuna.journal").read_bytes()
@@ -212,12 +214,26 @@ def test_a_study_that_is_no_sweep_is_left_alone(tmp_path):
         assert not (tmp_path / name / "sweep.json").exists()
 
 
-def test_sweeps_that_share_a_storage_draw_what_the_other_does_not(tmp_path):
+def test_sweeps_that_share_a_storage_draw_and_tell_what_the_other_does_not(tmp_path, monkeypatch):
     shared = f"sqlite:///{tmp_path}/shared.db"
     # Both are opened before either has asked for a trial.
     sweeps = [opened(tmp_path / place / "sweep", storage=shared) for place in ("one", "two")]
-    drawn = {sweep.ask().params["beta"] for sweep in sweeps for _ in range(2)}
-    assert len(drawn) == 4
+    trials = [sweep.ask() for sweep in sweeps for _ in range(2)]
+    assert len({trial.params["beta"] for trial in trials}) == 4
+    for trial in trials:
+        sweeps[0].study.tell(trial, [0.5, 0.5])
+
+    def told(sweep: Sweep) -> list[str]:
+        said = sweep.report()
+        rows = json.loads((sweep.folder / "results.json").read_text())["trials"]
+        assert len(rows) == 4 and all(row["run"] in said for row in rows)
+        return sorted(row["run"] for row in rows)
+
+    runs = sorted(str(run) for run in tmp_path.glob("*/sweep/trial-*"))
+    assert told(sweeps[0]) == told(sweeps[1]) == runs
+    here = socket.gethostname()
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    assert told(sweeps[0]) == [*runs[:2], *(f"{here}:{run}" for run in runs[2:])]
     for sweep in sweeps:
         os.close(sweep.lock)
 
@@ -238,3 +254,22 @@ def test_two_sweeps_do_not_work_in_one_folder(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="another hypergen is at work"):
         opened(tmp_path / "sweep")
     os.close(first.lock)
+
+
+def test_of_two_sweeps_begun_together_the_second_leaves_nothing(tmp_path, monkeypatch):
+    def lock_after_another(*args):
+        monkeypatch.setattr("hypergen.sweep.lock", lock)
+        os.close(opened(tmp_path / "sweep").lock)
+        return lock(*args)
+
+    monkeypatch.setattr("hypergen.sweep.lock", lock_after_another)
+    with pytest.raises(InputError, match="holds a sweep with other settings"):
+        opened(tmp_path / "sweep", TrainConfig(target="mlp", epsilon=0.2))
+    os.close(opened(tmp_path / "sweep").lock)
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(InputError, match="exists and is not a sweep"):
+        opened(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -87,6 +87,20 @@ def test_accuracy_weighs_1_minus_beta_and_robustness_beta(
     assert spreads == (pytest.approx(ramps) if from_base else [1.0] * 5)
 
 
+@pytest.mark.parametrize(
+    ("beta", "warmed_up"), [("0", [True, False]), ("0.5", [True, True]), ("1", [False, True])]
+)
+def test_measures_without_a_weight_are_left_out(beta, warmed_up, tiny, few, cpu, monkeypatch):
+    """Of clean images nothing is computed with a beta of 1, once the warm-up is over."""
+    training, asked = Training(replace(tiny, beta=beta, warmup=0.5), few, cpu), []
+    whole = training.gradients_of
+    monkeypatch.setattr(training, "gradients_of", lambda kinds: asked.append(kinds) or whole(kinds))
+    for _ in range(5):
+        training.take_step()
+    warming_up = [True, beta != "0"]
+    assert asked == [warming_up] * 2 + [warmed_up] * 3
+
+
 def test_only_training_images_train_and_none_of_test_is_ever_seen(
     tiny, few, base, cpu, tmp_path, monkeypatch
 ):

@@ -147,7 +147,7 @@ def test_members_of_an_ensemble_learn_each_for_itself(sixteen, batch):
     together = build("set x 3")
     assert isinstance(together, EnsembleValueNetwork)
     evidence, measured = together.evidence(sixteen, batch), torch.rand(16, 2)
-    opinions = together.opinions(evidence)
+    opinions = together.member_estimates(evidence)
     assert not opinions[0].allclose(opinions[1]) and not opinions[1].allclose(opinions[2])
     together.loss(evidence, measured).backward()
     for index, member in enumerate(together.members):

@@ -11,6 +11,7 @@ import targets
 from hypergen.errors import InputError
 from hypergen.weights_file import (
     load_network,
+    metadata_if_ours,
     read_foreign,
     read_metadata,
     read_network,
@@ -65,7 +66,7 @@ def test_load_network_gives_the_same_network(file, network):
 
 
 def test_metadata_comes_back(file, network, metadata):
-    assert read_metadata(file) == metadata
+    assert read_metadata(file) == metadata_if_ours(file) == metadata
     state, again = read_network(file)
     assert again == metadata
     assert state.keys() == network.state_dict().keys()
@@ -108,7 +109,7 @@ def test_foreign_bytes_are_refused(tmp_path, file):
     for content in (b"", b"plain text, and not a short one", whole[:50], whole[:-7]):
         path = tmp_path / "bad.safetensors"
         path.write_bytes(content)
-        for read in (read_metadata, read_network, load_network, read_foreign):
+        for read in (read_metadata, metadata_if_ours, read_network, load_network, read_foreign):
             with pytest.raises(InputError) as caught:
                 read(path)
             assert "bad.safetensors: not a safetensors file, or damaged" in one_line(caught)
@@ -134,6 +135,7 @@ def test_safetensors_without_metadata_is_foreign(tmp_path, network):
     safetensors.torch.save_file(network.state_dict(), path)
     with pytest.raises(InputError, match="no metadata"):
         load_network(path)
+    assert metadata_if_ours(path) is None
     assert read_foreign(path).keys() == network.state_dict().keys()
 
 

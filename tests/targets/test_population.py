@@ -339,6 +339,17 @@ class TestConcurrently:
         assert list(concurrently(cores, range(4))) == [1, 1, 1, 1]
         assert torch.get_num_threads() == 2
 
+    def test_threads_are_kept(self):
+        """And with them their copies of modules."""
+        both = threading.Barrier(2, timeout=10)
+
+        def thread(_):
+            both.wait()
+            return threading.get_ident()
+
+        first, second = (set(concurrently(thread, range(2))) for _ in range(2))
+        assert first == second and len(first) == 2
+
     def test_fewer_at_once(self):
         alone = threading.Lock()
 

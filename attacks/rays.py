@@ -16,7 +16,7 @@ PRECISION = 1e-3
 
 
 @dataclass(frozen=True)
-class Boundary(Attack):
+class RayS(Attack):
     """RayS, which looks for the corner of the box towards which the boundary is nearest, l-inf.
 
     Of the model it uses the class it picks and nothing else, neither gradient nor logits (Chen, Gu
@@ -42,7 +42,7 @@ class Boundary(Attack):
 
     @property
     def name(self) -> str:
-        return "boundary"
+        return "rays"
 
     def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
         epsilon, images = self.threat.epsilon, survivors.images

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks import AttackError, Boundary, Threat
-from attacks.boundary import _blocks
+from attacks import AttackError, RayS, Threat
+from attacks.rays import _blocks
 from tests.attacks.conformance import CLASSES, Loop, problem
 from tests.attacks.test_linear import linear
 
@@ -18,7 +18,7 @@ def test_blocks_halve_down_to_single_values_for_ever():
 
 def test_asks_for_the_class_only():
     model, images, labels = problem(2, 20)
-    attack = Boundary(Threat("linf", 0.02), queries=120)
+    attack = RayS(Threat("linf", 0.02), queries=120)
 
     def hard(x: Tensor) -> Tensor:
         # No logits but those of a decision, and nothing to differentiate.
@@ -41,7 +41,7 @@ def test_searches_along_rays_of_signs_from_afar():
         asked.append(x[0, 0].flatten() - 0.5)
         return model(x)
 
-    result = Boundary(Threat("linf", 0.119), queries=150)(recorded, images, labels, [0])
+    result = RayS(Threat("linf", 0.119), queries=150)(recorded, images, labels, [0])
     assert result.correct.all() and torch.equal(result.images, images)
     assert len(asked) == 1 + 150 + 1, "clean, the queries, final check"
     queries = torch.stack(asked[1:-1])
@@ -57,7 +57,7 @@ def test_searches_along_rays_of_signs_from_afar():
     assert torch.equal(nearest.sign(), weight[1].sign())
     assert 0.12 <= lengths[wrong].min() <= 0.12 + 2e-4
     assert ((lengths - 0.119).abs() < 1e-6).any()
-    within = Boundary(Threat("linf", 0.1202), queries=150)(model, images, labels, [0])
+    within = RayS(Threat("linf", 0.1202), queries=150)(model, images, labels, [0])
     assert not within.correct.any()
 
 
@@ -65,12 +65,12 @@ def test_more_queries_never_raise_robust_accuracy():
     model, images, labels = problem(2, 40)
     threat = Threat("linf", 0.02)
     results = [
-        Boundary(threat, queries)(model, images, labels, [0, 1]).correct for queries in (5, 50, 300)
+        RayS(threat, queries)(model, images, labels, [0, 1]).correct for queries in (5, 50, 300)
     ]
     assert (results[1] <= results[0]).all() and (results[2] <= results[1]).all()
     assert results[2].sum() < results[1].sum() < results[0].sum()
 
 
 def test_linf_only():
-    with pytest.raises(AttackError, match="boundary knows the norm linf only, got 'l2'"):
-        Boundary(Threat("l2", 0.5))
+    with pytest.raises(AttackError, match="rays knows the norm linf only, got 'l2'"):
+        RayS(Threat("l2", 0.5))
