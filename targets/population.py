@@ -6,7 +6,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Self, TypeVar
 
 import torch
@@ -315,10 +315,13 @@ def concurrently(
             return function(item)
 
     workers = _workers.pool(at_once or cores)
-    waiting = deque(workers.submit(run, item) for item in items)
+    waiting: deque[Future[R]] = deque()
     try:
+        waiting.extend(workers.submit(run, item) for item in items)
         while waiting:
-            yield waiting.popleft().result()
+            done = waiting[0].result()  # among those waited for until it is there
+            waiting.popleft()
+            yield done
     finally:
         if stop is not None:
             stop.set()
@@ -337,7 +340,8 @@ class _Workers(threading.local):
     def pool(self, size: int) -> ThreadPoolExecutor:
         """So many threads."""
         if size not in self._pools:
-            # Asked for its number of threads first, a thread sets what all have been told last.
+            # PyTorch gives a thread the number last told to any when it is first asked for it: now,
+            # and not after `concurrently` has told it 1.
             self._pools[size] = ThreadPoolExecutor(size, initializer=torch.get_num_threads)
         return self._pools[size]
 

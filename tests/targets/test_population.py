@@ -1,5 +1,6 @@
 """Populations: shapes, pieces, threads, batch norm, large targets."""
 
+import _thread
 import itertools
 import threading
 import time
@@ -377,6 +378,28 @@ class TestConcurrently:
             list(results)
         assert len(ran) < 1000, "the rest should have been called off"
         assert torch.get_num_threads() == 2
+
+    @pytest.mark.parametrize("interrupted", [True, False])
+    def test_what_is_running_is_waited_for(self, interrupted):
+        """Whether the caller is interrupted meanwhile, or there is no next item."""
+        begun, ended = threading.Event(), []
+
+        def run(item):
+            begun.set()
+            if interrupted:
+                _thread.interrupt_main()
+            time.sleep(0.1)
+            ended.append(item)
+
+        def items():
+            yield 0
+            if not interrupted:
+                assert begun.wait(10)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            list(concurrently(run, items()))
+        assert ended == [0] and torch.get_num_threads() == 2
 
     def test_long_items_are_told_to_stop(self):
         stop, both = threading.Event(), threading.Barrier(2, timeout=10)
