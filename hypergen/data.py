@@ -70,6 +70,9 @@ class Dataset:
     input_shape: (C,H,W); epsilon: the usual Linf threat in [0,1];
     train and val: the training part, 90/10; test: the official test part, in its file order;
     crop: pixels by which training images are usually moved at random; flip: whether mirrored.
+
+    Once there is one a GPU keeps all bits of float32, in the whole process: PyTorch would round
+    what convolutions multiply to 10 bits (TF32), and with it whatever is measured on these images.
     """
 
     name: str
@@ -81,6 +84,9 @@ class Dataset:
     test: Split
     crop: int = 0
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
     def augmented(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """Training images [B,C,H,W] as networks trained on this data set usually see them."""
@@ -131,11 +137,7 @@ def load(name: str, data_dir: Path | None = None, device: torch.device | str = "
     data_dir: a torchvision root folder; None means HYPERGEN_DATA, else ~/.cache/hypergen. Missing
     files are downloaded there; `digits` needs none. InputError: unknown name, files that are
     damaged, or missing and not to be downloaded.
-
-    From then on a GPU keeps all bits of float32, in the whole process: PyTorch would round what
-    convolutions multiply to 10 bits (TF32), and with it whatever is measured on these images.
     """
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     input_shape, epsilon = _known(name)
     if name == "digits":
         training, test = _digits()
