@@ -17,7 +17,7 @@ import attacks
 from attacks.base import differentiate
 from attacks.losses import cross_entropy, margin
 from hypergen.measure import attacked_batch, for_all, piecewise, predictions, survivors
-from targets import Population, has_kafs, outside_dictionary
+from targets import Population, outside_dictionary
 
 VERDICTS = ("passed", "suspicious", "masked")
 """From good to bad."""
@@ -215,13 +215,9 @@ def kaf_range(case: Case) -> list[Finding]:
     """Activations must lie inside the dictionary of their KAF: beyond it both value and gradient
     vanish. Judged by the layer where most do not; networks without KAFs pass.
     """
-    count = len(case.population)
-    by_layer, worst = torch.zeros(count, 0), torch.zeros(count)
-    if has_kafs(case.population.module_at(0)):  # else every network would be copied for nothing
-        networks = (case.population.module_at(index) for index in range(count))
-        shares = [outside_dictionary(network, case.images) for network in networks]
-        by_layer = torch.tensor([list(own.values()) for own in shares])
-        worst = by_layer.amax(1)
+    networks = [case.population.module_at(index) for index in range(len(case.population))]
+    by_layer = torch.tensor([list(outside_dictionary(n, case.images).values()) for n in networks])
+    worst = by_layer.amax(1) if by_layer.numel() else torch.zeros(len(networks))
     # Ordinary training puts up to .18 outside in a layer.
     said = "{} of the activations of a layer lie outside the dictionary of its KAF"
     return graded(worst, (0.25, 1), said, by_layer=by_layer)

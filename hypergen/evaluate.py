@@ -35,7 +35,7 @@ from hypergen.moving_target import moving_target
 from hypergen.record import Bits
 from hypergen.tracking import Bar, write_text
 from hypergen.weights_file import fill, load_network, metadata_if_ours, read_foreign
-from targets import Ensemble, Population, WeightLayout, has_kafs, outside_dictionary
+from targets import Ensemble, Population, WeightLayout, outside_dictionary
 
 MEASURED = (
     "accuracy",
@@ -313,11 +313,10 @@ class Judge:
         for row, parts, by_norm in zip(rows, shares(after), shares(norms), strict=True):
             row["interval"] = interval(row["robustness"], len(some[1]))
             row |= ({"after": parts} if parts else {}) | ({"norms": by_norm} if by_norm else {})
-        # Of those that vote it stands with the members; without KAFs none is copied for nothing.
-        if isinstance(population, Population) and has_kafs(population.module_at(0)):
+        if isinstance(population, Population):  # of those that vote it stands with the members
             for index, row in enumerate(rows):
                 by_layer = outside_dictionary(population.module_at(index), some[0])
-                row["outside_dictionary"] = max(by_layer.values())
+                row |= {"outside_dictionary": max(by_layer.values())} if by_layer else {}
         return rows
 
     def describe(self, dataset: Dataset) -> dict[str, Any]:

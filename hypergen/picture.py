@@ -1,4 +1,4 @@
-"""Picture files that a user names."""
+"""Picture files, some of names that a user chose."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 import tyro
@@ -30,8 +30,12 @@ from hypergen.config import CONFIG, TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
 from hypergen.evaluate import find
+from hypergen.picture import write_picture
 from hypergen.tracking import read_json, write_text
 from hypergen.weights_file import load_network
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
 PLACES = ("only", "rows", "generators", "work", "out", "files", "foreign", "autoattack")
@@ -219,15 +223,22 @@ def shortened(dataset: Dataset, images: int | None) -> Dataset:
 
 
 def publish(
-    out: Path, settings: dict[str, Any], found: dict[str, Any], failed: Sequence[str] = ()
+    out: Path,
+    settings: dict[str, Any],
+    found: dict[str, Any],
+    failed: Sequence[str] = (),
+    picture: "Figure | None" = None,
 ) -> None:
     """Writes what was found with what it was found by to `out`, and prints it.
 
+    `picture`: of it, drawn into a .png beside it.
     `RunError` then for what failed, which is not among it.
     """
     result = {"settings": settings, **surroundings(), **found}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(result, indent=1) + "\n")
+    if picture is not None:
+        write_picture(out.with_suffix(".png"), picture, dpi=120)
     print(json.dumps(result))
     if failed:
         raise RunError(f"{out} lacks what failed: {', '.join(failed)}")

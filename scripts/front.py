@@ -19,11 +19,22 @@ from hypergen.baseline import BaselineConfig
 from hypergen.checkpoint import CHECKPOINT
 from hypergen.config import CONFIG, TrainConfig
 from hypergen.evaluate import Judge
-from hypergen.picture import write_picture
 from hypergen.sample import load_generator
 from hypergen.scatter import scatter
 from hypergen.train import train
-from scripts.cells import RESULTS, begun, chosen, claim, device, kept, now, publish, run, trained
+from scripts.cells import (
+    RESULTS,
+    begun,
+    cell,
+    chosen,
+    claim,
+    device,
+    kept,
+    now,
+    publish,
+    run,
+    trained,
+)
 from targets import Population
 
 DIRECT = {"fbf": "FBF, each its own", "pgd": "PGD training, each its own"}
@@ -74,20 +85,14 @@ def generator(config: FrontConfig, dataset: data.Dataset) -> dict[str, Any]:
     return {"seconds": round(now() - started, 3) if whole else None}
 
 
-def cell(config: FrontConfig, kind: str, beta: float) -> Path:
-    """The file of the figures at one preference."""
-    return config.work / f"{kind}-{beta:g}.json"
-
-
-def sampled(config: FrontConfig, beta: float, dataset: data.Dataset) -> list[dict[str, Any]]:
-    """Draws networks at one preference and judges them."""
-    sampler = load_generator(config.work / "generator", dataset)
-    return judged(config, sampler.sample(config.samples, beta), dataset)
+def at(config: FrontConfig, kind: str, beta: float) -> Path:
+    """The file of the figures of a kind at one preference."""
+    return cell(config.work, f"{kind}-{beta:g}")
 
 
 def direct(config: FrontConfig, method: str, beta: float, dataset: data.Dataset) -> dict[str, Any]:
     """Trains one network at one preference and judges it."""
-    settings, path = config.train, cell(config, method, beta).with_suffix(".safetensors")
+    settings, path = config.train, at(config, method, beta).with_suffix(".safetensors")
     recipe = BaselineConfig(
         method=method,
         dataset=settings.dataset,
@@ -108,18 +113,22 @@ def direct(config: FrontConfig, method: str, beta: float, dataset: data.Dataset)
 def main(config: FrontConfig) -> None:
     """Trains and judges all, prints the table, writes and draws it."""
     methods = chosen(
-        config.only, DIRECT, lambda name: [cell(config, name, beta) for beta in config.betas]
+        config.only, DIRECT, lambda name: [at(config, name, beta) for beta in config.betas]
     )
     settings = claim(config.work, config)
     dataset = data.load(config.train.dataset, device=device())
     made = kept(config.work / "generator.json", lambda: generator(config, dataset))
+    sampler = load_generator(config.work / "generator", dataset)
     rows: list[dict[str, Any]] = []
     spent: dict[str, list[float | None]] = {method: [] for method in methods}
     for beta in config.betas:
-        drawn = kept(cell(config, "samples", beta), partial(sampled, config, beta, dataset))
+        drawn = kept(
+            at(config, "samples", beta),
+            lambda beta=beta: judged(config, sampler.sample(config.samples, beta), dataset),
+        )
         rows += [{"kind": "one generator", "beta": beta, **row} for row in drawn]
         for method in methods:
-            alone = kept(cell(config, method, beta), partial(direct, config, method, beta, dataset))
+            alone = kept(at(config, method, beta), partial(direct, config, method, beta, dataset))
             spent[method].append(alone["seconds"])
             rows += [{"kind": DIRECT[method], "beta": beta, **row} for row in alone["rows"]]
     print(f"\n{'':<28}{'beta':>6}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}")
@@ -131,9 +140,8 @@ def main(config: FrontConfig) -> None:
         told = [one for one in each if one is not None]
         seconds[method] = sum(told) if len(told) == len(each) else None
     print("seconds:", seconds)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(config.out.with_suffix(".png"), scatter(rows, "sra"), dpi=120)
-    publish(config.out, settings, {"networks": rows, "seconds": seconds})
+    found = {"networks": rows, "seconds": seconds}
+    publish(config.out, settings, found, picture=scatter(rows, "sra"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import attacks
 from hypergen import data
 from hypergen.errors import InputError
 from hypergen.evaluate import Judge, summarise
-from hypergen.picture import write_picture
 from hypergen.record import Bits
 from hypergen.report import trivial_competitors
 from hypergen.sample import CALIBRATION_IMAGES
@@ -278,8 +277,8 @@ def main(config: TableConfig) -> None:
     # Far from all others, these would hide them.
     aside = ("standard", "thesis", *TRIVIAL)
     drawn = [point for point in table["networks"] if point["kind"] not in aside]
-    write_picture(config.table.with_suffix(".png"), scatter(drawn, "sra"), dpi=120)
-    publish(config.table, settings, {**table, **surroundings()}, failed)
+    found = {**table, **surroundings()}
+    publish(config.table, settings, found, failed, scatter(drawn, "sra"))
 
 
 if __name__ == "__main__":

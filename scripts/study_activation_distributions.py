@@ -21,7 +21,6 @@ import targets
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import attacked_batch
-from hypergen.picture import write_picture
 from scripts.cells import RESULTS, claim, device, publish, rows, run, shortened, trained
 from targets import Population, outside_dictionary
 
@@ -170,9 +169,7 @@ def main(config: StudyConfig) -> None:
         right = f"accuracy {100 * row['accuracy']:.1f}, PGD {100 * row['pgd']:.1f}"
         outside = f"outside the dictionary {100 * row['outside_dictionary']:.1f}"
         print(f"{activation:<10} {right}, {outside}; outputs moved: {moved}")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(config.out.with_suffix(".png"), picture(found), dpi=120)
-    publish(config.out, settings, {"activations": found}, failed)
+    publish(config.out, settings, {"activations": found}, failed, picture(found))
 
 
 if __name__ == "__main__":

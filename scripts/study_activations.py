@@ -15,7 +15,6 @@ from typing import Any
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.evaluate import Judge
-from hypergen.picture import write_picture
 from hypergen.record import Bits
 from hypergen.scatter import scatter
 from scripts.cells import RESULTS, begun, claim, device, now, publish, rows, run, shortened, trained
@@ -113,9 +112,7 @@ def main(config: StudyConfig) -> None:
     for row in found.values():
         shown = [row[key] for key in ("accuracy", "pgd", "sra", "outside_dictionary")]
         print(f"{row['kind']:<24}" + "".join(f"{100 * value:>10.2f}" for value in shown))
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(config.out.with_suffix(".png"), scatter(list(found.values()), "pgd"), dpi=120)
-    publish(config.out, settings, {"networks": found}, failed)
+    publish(config.out, settings, {"networks": found}, failed, scatter(list(found.values()), "pgd"))
 
 
 if __name__ == "__main__":

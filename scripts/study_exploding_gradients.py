@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from hypergen import data
 from hypergen.baseline import fresh_target
-from hypergen.picture import write_picture
 from scripts.cells import RESULTS, claim, device, publish, rows, run
 
 if TYPE_CHECKING:
@@ -179,9 +178,7 @@ def main(config: StudyConfig) -> None:
         first, worst = (max(row[when].values()) for when in ("first", "worst"))
         end = "diverged" if row["diverged"] else "dead" if row["dead"] else f"{row['loss']:.3f}"
         print(f"{name:<28}{row['steps']:>8}{end:>10}{first:>18.3g}{worst:>18.3g}")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(config.out.with_suffix(".png"), picture(found), dpi=120)
-    publish(config.out, settings, {"ways": found}, failed)
+    publish(config.out, settings, {"ways": found}, failed, picture(found))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from hypergen.errors import InputError
-from hypergen.picture import write_picture
 from hypergen.scatter import scatter
 from hypergen.tracking import read_json
 from scripts.cells import RESULTS, attempted, cell, chosen, claim, hypergen, made, publish, run
@@ -140,9 +139,7 @@ def main(config: StudyConfig) -> None:
             + f"  {after}"
         )
     points = [point for found in rows.values() for point in found.pop("networks")]
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(config.out.with_suffix(".png"), scatter(points), dpi=120)
-    publish(config.out, settings, {"summary": rows, "networks": points}, failed)
+    publish(config.out, settings, {"summary": rows, "networks": points}, failed, scatter(points))
 
 
 if __name__ == "__main__":

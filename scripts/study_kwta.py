@@ -19,7 +19,6 @@ from attacks.adaptive import STAGES
 from hypergen import data
 from hypergen.baseline import BaselineConfig
 from hypergen.measure import survivors
-from hypergen.picture import write_picture
 from hypergen.record import Bits
 from hypergen.scatter import scatter
 from scripts.cells import RESULTS, claim, device, publish, rows, run, shortened, trained
@@ -139,9 +138,7 @@ def main(config: StudyConfig) -> None:
         {"kind": title, "accuracy": row["clean"], "robustness": row[heads[-1]]}
         for title, row in found.items()
     ]
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(config.out.with_suffix(".png"), scatter(points), dpi=120)
-    publish(config.out, settings, {"networks": found}, failed)
+    publish(config.out, settings, {"networks": found}, failed, scatter(points))
 
 
 if __name__ == "__main__":

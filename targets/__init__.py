@@ -15,7 +15,7 @@ from torch import nn
 from targets.activations import ACTIVATIONS, activation, activation_factory, unsized
 from targets.fbf_cnn import FBFCNN
 from targets.imagenet import ImageNetTarget
-from targets.kaf import has_kafs, outside_dictionary
+from targets.kaf import outside_dictionary
 from targets.kwta import set_share
 from targets.layout import Slot, TargetError, WeightLayout
 from targets.lenet import LeNet5, SmallLeNet5
@@ -98,7 +98,6 @@ __all__ = [
     "activation_factory",
     "build",
     "concurrently",
-    "has_kafs",
     "jobs_at_once",
     "outside_dictionary",
     "set_share",

@@ -268,11 +268,6 @@ class KAF(nn.Module):
         return (x < self.dictionary.amin()) | (x > self.dictionary.amax())
 
 
-def has_kafs(module: nn.Module) -> bool:
-    """Whether there is anything that `outside_dictionary` tells of the module."""
-    return any(isinstance(layer, KAF) for layer in module.modules())
-
-
 @torch.no_grad()
 def outside_dictionary(module: nn.Module, images: Tensor) -> dict[str, float]:
     """Of each KAF in `module`, by its name: the share of inputs outside its dictionary, in [0,1].

@@ -98,6 +98,7 @@ def test_the_margin_measurer_is_not_fooled_by_large_logits(mixture, images):
 def test_measures_are_shares_of_a_plain_loop(mixture, images):
     attack = attacks.PGD(THREAT, steps=3)
     batch = attacked_batch(mixture, *images, attack, 4)
+    assert [m.name for m in MEASURES] == ["accuracy", "robustness"]
     assert named(MEASURES) == {"accuracy": ACCURACY, "robustness": ROBUSTNESS}
     for index in range(3):
         network = mixture.module_at(index)

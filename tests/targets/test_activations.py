@@ -13,7 +13,6 @@ from targets import (
     TargetError,
     WeightLayout,
     activation,
-    has_kafs,
     outside_dictionary,
     set_share,
 )
@@ -177,7 +176,6 @@ class TestKAF:
         assert outside_dictionary(net, images) == {"1": 3 / 8, "3": 0.0}
         assert not any(layer._forward_pre_hooks for layer in net.modules())
         assert outside_dictionary(nn.Flatten(), images) == {}
-        assert has_kafs(net) and not has_kafs(nn.Flatten())
         with pytest.raises(TargetError, match="at least one image"):
             outside_dictionary(net, images[:0])
 
