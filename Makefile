@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lint bench install
+.PHONY: train test lint docs bench install
 
 train: install
 	$(BIN)/hypergen train $(ARGS)
@@ -15,8 +15,11 @@ lint: install
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+docs: install
+	$(BIN)/python -m pytest --nbmake docs/examples
+
 bench: install
-	$(BIN)/python -m scripts.bench_population $(ARGS)
+	$(BIN)/python -m scripts.bench.population $(ARGS)
 
 install: .venv/installed
 

@@ -1,7 +1,7 @@
 """Auto-PGD: PGD that chooses its own step size (Croce, Hein 2020).
 
 In l1 it is the one of "Mind the box" (Croce, Hein 2021), which also chooses how sparse its steps
-are: it goes through balls of 3, 2 and 1 epsilon, and only points of the last are judged.
+are: it goes through balls of 3, 2 and 1 epsilon, and only points of the last count.
 """
 
 import math
@@ -14,8 +14,17 @@ import torch
 from torch import Tensor
 
 from attacks import losses
-from attacks.base import Attack, Draws, Model, Survivors, differentiate, evaluate, misclassified
-from attacks.error import require_counts, unknown
+from attacks.base import (
+    ActiveSet,
+    Attack,
+    Model,
+    PerNetworkRNG,
+    differentiate,
+    evaluate,
+    misclassified,
+)
+from attacks.errors import unknown
+from attacks.options import require_counts
 from attacks.threat import Threat
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
@@ -28,7 +37,7 @@ ENOUGH_INCREASES = 0.75
 # (rounded; the official code rounds up, and so never gets from two entries to one).
 # Where that number still falls, to less than this share of itself, steps are long; elsewhere they
 # become shorter by this factor at a checkpoint, down to this share of epsilon.
-THINNER = 1.5
+SPARSER = 1.5
 STILL_FALLING = 0.95
 SHORTER = 1.5
 SHORTEST = 0.1
@@ -40,20 +49,20 @@ class APGD(Attack):
 
     Args:
         steps: gradient steps a restart, in l1 30, 30 and 40 % of them in the three balls.
-        restarts: runs from fresh random starts, each on the images that survived those before.
+        restarts: runs from fresh random starts, each on the images that are still robust.
         loss: "ce", or "dlr", which needs 3 classes.
 
     Raises:
         AttackError: an option out of range.
     """
 
-    roams = ("l1",)
+    unconstrained_norms = ("l1",)
     steps: int = 100
     restarts: int = 1
     loss: str = "ce"
 
     def __post_init__(self) -> None:
-        require_counts(steps=self.steps, restarts=self.restarts)
+        require_counts(self, "steps", "restarts")
         if self.loss not in LOSSES:
             raise unknown("loss", self.loss, LOSSES)
 
@@ -61,51 +70,56 @@ class APGD(Attack):
     def name(self) -> str:
         return f"apgd-{self.loss}"
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
         for _ in range(self.restarts):
-            _ascend(self.threat, self.steps, model, survivors, draws, self._loss)
+            _ascend(self.threat, self.steps, model, active_set, rng, self._loss)
 
-    def _loss(self, survivors: Survivors, logits: Tensor) -> Tensor:
-        return LOSSES[self.loss](logits, survivors.labels)
+    def _loss(self, active_set: ActiveSet, logits: Tensor) -> Tensor:
+        return LOSSES[self.loss](logits, active_set.labels)
 
 
 @dataclass(frozen=True)
 class TargetedAPGD(Attack):
     """Auto-PGD on the targeted DLR loss, one wrong class after another (Croce, Hein 2020; 2021).
 
+    That loss needs four classes. With two or three it is the targeted margin, z_t - z_y, what is
+    left of it without its denominator: as AutoAttack has none for so few classes, this is our own.
+
     Args:
         steps: gradient steps a target and restart, in l1 30, 30 and 40 % of them in the three
             balls.
         targets: how many wrong classes to aim at, the likeliest of the clean image first; at most
-            K - 1 are used. Each is tried on the images that survived those before.
+            K - 1 are used. Each is tried on the images that are still robust.
         restarts: runs a target, from fresh random starts.
 
     Raises:
-        AttackError: an option out of range, or (when called) fewer than 4 classes.
+        AttackError: an option out of range.
     """
 
-    roams = ("l1",)
+    unconstrained_norms = ("l1",)
     steps: int = 100
     targets: int = 9
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        require_counts(steps=self.steps, targets=self.targets, restarts=self.restarts)
+        require_counts(self, "steps", "targets", "restarts")
 
     @property
     def name(self) -> str:
         return "apgd-t"
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        wrong = losses.wrong_classes(survivors.all_logits, survivors.all_labels)
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        wrong = losses.wrong_classes(active_set.all_logits, active_set.all_labels)
         for target in wrong[..., : self.targets].unbind(-1):
             loss = partial(self._loss, target)
             for _ in range(self.restarts):
-                _ascend(self.threat, self.steps, model, survivors, draws, loss)
+                _ascend(self.threat, self.steps, model, active_set, rng, loss)
 
     @staticmethod
-    def _loss(target: Tensor, survivors: Survivors, logits: Tensor) -> Tensor:
-        return losses.targeted_dlr(logits, survivors.labels, survivors.pack(target))
+    def _loss(target: Tensor, active_set: ActiveSet, logits: Tensor) -> Tensor:
+        few = logits.shape[-1] < losses.TARGETED_DLR_CLASSES
+        loss = losses.targeted_margin if few else losses.targeted_dlr
+        return loss(logits, active_set.labels, active_set.pack(target))
 
 
 class _State(NamedTuple):
@@ -194,7 +208,7 @@ class _State(NamedTuple):
 
     def step_l1(self, threat: Threat, images: Tensor) -> "_State":
         """One sparse step from `points` along `gradient`, without momentum."""
-        share = self.changed / (THINNER * math.prod(images.shape[2:]))
+        share = self.changed / (SPARSER * math.prod(images.shape[2:]))
         move = threat.step(self.gradient, self.step_size[..., None, None, None], share)
         return self._replace(points=threat.project(self.points + move, images))
 
@@ -208,64 +222,64 @@ def _ascend(
     threat: Threat,
     steps: int,
     model: Model,
-    survivors: Survivors,
-    draws: Draws,
-    loss: Callable[[Survivors, Tensor], Tensor],
+    active_set: ActiveSet,
+    rng: PerNetworkRNG,
+    loss: Callable[[ActiveSet, Tensor], Tensor],
 ) -> None:
-    """One run of Auto-PGD on the survivors, from a random start."""
+    """One run of Auto-PGD on the active images, from a random start."""
     if threat.norm != "l1":
         # The official start has length epsilon exactly. A uniform point of a ball in hundreds of
         # dimensions is as good as there.
-        start = survivors.pack(threat.random_start(survivors.all_images, draws))
-        _climb(threat, steps, model, survivors, start, loss)
+        start = active_set.pack(threat.random_start(active_set.all_images, rng))
+        _climb(threat, steps, model, active_set, start, loss)
         return
     # What the projection leaves of noise is sparse; a uniform point of the ball is not.
-    noise = draws.normal(*survivors.all_images.shape[1:])
-    points = survivors.pack(survivors.all_images + noise)
+    noise = rng.normal(*active_set.all_images.shape[1:])
+    points = active_set.pack(active_set.all_images + noise)
     early = 3 * steps // 10
     for scale, count in ((3, early), (2, early), (1, steps - 2 * early)):
         ball = replace(threat, epsilon=scale * threat.epsilon)
-        start = ball.project(points, survivors.images)
-        points = _climb(ball, count, model, survivors, start, loss, judged=scale == 1)
+        start = ball.project(points, active_set.images)
+        points = _climb(ball, count, model, active_set, start, loss, counts=scale == 1)
 
 
 def _climb(
     threat: Threat,
     steps: int,
     model: Model,
-    survivors: Survivors,
+    active_set: ActiveSet,
     start: Tensor,
-    loss: Callable[[Survivors, Tensor], Tensor],
-    judged: bool = True,
+    loss: Callable[[ActiveSet, Tensor], Tensor],
+    counts: bool = True,
 ) -> Tensor:
-    """Auto-PGD on the survivors from points [P,N,C,H,W] of `threat`; the best points it visits.
+    """Auto-PGD on the active images from points [P,N,C,H,W] of `threat`; the best points it visits.
 
-    Unless `judged`, the threat is not the one that counts, and nobody is dropped.
+    Unless it `counts`, the threat is a wider one, and no point is marked as adversarial.
     """
-    state = _State.begin(start, survivors.images, threat)
+    state = _State.begin(start, active_set.images, threat)
     checkpoints = dict(_checkpoints(steps))
     every = max(int(0.04 * steps), 1)
     for step in range(steps):
-        if not survivors:
+        if not active_set:
             return state.best_points
-        logits, values, gradient = differentiate(model, state.points, partial(loss, survivors))
+        logits, values, gradient = differentiate(model, state.points, partial(loss, active_set))
         state = state.visited(values, gradient)
-        if judged:
-            broken = misclassified(logits, survivors.labels)
-            state = _State(*survivors.drop(state.points, broken, *state))
+        if counts:
+            broken = misclassified(logits, active_set.labels)
+            state = _State(*active_set.mark_adversarial(state.points, broken, *state))
         if threat.norm == "l1":
             if step > 0 and step % every == 0:
-                state = state.checkpoint_l1(threat, survivors.images)
-            state = state.step_l1(threat, survivors.images)
+                state = state.checkpoint_l1(threat, active_set.images)
+            state = state.step_l1(threat, active_set.images)
         else:
             if step in checkpoints:
                 state = state.checkpoint(checkpoints[step])
-            state = state.step(threat, survivors.images, momentum=MOMENTUM if step > 0 else 1.0)
-    if survivors:
+            state = state.step(threat, active_set.images, momentum=MOMENTUM if step > 0 else 1.0)
+    if active_set:
         logits = evaluate(model, state.points)
-        state = state.visited(loss(survivors, logits), state.gradient)
-        if judged:
-            survivors.drop(state.points, misclassified(logits, survivors.labels))
+        state = state.visited(loss(active_set, logits), state.gradient)
+        if counts:
+            active_set.mark_adversarial(state.points, misclassified(logits, active_set.labels))
     return state.best_points
 
 

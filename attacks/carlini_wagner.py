@@ -6,17 +6,16 @@ import torch
 from torch import Tensor
 
 from attacks.base import (
+    ActiveSet,
     Attack,
-    AttackError,
-    Draws,
     Model,
-    Survivors,
+    PerNetworkRNG,
     differentiate,
     misclassified,
 )
-from attacks.error import require_counts, require_positive
 from attacks.losses import margin
-from attacks.nearest import Nearest, Weights
+from attacks.minimum_norm import MinimumNorm, WeightSearch
+from attacks.options import require_counts, require_nonnegative, require_positive
 from attacks.threat import NORMS
 
 # In tanh space 0 and 1 are infinitely far off, and pixels of these values would never move. They
@@ -44,7 +43,7 @@ class CarliniWagner(Attack):
         AttackError: an option out of range.
     """
 
-    roams = NORMS
+    unconstrained_norms = NORMS
     steps: int = 1000
     searches: int = 9
     first_weight: float = 1e-3
@@ -52,28 +51,27 @@ class CarliniWagner(Attack):
     kappa: float = 0.0
 
     def __post_init__(self) -> None:
-        require_counts(steps=self.steps, searches=self.searches)
-        require_positive(first_weight=self.first_weight, learning_rate=self.learning_rate)
-        if not isinstance(self.kappa, int | float) or not 0 <= self.kappa < float("inf"):
-            raise AttackError(f"expected a finite kappa of at least 0, got {self.kappa!r}")
+        require_counts(self, "steps", "searches")
+        require_positive(self, "first_weight", "learning_rate")
+        require_nonnegative(self, "kappa")
 
     @property
     def name(self) -> str:
         return "cw"
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        nearest = Nearest.none(survivors.images)
-        weights = Weights.begin(survivors.images, self.first_weight)
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        nearest = MinimumNorm.none(active_set.images)
+        weights = WeightSearch.begin(active_set.images, self.first_weight)
         for _ in range(self.searches):
-            nearest, found = self._descend(model, survivors, weights.current, nearest)
-            weights = weights.tried(found)
-        nearest.drop_from(survivors, self.threat)
+            nearest, found = self._descend(model, active_set, weights.current, nearest)
+            weights = weights.updated(found)
+        nearest.mark_inside(active_set, self.threat)
 
     def _descend(
-        self, model: Model, survivors: Survivors, weight: Tensor, nearest: Nearest
-    ) -> tuple[Nearest, Tensor]:
+        self, model: Model, active_set: ActiveSet, weight: Tensor, nearest: MinimumNorm
+    ) -> tuple[MinimumNorm, Tensor]:
         """One run of Adam from the clean images; and which found an example, bool [P,N]."""
-        images, labels = survivors.images, survivors.labels
+        images, labels = active_set.images, active_set.labels
         # tanh w = 2 sigmoid(2w) - 1, which keeps its precision near 0.
         w = torch.logit(images, EDGE) / 2
         optimizer = torch.optim.Adam([w], self.learning_rate)
@@ -84,7 +82,7 @@ class CarliniWagner(Attack):
                 model, points, lambda logits: margin(logits, labels)
             )
             broken = misclassified(logits, labels) & (lead >= self.kappa)
-            nearest = nearest.visited(points, broken, images, self.threat)
+            nearest = nearest.updated(points, broken, images, self.threat)
             found |= broken
             push = torch.where(lead < self.kappa, weight, 0)[..., None, None, None]
             slope = 2 * (points - images) - push * gradient

@@ -6,17 +6,16 @@ import torch
 from torch import Tensor
 
 from attacks.base import (
+    ActiveSet,
     Attack,
-    AttackError,
-    Draws,
     Model,
-    Survivors,
+    PerNetworkRNG,
     differentiate_each,
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts, require_norm, require_positive
 from attacks.losses import targeted_margin, wrong_classes
+from attacks.options import require_counts, require_norm, require_positive
 from attacks.threat import NORMS
 
 DUAL = {"linf": 1, "l2": 2}
@@ -39,44 +38,43 @@ class DeepFool(Attack):
         AttackError: another norm than l-inf and l2, or an option out of range.
     """
 
-    roams = NORMS
+    unconstrained_norms = NORMS
     steps: int = 50
     candidates: int = 10
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
-        require_counts(steps=self.steps)
-        require_positive(overshoot=self.overshoot)
+        require_counts(self, "steps")
+        require_counts(self, "candidates", least=2)
+        require_positive(self, "overshoot")
         require_norm(self.name, self.threat.norm, list(DUAL))
-        if not isinstance(self.candidates, int) or self.candidates < 2:
-            raise AttackError(
-                f"expected candidates to be a whole number of at least 2, got {self.candidates!r}"
-            )
 
     @property
     def name(self) -> str:
         return "deepfool"
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        wrong = wrong_classes(survivors.all_logits, survivors.all_labels)
-        classes = survivors.pack(wrong[..., : self.candidates - 1])
-        points = survivors.images
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        wrong = wrong_classes(active_set.all_logits, active_set.all_labels)
+        classes = active_set.pack(wrong[..., : self.candidates - 1])
+        points = active_set.images
         for _ in range(self.steps):
-            points = self._step(model, points, survivors, classes)
+            points = self._step(model, points, active_set, classes)
             # The points of the search only tend to the boundary. Were it they that go too far, as
             # in the official code, pixels held by [0, 1] would take back more than the overshoot.
-            images = survivors.images
+            images = active_set.images
             beyond = (images + (1 + self.overshoot) * (points - images)).clamp_(0, 1)
-            crossed = misclassified(evaluate(model, beyond), survivors.labels)
+            crossed = misclassified(evaluate(model, beyond), active_set.labels)
             inside = crossed & self.threat.contains(beyond, images)
-            points, classes, crossed = survivors.drop(beyond, inside, points, classes, crossed)
-            points, classes = survivors.release(crossed, points, classes)
-            if not survivors:
+            points, classes, crossed = active_set.mark_adversarial(
+                beyond, inside, points, classes, crossed
+            )
+            points, classes = active_set.deactivate(crossed, points, classes)
+            if not active_set:
                 return
 
-    def _step(self, model: Model, points: Tensor, survivors: Survivors, classes: Tensor) -> Tensor:
+    def _step(self, model: Model, points: Tensor, active_set: ActiveSet, classes: Tensor) -> Tensor:
         """The nearest boundary to one of the classes [P,N,R], were there none but linear ones."""
-        labels = survivors.labels
+        labels = active_set.labels
         _, gaps, normals = differentiate_each(
             model,
             points,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Model, differentiate, evaluate, misclassified
-from attacks.error import require_counts
+from attacks.options import require_counts
 from attacks.pgd import PGD
 
 
@@ -17,13 +17,13 @@ class EOTPGD(PGD):
 
     (Athalye et al. 2018; Liu et al. 2018; Zimmermann 2019.) A point breaks the model when the mean
     soft-max over the draws that gave its gradient picks a wrong class, and again over as many fresh
-    ones: plain PGD lets go of an image at the first unlucky draw, wherever it is then. For a model
-    that is not random it is PGD, at a multiple of the cost.
+    ones: plain PGD counts an image as broken at the first unlucky draw, wherever it is then. For a
+    model that is not random it is PGD, at a multiple of the cost.
 
     What holds for randomised models: images that one draw gets wrong while clean are not attacked,
     and the check of the result is one more draw for every image, at the point found or else the
-    clean one, that the search has not seen. So `correct` is right on average for the points
-    returned, an image that is broken in the mean may count as correct, and results depend on the
+    clean one, that the search has not seen. So `robust_mask` is right on average for the points
+    returned, an image that is broken in the mean may count as robust, and results depend on the
     model's own randomness besides the seeds: average over several runs.
 
     Args:
@@ -38,7 +38,7 @@ class EOTPGD(PGD):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_counts(samples=self.samples)
+        require_counts(self, "samples")
 
     @property
     def name(self) -> str:
@@ -62,5 +62,5 @@ class EOTPGD(PGD):
             suspected = misclassified(logits, labels)
             # With a verdict at every step, some would be wrong by luck: it takes two that agree.
             return suspected & self._breaks(model, points, labels) if suspected.any() else suspected
-        draws = [evaluate(model, points).softmax(-1) for _ in range(self.samples)]
-        return misclassified(torch.stack(draws).mean(0), labels)
+        answers = [evaluate(model, points).softmax(-1) for _ in range(self.samples)]
+        return misclassified(torch.stack(answers).mean(0), labels)

@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.base import (
+    ActiveSet,
     Attack,
-    Draws,
     Model,
-    Survivors,
+    PerNetworkRNG,
     differentiate,
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts
 from attacks.losses import targeted_margin, wrong_classes
+from attacks.options import require_counts
 from attacks.threat import NORMS
 
 # As published for every norm and data set.
@@ -38,46 +38,46 @@ class TargetedFAB(Attack):
     Args:
         steps: linearisations a target.
         targets: how many wrong classes to aim at, the likeliest of the clean image first; at most
-            K - 1 are used. Each is tried on the images that survived those before.
+            K - 1 are used. Each is tried on the images that are still robust.
 
     Raises:
         AttackError: an option out of range.
     """
 
-    roams = NORMS
+    unconstrained_norms = NORMS
     steps: int = 100
     targets: int = 9
 
     def __post_init__(self) -> None:
-        require_counts(steps=self.steps, targets=self.targets)
+        require_counts(self, "steps", "targets")
 
     @property
     def name(self) -> str:
         return "fab-t"
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        wrong = wrong_classes(survivors.all_logits, survivors.all_labels)
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        wrong = wrong_classes(active_set.all_logits, active_set.all_labels)
         for target in wrong[..., : self.targets].unbind(-1):
-            if survivors:
-                self._approach(model, survivors, target)
+            if active_set:
+                self._approach(model, active_set, target)
 
-    def _approach(self, model: Model, survivors: Survivors, target: Tensor) -> None:
+    def _approach(self, model: Model, active_set: ActiveSet, target: Tensor) -> None:
         """One run towards the targets [P,B], from the clean images."""
-        points = survivors.images
-        aims = survivors.pack(target)
+        points = active_set.images
+        aims = active_set.pack(target)
         for _ in range(self.steps):
-            images, labels = survivors.images, survivors.labels
+            images, labels = active_set.images, active_set.labels
             loss = partial(targeted_margin, labels=labels, targets=aims)
             _, gaps, normals = differentiate(model, points, loss)
             points = self._step(points, images, gaps, normals)
             broken = misclassified(evaluate(model, points), labels)
-            # Back towards the image; what goes to `drop` is the example itself.
+            # Back towards the image; what goes to `mark_adversarial` is the example itself.
             back = torch.where(
                 broken[..., None, None, None], images + BETA * (points - images), points
             )
             inside = broken & self.threat.contains(points, images)
-            points, aims = survivors.drop(points, inside, back, aims)
-            if not survivors:
+            points, aims = active_set.mark_adversarial(points, inside, back, aims)
+            if not active_set:
                 return
 
     def _step(self, points: Tensor, images: Tensor, gaps: Tensor, normals: Tensor) -> Tensor:

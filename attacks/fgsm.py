@@ -1,14 +1,14 @@
-"""One-step attacks: cheap enough to train on, too weak to judge by."""
+"""One-step attacks: cheap enough to train on, too weak to evaluate with."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from attacks.base import Draws, Model, checked, differentiate, evaluate
-from attacks.error import AttackError, require_norm, require_positive
+from attacks.base import Model, PerNetworkRNG, differentiate, evaluate
+from attacks.errors import AttackError
 from attacks.losses import cross_entropy
+from attacks.options import positive, require_norm
 from attacks.pgd import PGD
 
 
@@ -54,22 +54,21 @@ class RandomFGSM(FGSM):
     def name(self) -> str:
         return "random-fgsm"
 
-    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+    def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
         """FBF's training point [P,B,C,H,W], as the paper's code for MNIST makes it.
 
         Differentiated at the raw random point, which may lie outside [0, 1]; only the end is
-        projected. It matters: networks trained from projected starts are far less robust. As an
-        attack that judges (`__call__`), every point visited lies inside the threat.
+        projected. It matters: networks trained from projected starts are far less robust. When the
+        attack evaluates (`__call__`), every point visited lies inside the threat.
         """
-        images, labels = checked(images, labels, seeds)
-        points, gradient = self._raw_start(model, images, labels, seeds)
+        points, gradient = self._raw_start(model, images, labels, rng)
         return self.threat.ascend(points, gradient, self.size, images)
 
     def _raw_start(
-        self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]
+        self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG
     ) -> tuple[Tensor, Tensor]:
         """The raw random points and the gradients there, both [P,B,C,H,W]."""
-        points = images + self.threat.random_offset(images, Draws(seeds, images.device))
+        points = images + self.threat.random_offset(images, rng)
         gradient = differentiate(model, points, lambda logits: cross_entropy(logits, labels))[2]
         return points, gradient
 
@@ -85,8 +84,7 @@ class LineSearchFGSM(RandomFGSM):
     A network trained on one length learns to be right at that length and wrong before it
     ("catastrophic overfitting"); several lengths along the same gradient cost a forward pass each
     (Kim, Lee, Lee 2021, "Understanding catastrophic overfitting in single-step adversarial
-    training", which looks for the shortest that suffices). As an attack that judges it is
-    `RandomFGSM`.
+    training", which looks for the shortest that suffices). When it evaluates, it is `RandomFGSM`.
 
     Args:
         lengths: of the steps tried, relative to epsilon.
@@ -101,18 +99,16 @@ class LineSearchFGSM(RandomFGSM):
         super().__post_init__()
         if not self.lengths:
             raise AttackError("expected at least one length of step, got none")
-        for length in self.lengths:
-            require_positive(length=length)
+        lengths = tuple(positive("length", length) for length in self.lengths)
+        object.__setattr__(self, "lengths", lengths)
 
-    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+    def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
         """For every image the point of highest cross-entropy, [P,B,C,H,W]."""
-        images, labels = checked(images, labels, seeds)
-        points, gradient = self._raw_start(model, images, labels, seeds)
+        points, gradient = self._raw_start(model, images, labels, rng)
         worst, highest = images, torch.full_like(labels, -torch.inf, dtype=images.dtype)
         for length in self.lengths:
             ends = self.threat.ascend(points, gradient, length * self.threat.epsilon, images)
-            with torch.no_grad():
-                loss = cross_entropy(evaluate(model, ends), labels)
+            loss = cross_entropy(evaluate(model, ends), labels)
             worst = torch.where((loss > highest)[..., None, None, None], ends, worst)
             highest = torch.maximum(loss, highest)
         return worst

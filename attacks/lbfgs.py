@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from attacks.base import (
+    ActiveSet,
     Attack,
-    Draws,
     Model,
-    Survivors,
+    PerNetworkRNG,
     differentiate,
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts, require_positive
 from attacks.losses import cross_entropy, wrong_classes
-from attacks.nearest import Nearest, Weights
+from attacks.minimum_norm import MinimumNorm, WeightSearch
+from attacks.options import require_counts, require_positive
 from attacks.threat import NORMS
 
 # Moves that make up what is known of the curvature.
@@ -50,36 +50,41 @@ class LBFGS(Attack):
         AttackError: an option out of range.
     """
 
-    roams = NORMS
+    unconstrained_norms = NORMS
     steps: int = 50
     searches: int = 9
     targets: int = 9
     first_weight: float = 1e-2
 
     def __post_init__(self) -> None:
-        require_counts(steps=self.steps, searches=self.searches, targets=self.targets)
-        require_positive(first_weight=self.first_weight)
+        require_counts(self, "steps", "searches", "targets")
+        require_positive(self, "first_weight")
 
     @property
     def name(self) -> str:
         return "lbfgs"
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        nearest = Nearest.none(survivors.images)
-        wrong = wrong_classes(survivors.all_logits, survivors.all_labels)
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        nearest = MinimumNorm.none(active_set.images)
+        wrong = wrong_classes(active_set.all_logits, active_set.all_labels)
         for target in wrong[..., : self.targets].unbind(-1):
-            aims = survivors.pack(target)
-            weights = Weights.begin(survivors.images, self.first_weight)
+            aims = active_set.pack(target)
+            weights = WeightSearch.begin(active_set.images, self.first_weight)
             for _ in range(self.searches):
-                nearest, found = self._minimise(model, survivors, aims, weights.current, nearest)
-                weights = weights.tried(found)
-        nearest.drop_from(survivors, self.threat)
+                nearest, found = self._minimise(model, active_set, aims, weights.current, nearest)
+                weights = weights.updated(found)
+        nearest.mark_inside(active_set, self.threat)
 
     def _minimise(
-        self, model: Model, survivors: Survivors, aims: Tensor, weight: Tensor, nearest: Nearest
-    ) -> tuple[Nearest, Tensor]:
+        self,
+        model: Model,
+        active_set: ActiveSet,
+        aims: Tensor,
+        weight: Tensor,
+        nearest: MinimumNorm,
+    ) -> tuple[MinimumNorm, Tensor]:
         """One minimisation from the clean images; and which ended at an example, bool [P,N]."""
-        images, labels = survivors.images, survivors.labels
+        images, labels = active_set.images, active_set.labels
 
         def objective(points: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal nearest
@@ -87,7 +92,7 @@ class LBFGS(Attack):
                 model, points, lambda logits: cross_entropy(logits, aims)
             )
             broken = misclassified(logits, labels)
-            nearest = nearest.visited(points, broken, images, self.threat)
+            nearest = nearest.updated(points, broken, images, self.threat)
             values = _dot(points - images, points - images) + weight * losses
             return values, 2 * (points - images) + weight[..., None, None, None] * gradient
 

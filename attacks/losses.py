@@ -6,7 +6,10 @@ Logits are [P,B,K], labels and targets int64 [P,B], losses [P,B].
 import torch.nn.functional as F
 from torch import Tensor
 
-from attacks.error import AttackError
+from attacks.errors import AttackError
+
+TARGETED_DLR_CLASSES = 4
+"""Classes that the targeted DLR loss needs at least."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -41,7 +44,7 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     Raises:
         AttackError: fewer than 4 classes.
     """
-    top = _largest(logits, 4, "the targeted DLR loss")
+    top = _largest(logits, TARGETED_DLR_CLASSES, "the targeted DLR loss")
     scale = top[..., 0] - (top[..., 2] + top[..., 3]) / 2
     return targeted_margin(logits, labels, targets) / (scale + 1e-12)
 

@@ -1,27 +1,28 @@
 """MI-FGSM: sign steps along a running sum of gradients (Dong et al. 2018)."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from attacks.active_set import FullBatch
 from attacks.base import (
+    ActiveSet,
     Attack,
-    AttackError,
-    Draws,
     Model,
-    Survivors,
-    checked,
+    PerNetworkRNG,
     differentiate,
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts, require_norm, require_positive
 from attacks.losses import cross_entropy
-from attacks.survivors import Everyone
+from attacks.options import (
+    require_counts,
+    require_nonnegative,
+    require_norm,
+    require_positive,
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,10 @@ class MomentumFGSM(Attack):
 
     def __post_init__(self) -> None:
         require_norm("mi-fgsm", self.threat.norm, ["linf", "l2"])
-        require_counts(steps=self.steps)
+        require_counts(self, "steps")
         if self.step_size is not None:
-            require_positive(step_size=self.step_size)
-        if not 0 <= self.decay < math.inf:
-            raise AttackError(f"expected a finite decay >= 0, got {self.decay!r}")
+            require_positive(self, "step_size")
+        require_nonnegative(self, "decay")
 
     @property
     def name(self) -> str:
@@ -63,30 +63,30 @@ class MomentumFGSM(Attack):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "step_size": self.size}
 
-    @torch.no_grad()
-    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """The last point for every image, [P,B,C,H,W]; arguments and errors as in `__call__`."""
-        images, labels = checked(images, labels, seeds)
-        return self._ascend(model, Everyone(images, labels))
+    def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
+        """The last point for every image, [P,B,C,H,W]."""
+        return self._ascend(model, FullBatch(images, labels))
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        points = self._ascend(model, survivors)
-        if survivors:
-            survivors.drop(points, misclassified(evaluate(model, points), survivors.labels))
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        points = self._ascend(model, active_set)
+        if active_set:
+            active_set.mark_adversarial(
+                points, misclassified(evaluate(model, points), active_set.labels)
+            )
 
-    def _ascend(self, model: Model, survivors: Survivors) -> Tensor:
-        """The last points of those never dropped."""
-        points, momentum = survivors.images, torch.zeros_like(survivors.images)
+    def _ascend(self, model: Model, active_set: ActiveSet) -> Tensor:
+        """The last points of the images that stay active."""
+        points, momentum = active_set.images, torch.zeros_like(active_set.images)
         for _ in range(self.steps):
-            if not survivors:
+            if not active_set:
                 break
             logits, _, gradient = differentiate(
-                model, points, lambda logits: cross_entropy(logits, survivors.labels)
+                model, points, lambda logits: cross_entropy(logits, active_set.labels)
             )
             momentum = self.decay * momentum + _normalised(gradient)
-            broken = misclassified(logits, survivors.labels)
-            points, momentum = survivors.drop(points, broken, points, momentum)
-            points = self.threat.ascend(points, momentum, self.size, survivors.images)
+            broken = misclassified(logits, active_set.labels)
+            points, momentum = active_set.mark_adversarial(points, broken, points, momentum)
+            points = self.threat.ascend(points, momentum, self.size, active_set.images)
         return points
 
 

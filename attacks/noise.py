@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attacks.base import Attack, Draws, Model, Survivors, evaluate, misclassified
-from attacks.error import require_counts, unknown
+from attacks.base import ActiveSet, Attack, Model, PerNetworkRNG, evaluate, misclassified
+from attacks.errors import unknown
+from attacks.options import require_counts
 
 KINDS = ("uniform", "gaussian")
 
@@ -19,7 +20,7 @@ class Noise(Attack):
             pulled back into the threat: in l-inf a third of the pixels end at +-epsilon, in l2
             and l1 every point ends on the ball's surface, as far as [0, 1] lets it, in l1 with
             few pixels changed.
-        draws: points tried, each on the images that survived those before.
+        draws: points tried, each on the images that are still robust.
 
     Raises:
         AttackError: an option out of range.
@@ -29,7 +30,7 @@ class Noise(Attack):
     draws: int = 10
 
     def __post_init__(self) -> None:
-        require_counts(draws=self.draws)
+        require_counts(self, "draws")
         if self.kind not in KINDS:
             raise unknown("kind of noise", self.kind, KINDS)
 
@@ -37,16 +38,18 @@ class Noise(Attack):
     def name(self) -> str:
         return f"noise-{self.kind}"
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
         for _ in range(self.draws):
-            if not survivors:
+            if not active_set:
                 return
-            points = survivors.pack(self._draw(survivors.all_images, draws))
-            survivors.drop(points, misclassified(evaluate(model, points), survivors.labels))
+            points = active_set.pack(self._draw(active_set.all_images, rng))
+            active_set.mark_adversarial(
+                points, misclassified(evaluate(model, points), active_set.labels)
+            )
 
-    def _draw(self, images: Tensor, draws: Draws) -> Tensor:
+    def _draw(self, images: Tensor, rng: PerNetworkRNG) -> Tensor:
         """One point for every image of the batch, [P,B,C,H,W]."""
         if self.kind == "uniform":
-            return self.threat.random_start(images, draws)
-        noise = draws.normal(*images.shape[1:]).to(images.dtype)
+            return self.threat.random_start(images, rng)
+        noise = rng.normal(*images.shape[1:]).to(images.dtype)
         return self.threat.project(images + self.threat.epsilon * noise, images)

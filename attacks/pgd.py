@@ -1,28 +1,27 @@
 """Projected gradient descent, the first attack to try."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from attacks import losses
 from attacks.base import (
+    ActiveSet,
     Attack,
     AttackError,
-    Draws,
     Model,
-    Survivors,
-    checked,
+    PerNetworkRNG,
     differentiate,
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts, require_positive, unknown
+from attacks.errors import unknown
+from attacks.options import require_counts, require_positive
 
 LOSSES = {"ce": losses.cross_entropy, "margin": losses.margin}
-AIMED = ("targeted", "random")
+TARGETED = ("targeted", "random")
 """Losses that aim at one wrong class for each image."""
 
 
@@ -36,7 +35,7 @@ class PGD(Attack):
         steps: gradient steps a restart.
         step_size: length of a step in the threat's norm; None means 2.5 * epsilon / steps, which
             reaches the ball's surface from anywhere in it.
-        restarts: runs from fresh starts, each on the images that survived those before.
+        restarts: runs from fresh starts, each on the images that are still robust.
         loss: "ce"; "margin", max_{j != y} z_j - z_y; "targeted", z_t - z_y with t the (r+1)-th
             likeliest wrong class of the clean image in restart r = 0, 1, ..., the likeliest again
             after the last; or "random", the same with t drawn for every image and restart.
@@ -53,11 +52,11 @@ class PGD(Attack):
     random_start: bool = True
 
     def __post_init__(self) -> None:
-        require_counts(steps=self.steps, restarts=self.restarts)
+        require_counts(self, "steps", "restarts")
         if self.step_size is not None:
-            require_positive(step_size=self.step_size)
-        if self.loss not in (*LOSSES, *AIMED):
-            raise unknown("loss", self.loss, (*LOSSES, *AIMED))
+            require_positive(self, "step_size")
+        if self.loss not in (*LOSSES, *TARGETED):
+            raise unknown("loss", self.loss, (*LOSSES, *TARGETED))
         if self.restarts > 1 and not self.random_start and self.loss != "targeted":
             raise AttackError(
                 f"expected 1 restart without a random start, got {self.restarts}: all the same"
@@ -77,18 +76,15 @@ class PGD(Attack):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "step_size": self.size}
 
-    @torch.no_grad()
-    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+    def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
         """The last point of one restart, for every image, [P,B,C,H,W]: for adversarial training.
 
-        Nothing is dropped or judged; no forward pass but those of the steps (and one more to aim).
-        Arguments and errors as in `__call__`.
+        No forward pass but those of the steps, and one more where a wrong class is aimed at.
         """
-        images, labels = checked(images, labels, seeds)
-        draws, targets = Draws(seeds, images.device), None
-        if self.loss in AIMED:
-            targets = self._targets(evaluate(model, images), labels, 0, draws)
-        points = self._start(images, draws)
+        targets = None
+        if self.loss in TARGETED:
+            targets = self._targets(evaluate(model, images), labels, 0, rng)
+        points = self._start(images, rng)
         for _ in range(self.steps):
             gradient = self._differentiate(
                 model, points, lambda logits: self._loss(logits, labels, targets)
@@ -96,31 +92,31 @@ class PGD(Attack):
             points = self.threat.ascend(points, gradient, self.size, images)
         return points
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
         for restart in range(self.restarts):
             targets = None
-            if self.loss in AIMED:
-                logits, labels = survivors.all_logits, survivors.all_labels
-                targets = self._targets(logits, labels, restart, draws)
-            self._restart(model, survivors, draws, targets)
+            if self.loss in TARGETED:
+                logits, labels = active_set.all_logits, active_set.all_labels
+                targets = self._targets(logits, labels, restart, rng)
+            self._restart(model, active_set, rng, targets)
 
     def _restart(
-        self, model: Model, survivors: Survivors, draws: Draws, targets: Tensor | None
+        self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG, targets: Tensor | None
     ) -> None:
         def loss(logits: Tensor) -> Tensor:
-            packed = None if targets is None else survivors.pack(targets)
-            return self._loss(logits, survivors.labels, packed)
+            packed = None if targets is None else active_set.pack(targets)
+            return self._loss(logits, active_set.labels, packed)
 
-        points = survivors.pack(self._start(survivors.all_images, draws))
+        points = active_set.pack(self._start(active_set.all_images, rng))
         for _ in range(self.steps):
-            if not survivors:
+            if not active_set:
                 return
             logits, gradient = self._differentiate(model, points, loss)
-            broken = self._breaks(model, points, survivors.labels, logits)
-            points, gradient = survivors.drop(points, broken, points, gradient)
-            points = self.threat.ascend(points, gradient, self.size, survivors.images)
-        if survivors:
-            survivors.drop(points, self._breaks(model, points, survivors.labels))
+            broken = self._breaks(model, points, active_set.labels, logits)
+            points, gradient = active_set.mark_adversarial(points, broken, points, gradient)
+            points = self.threat.ascend(points, gradient, self.size, active_set.images)
+        if active_set:
+            active_set.mark_adversarial(points, self._breaks(model, points, active_set.labels))
 
     def _differentiate(
         self, model: Model, points: Tensor, loss: Callable[[Tensor], Tensor]
@@ -135,16 +131,16 @@ class PGD(Attack):
         """Where the points break the model, bool [P,N]; `logits` there, where known."""
         return misclassified(evaluate(model, points) if logits is None else logits, labels)
 
-    def _targets(self, logits: Tensor, labels: Tensor, restart: int, draws: Draws) -> Tensor:
+    def _targets(self, logits: Tensor, labels: Tensor, restart: int, rng: PerNetworkRNG) -> Tensor:
         """The wrong class each image is pushed towards, [P,B]; `logits` of the clean images."""
         wrong = losses.wrong_classes(logits, labels)
         if self.loss == "targeted":
             return wrong[..., restart % wrong.shape[-1]]
-        drawn = (draws.uniform(labels.shape[1]) * wrong.shape[-1]).long()
+        drawn = (rng.uniform(labels.shape[1]) * wrong.shape[-1]).long()
         return wrong.gather(-1, drawn[..., None]).squeeze(-1)
 
-    def _start(self, images: Tensor, draws: Draws) -> Tensor:
-        return self.threat.random_start(images, draws) if self.random_start else images
+    def _start(self, images: Tensor, rng: PerNetworkRNG) -> Tensor:
+        return self.threat.random_start(images, rng) if self.random_start else images
 
     def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
         if targets is not None:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.base import Attack, AttackError, Draws, Model, Survivors, evaluate, misclassified
-from attacks.error import require_counts, require_positive
+from attacks.base import ActiveSet, Attack, Model, PerNetworkRNG, evaluate, misclassified
+from attacks.errors import AttackError
 from attacks.losses import margin
+from attacks.options import count, require_positive
 from attacks.threat import NORMS
 
-# Directions drawn at once. Fixed, or the draws would depend on how many images are left.
+# Directions drawn at once. Fixed, or the draws would depend on how many images are active.
 BLOCK = 50
 # Points evaluated at once, over all networks, unless two of every image are more already.
 POINTS = 2048
@@ -24,14 +25,15 @@ class SamplingGradient(Attack):
 
     The estimate is the mean of u (f(x + sigma u) - f(x - sigma u)) over Gaussian u: the gradient of
     the margin f smoothed, which exists where f itself is full of jumps or flat. From the clean
-    image; every step's end is judged. All images of a network share their u, so that an estimate
-    does not depend on who else is left. Samples are clipped to [0, 1], the published ones are not.
+    image; every step's end is evaluated. All images of a network share their u, so that an estimate
+    does not depend on which others are active. Samples are clipped to [0, 1], the published ones
+    are not.
 
     Args:
         schedule: pairs of how many steps, and how many samples a step, an even number. The default
-            is the published one: 1.22 million forward passes an image that survives.
+            is the published one: 1.22 million forward passes an image that stays robust.
         sigma: size of the noise in the threat's norm: of each pixel in l-inf, of all C*H*W together
-            in l2 and l1, on average; None means epsilon. Published: 8/255, epsilon .031.
+            in l2 and l1, on average; None means epsilon. Published: 8/255, epsilon 0.031.
         step_size: length of a step in the threat's norm; None means epsilon / 3.1, as published.
 
     Raises:
@@ -41,21 +43,22 @@ class SamplingGradient(Attack):
     schedule: tuple[tuple[int, int], ...] = ((20, 100), (20, 1000), (60, 20_000))
     sigma: float | None = None
     step_size: float | None = None
-    roams = NORMS
+    unconstrained_norms = NORMS
 
     def __post_init__(self) -> None:
         if not self.schedule:
             raise AttackError("expected a schedule of at least one pair (steps, samples), got none")
         if any(len(pair) != 2 for pair in self.schedule):
             raise AttackError(f"expected pairs (steps, samples), got {self.schedule}")
-        for steps, samples in self.schedule:
-            require_counts(steps=steps, samples=samples)
+        schedule = tuple((count("steps", n), count("samples", k)) for n, k in self.schedule)
+        for _, samples in schedule:
             if samples % 2:
                 raise AttackError(f"expected samples in pairs, an even number, got {samples}")
+        object.__setattr__(self, "schedule", schedule)
         if self.sigma is not None:
-            require_positive(sigma=self.sigma)
+            require_positive(self, "sigma")
         if self.step_size is not None:
-            require_positive(step_size=self.step_size)
+            require_positive(self, "step_size")
 
     @property
     def name(self) -> str:
@@ -80,18 +83,18 @@ class SamplingGradient(Attack):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "sigma": self.spread, "step_size": self.size}
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        points = survivors.images
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        points = active_set.images
         for samples in (samples for steps, samples in self.schedule for _ in range(steps)):
-            gradient = self._gradient(model, points, survivors.labels, samples, draws)
-            points = self.threat.ascend(points, gradient, self.size, survivors.images)
-            broken = misclassified(evaluate(model, points), survivors.labels)
-            (points,) = survivors.drop(points, broken, points)
-            if not survivors:
+            gradient = self._gradient(model, points, active_set.labels, samples, rng)
+            points = self.threat.ascend(points, gradient, self.size, active_set.images)
+            broken = misclassified(evaluate(model, points), active_set.labels)
+            (points,) = active_set.mark_adversarial(points, broken, points)
+            if not active_set:
                 return
 
     def _gradient(
-        self, model: Model, points: Tensor, labels: Tensor, samples: int, draws: Draws
+        self, model: Model, points: Tensor, labels: Tensor, samples: int, rng: PerNetworkRNG
     ) -> Tensor:
         """The smoothed margin's gradient at the points, up to a positive factor, [P,N,C,H,W]."""
         shape = points.shape[2:]
@@ -99,7 +102,7 @@ class SamplingGradient(Attack):
         pairs_at_once = max(1, POINTS // (2 * labels.numel()))
         gradient = torch.zeros_like(points)
         for drawn in range(0, samples // 2, BLOCK):
-            block = draws.normal(min(BLOCK, samples // 2 - drawn), *shape).to(points.dtype)
+            block = rng.normal(min(BLOCK, samples // 2 - drawn), *shape).to(points.dtype)
             for directions in block.split(pairs_at_once, 1):
                 slopes = _differences(model, points, labels, scale * directions)
                 # One by one and in two roundings: sums over an axis may be taken in an order, and

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 
 from attacks import losses
+from attacks.active_set import FullBatch
 from attacks.base import (
+    ActiveSet,
     Attack,
-    AttackError,
-    Draws,
     Model,
-    Survivors,
-    checked,
+    PerNetworkRNG,
     evaluate,
     misclassified,
 )
-from attacks.error import require_counts
-from attacks.survivors import Everyone
+from attacks.options import require_counts, require_share
 
 # The share of pixels in a square halves after each of these queries (of 10,000, if rescaled).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -67,47 +65,46 @@ class Square(Attack):
     rescale: bool = True
 
     def __post_init__(self) -> None:
-        require_counts(queries=self.queries)
-        if not 0 < self.p_init <= 1:
-            raise AttackError(f"expected p_init in (0, 1], got {self.p_init!r}")
+        require_counts(self, "queries")
+        require_share(self, "p_init")
 
     @property
     def name(self) -> str:
         return "square"
 
-    @torch.no_grad()
-    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+    def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
         """The point of the greatest margin among the queries, for every image, [P,B,C,H,W]."""
-        images, labels = checked(images, labels, seeds)
-        return self._search(model, Everyone(images, labels), Draws(seeds, images.device))
+        return self._search(model, FullBatch(images, labels), rng)
 
-    def _run(self, model: Model, survivors: Survivors, draws: Draws) -> None:
-        self._search(model, survivors, draws)
+    def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
+        self._search(model, active_set, rng)
 
-    def _search(self, model: Model, survivors: Survivors, draws: Draws) -> Tensor:
-        """The best points of those never dropped."""
-        batch, channels, height, width = survivors.all_images.shape[1:]
+    def _search(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> Tensor:
+        """The best points of the images that stay active."""
+        batch, channels, height, width = active_set.all_images.shape[1:]
         linf = self.threat.norm == "linf"
         start = self._stripes if linf else self._tiles
         propose: Callable[..., Tensor] = self._set if linf else self._exchange
         # What a proposal must know of the images, which for the bounds is worth keeping.
-        known = self.threat.bounds(survivors.images) if linf else (survivors.images,)
-        points = best = survivors.pack(start(survivors.all_images, draws))
+        known = self.threat.bounds(active_set.images) if linf else (active_set.images,)
+        points = best = active_set.pack(start(active_set.all_images, rng))
         best_margin = torch.full_like(best[..., 0, 0, 0], -torch.inf)
-        proposals = _uniforms(draws, batch, (2 if linf else 5) + channels)
+        proposals = _uniforms(rng, batch, (2 if linf else 5) + channels)
         for query in range(self.queries):
             if query > 0:
-                drawn = survivors.pack(next(proposals))
+                drawn = active_set.pack(next(proposals))
                 side = self._side(query - 1, height, width)
                 points = propose(best, drawn, side, *known)
             logits = evaluate(model, points)
-            margin = losses.margin(logits, survivors.labels)
+            margin = losses.margin(logits, active_set.labels)
             better = margin > best_margin
             best = torch.where(better[..., None, None, None], points, best)
             best_margin = torch.where(better, margin, best_margin)
-            broken = misclassified(logits, survivors.labels)
-            best, best_margin, *known = survivors.drop(points, broken, best, best_margin, *known)
-            if not survivors:
+            broken = misclassified(logits, active_set.labels)
+            best, best_margin, *known = active_set.mark_adversarial(
+                points, broken, best, best_margin, *known
+            )
+            if not active_set:
                 break
         return best
 
@@ -120,12 +117,12 @@ class Square(Attack):
         side = max(side, 1) if self.threat.norm == "linf" else max(side, 3) // 2 * 2 + 1
         return min(side, height, width)
 
-    def _stripes(self, images: Tensor, draws: Draws) -> Tensor:
+    def _stripes(self, images: Tensor, rng: PerNetworkRNG) -> Tensor:
         """The start in l-inf, [P,B,C,H,W]."""
         # Every pixel is at one end of its range from the stripes on, so to add +-2 epsilon and
         # project, as the paper does, is to choose an end.
         lower, upper = self.threat.bounds(images)
-        stripes = draws.uniform(*images.shape[1:3], 1, images.shape[-1])
+        stripes = rng.uniform(*images.shape[1:3], 1, images.shape[-1])
         return torch.where(stripes < 0.5, lower, upper)
 
     def _set(self, best: Tensor, drawn: Tensor, side: int, lower: Tensor, upper: Tensor) -> Tensor:
@@ -134,7 +131,7 @@ class Square(Attack):
         square = _window(corner, side, *best.shape[-2:])
         return torch.where(square, torch.where(signs < 0.5, lower, upper), best)
 
-    def _tiles(self, images: Tensor, draws: Draws) -> Tensor:
+    def _tiles(self, images: Tensor, rng: PerNetworkRNG) -> Tensor:
         """The start in l2 and l1: patterns side by side, 5 or more to an edge, [P,B,C,H,W]."""
         batch, channels, height, width = images.shape[1:]
         edge = min(height, width)
@@ -143,7 +140,7 @@ class Square(Attack):
         rows, columns = (torch.arange(n, device=images.device) - border for n in (height, width))
         # The first row and column of the tile that a pixel lies in, whose numbers it shares.
         top, left = (at.div(side, rounding_mode="floor") * side for at in (rows, columns))
-        drawn = draws.uniform(batch, 1 + channels, height, width)
+        drawn = rng.uniform(batch, 1 + channels, height, width)
         drawn = drawn[..., top.clamp_min(0)[:, None], left.clamp_min(0)]
         pattern = self._pattern(
             side, images, (rows - top)[:, None], columns - left, drawn[:, :, :1] < 0.5
@@ -217,13 +214,13 @@ def _hill(height: int, width: int, order: int) -> Tensor:
 
 def _signs(uniforms: Tensor) -> Tensor:
     """-1 or 1, as likely."""
-    return torch.where(uniforms < 0.5, -1.0, 1.0)
+    return torch.ones_like(uniforms).where(uniforms >= 0.5, -1)
 
 
-def _uniforms(draws: Draws, *shape: int) -> Iterator[Tensor]:
+def _uniforms(rng: PerNetworkRNG, *shape: int) -> Iterator[Tensor]:
     """Uniforms [P, *shape], again and again."""
     while True:
-        yield from draws.uniform(BLOCK, *shape).unbind(1)
+        yield from rng.uniform(BLOCK, *shape).unbind(1)
 
 
 def _window(corner: Tensor, side: int, height: int, width: int) -> Tensor:

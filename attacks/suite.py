@@ -1,6 +1,6 @@
-"""Several attacks as one: an image survives if it survives them all."""
+"""Several attacks as one: an image is robust if it is robust to them all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.apgd import APGD, TargetedAPGD
-from attacks.base import Attack, AttackError, AttackResult, Model, checked, evaluate
+from attacks.base import Attack, AttackError, AttackResult, Model, PerNetworkRNG, evaluate
 from attacks.fab import TargetedFAB
 from attacks.losses import margin
 from attacks.square import Square
@@ -17,7 +17,7 @@ from attacks.threat import NORMS, Threat
 
 @dataclass(frozen=True, init=False)
 class Suite(Attack):
-    """Worst case per image over attacks; each is run on the images that survived those before.
+    """Worst case per image over attacks; each is run on the images that are still robust.
 
     What one attack claims is checked before the next begins, so a wrong one cannot shield an image
     from the others.
@@ -30,7 +30,7 @@ class Suite(Attack):
         AttackError: no attacks, or different threats.
     """
 
-    roams = NORMS
+    unconstrained_norms = NORMS
     attacks: tuple[Attack, ...]
     title: str
 
@@ -59,26 +59,21 @@ class Suite(Attack):
             "attacks": [attack.describe() for attack in self.attacks],
         }
 
-    @torch.no_grad()
-    def perturb(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """For every image the point of the greatest margin that any of the attacks makes of it.
-
-        Those that only judge make none. Arguments and errors as in `Attack.perturb`.
-        """
-        images, labels = checked(images, labels, seeds)
-        makers = [attack for attack in self.attacks if attack.perturbs]
-        if not makers:
-            return super().perturb(model, images, labels, seeds)
+    def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
+        """For every image the point of the greatest margin that any of the attacks makes of it."""
         strongest, greatest = images, margin(evaluate(model, images), labels)
-        for attack in makers:
-            points = attack.perturb(model, images, labels, seeds)
+        for attack in self.attacks:
+            if not attack.perturbs:
+                continue
+            fresh = PerNetworkRNG(rng.seeds, images.device)
+            points = attack._perturb(model, images, labels, fresh)
             reached = margin(evaluate(model, points), labels)
             better = reached > greatest
             strongest = torch.where(better[..., None, None, None], points, strongest)
             greatest = torch.where(better, reached, greatest)
         return strongest
 
-    def _judge(
+    def _attack(
         self,
         model: Model,
         images: Tensor,
@@ -87,15 +82,15 @@ class Suite(Attack):
         active: Tensor,
         seeds: Sequence[int],
     ) -> AttackResult:
-        adv, table = images, {}
+        adv, masks = images, {}
         for attack in self.attacks:
-            result = attack._judge(model, images, labels, logits, active, seeds)
-            lost = active & ~result.correct
-            adv = torch.where(lost[..., None, None, None], result.images, adv)
-            active = result.correct
-            for name, left in result.table.items():
-                table[_fresh(name, table)] = left
-        return AttackResult(adv, active, table)
+            result = attack._attack(model, images, labels, logits, active, seeds)
+            broken = active & ~result.robust_mask
+            adv = torch.where(broken[..., None, None, None], result.images, adv)
+            active = result.robust_mask
+            for name, robust in result.masks.items():
+                masks[_unique_name(name, masks)] = robust
+        return AttackResult(adv, active, masks)
 
 
 def standard(threat: Threat, steps: int = 100, queries: int = 5000) -> Suite:
@@ -111,7 +106,7 @@ def standard(threat: Threat, steps: int = 100, queries: int = 5000) -> Suite:
         queries: forward passes of Square, whose schedule is not rescaled to them, as in AutoAttack.
 
     Raises:
-        AttackError: a budget below 1, or (when called) fewer than 4 classes.
+        AttackError: a budget below 1.
     """
     restarts, targets = (5, 5) if threat.norm == "l1" else (1, 9)
     return Suite(
@@ -131,10 +126,10 @@ def quick(threat: Threat, steps: int = 20, queries: int = 500) -> Suite:
     return Suite(*standard(threat, steps, queries).attacks, name="quick")
 
 
-def _fresh(name: str, taken: Iterable[str]) -> str:
+def _unique_name(name: str, taken: Collection[str]) -> str:
     """`name`, or `name (2)`, ... where a suite holds the same attack with other options."""
-    taken, count, fresh = set(taken), 1, name
-    while fresh in taken:
+    count, unique = 1, name
+    while unique in taken:
         count += 1
-        fresh = f"{name} ({count})"
-    return fresh
+        unique = f"{name} ({count})"
+    return unique

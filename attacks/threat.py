@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.draws import Draws
-from attacks.error import AttackError, unknown
+from attacks.errors import unknown
+from attacks.options import require_nonnegative
+from attacks.rng import PerNetworkRNG
 
 NORMS = ("linf", "l2", "l1")
 # Floats cannot hit a ball's surface exactly.
@@ -32,8 +33,7 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise unknown("norm", self.norm, NORMS)
-        if not isinstance(self.epsilon, int | float) or not 0 <= self.epsilon < math.inf:
-            raise AttackError(f"expected a finite epsilon >= 0, got {self.epsilon!r}")
+        require_nonnegative(self, "epsilon")
 
     def bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The least and the greatest value of every pixel, each [P,B,C,H,W]."""
@@ -66,24 +66,24 @@ class Threat:
         shortened = delta * (self.epsilon / length.clamp_min(torch.finfo(delta.dtype).tiny))
         return torch.where(length <= self.epsilon, delta, shortened)
 
-    def random_start(self, images: Tensor, draws: Draws) -> Tensor:
+    def random_start(self, images: Tensor, rng: PerNetworkRNG) -> Tensor:
         """A point drawn uniformly from each image's ball, projected; [P,B,C,H,W]."""
-        return self.project(images + self.random_offset(images, draws), images)
+        return self.project(images + self.random_offset(images, rng), images)
 
-    def random_offset(self, images: Tensor, draws: Draws) -> Tensor:
+    def random_offset(self, images: Tensor, rng: PerNetworkRNG) -> Tensor:
         """A perturbation drawn uniformly from the ball, bounds of [0, 1] aside; [P,B,C,H,W]."""
         shape = images.shape[1:]
         if self.norm == "linf":
-            delta = (2 * draws.uniform(*shape) - 1) * self.epsilon
+            delta = (2 * rng.uniform(*shape) - 1) * self.epsilon
         else:
             # A ball's volume grows as radius^dimensions, so the radius is a root of a uniform.
-            radius = draws.uniform(shape[0]) ** (1 / math.prod(shape[1:]))
+            radius = rng.uniform(shape[0]) ** (1 / math.prod(shape[1:]))
             size = _per_image(radius * self.epsilon)
             if self.norm == "l2":
-                delta = self.step(draws.normal(*shape), size)
+                delta = self.step(rng.normal(*shape), size)
             else:
                 # Exponentials over their sum are uniform on the sphere, but for their signs.
-                delta = torch.log1p(-draws.uniform(*shape)) * (draws.uniform(*shape) - 0.5).sign()
+                delta = torch.log1p(-rng.uniform(*shape)) * (rng.uniform(*shape) - 0.5).sign()
                 length = _per_image(_sum(delta.abs()))
                 delta = delta * (size / length.clamp_min(torch.finfo(delta.dtype).tiny))
         return delta.to(images.dtype)

@@ -1,6 +1,6 @@
 """Universal perturbations: one for all images, so that an attacker need not see what it fools.
 
-No `Attack`s: those are judged on the images they work on, these on images never seen.
+No `Attack`s: those are evaluated on the images they work on, these on images never seen.
 """
 
 from abc import ABC, abstractmethod
@@ -11,10 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.base import Draws, Model, checked, differentiate, evaluate, misclassified
+from attacks.base import (
+    Array,
+    Model,
+    PerNetworkRNG,
+    checked,
+    differentiate,
+    evaluate,
+    misclassified,
+)
 from attacks.deepfool import DeepFool
-from attacks.error import AttackError, require_counts, require_positive
 from attacks.losses import cross_entropy
+from attacks.options import require_counts, require_positive, require_share
 from attacks.threat import Threat
 
 
@@ -41,9 +49,8 @@ class Universal(ABC):
     target: float = 1.0
 
     def __post_init__(self) -> None:
-        require_counts(passes=self.passes)
-        if not 0 < self.target <= 1:
-            raise AttackError(f"expected target in (0, 1], got {self.target!r}")
+        require_counts(self, "passes")
+        require_share(self, "target")
 
     @property
     @abstractmethod
@@ -68,15 +75,16 @@ class Universal(ABC):
         """Name and every hyperparameter, threat included, as JSON can hold it."""
         return {"name": self.name, **asdict(self)}
 
+    @torch.inference_mode(False)
     @torch.no_grad()
-    def fit(self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+    def fit(self, model: Model, images: Array, labels: Array, seeds: Sequence[int]) -> Tensor:
         """Of the perturbations after each pass the one that fools most images, [P,C,H,W].
 
         Arguments and errors as for an attack (`Attack.__call__`); a network's result depends on
         its own seed and images only.
         """
-        images, labels = checked(images, labels, seeds)
-        draws = Draws(seeds, images.device)
+        model, images, labels, seeds = checked(model, images, labels, seeds)
+        rng = PerNetworkRNG(seeds, images.device)
         right = ~misclassified(evaluate(model, images), labels)
         perturbation = best = torch.zeros_like(images[:, 0])
         most = images.new_zeros(len(images))
@@ -85,13 +93,13 @@ class Universal(ABC):
         for _ in range(self.passes):
             if done.all():
                 break
-            order = draws.uniform(labels.shape[1]).argsort(dim=-1, stable=True)
+            order = rng.uniform(labels.shape[1]).argsort(dim=-1, stable=True)
             for rows in order.split(self._batch, 1):
                 at = own, rows
                 active = right[at] & ~done[:, None]
                 if active.any():
                     moved = self._move(model, images[at], labels[at], active, perturbation)
-                    # Only where it moved: what lies on the ball may not survive it to the last bit.
+                    # Only where it moved: `into_ball` may change a point on the ball by a bit.
                     moves = active.any(1)[:, None, None, None]
                     perturbation = torch.where(moves, self.threat.into_ball(moved), perturbation)
             fooled = right & misclassified(evaluate(model, perturbed(images, perturbation)), labels)
@@ -115,7 +123,9 @@ class UniversalDeepFool(Universal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._deepfool(1)  # refuses what it cannot take
+        require_counts(self, "steps")
+        require_positive(self, "overshoot")
+        self._deepfool(1)  # refuses a norm that it does not know
 
     @property
     def name(self) -> str:
@@ -138,7 +148,7 @@ class UniversalDeepFool(Universal):
         active = active & ~misclassified(logits, labels)
         seeds = [0] * len(images)  # DeepFool draws nothing
         attack = self._deepfool(images[0, 0].numel())
-        found = attack._judge(model, points, labels, logits, active, seeds).images
+        found = attack._attack(model, points, labels, logits, active, seeds).images
         return perturbation + (found - points)[:, 0]
 
 
@@ -159,8 +169,8 @@ class UniversalGradient(Universal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_counts(batch=self.batch)
-        require_positive(step_size=self.step_size, clip=self.clip)
+        require_counts(self, "batch")
+        require_positive(self, "step_size", "clip")
 
     @property
     def name(self) -> str:

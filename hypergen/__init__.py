@@ -1,21 +1,59 @@
 """Learn the distribution of robust networks: a weight generator and its value network.
 
-import hypergen
-population = hypergen.load_generator("runs/my-run").sample(8, beta=0.5)
-network = hypergen.load_network("runs/my-run/samples/sample-0000.safetensors")
+    import hypergen
+
+    run = hypergen.train(dataset="mnist", beta=0.5, steps=3000, out="runs/a")
+    population = run.sample(8)
+    figures = hypergen.evaluate(population, dataset="mnist", epsilon=0.1, attack="standard")
+
+Everything here is imported when it is first used: `import hypergen` alone loads no torch.
 """
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import Any
 
-from hypergen.errors import InputError, RunError
-from hypergen.sample import Sampler, load_generator
-from hypergen.weights_file import load_network
+__version__ = "0.2.0"
 
-__all__ = [
-    "InputError",
-    "RunError",
-    "Sampler",
-    "__version__",
-    "load_generator",
-    "load_network",
-]
+_PLACES = {
+    "InputError": "hypergen.errors",
+    "RunError": "hypergen.errors",
+    "TrainConfig": "hypergen.config",
+    "BaselineConfig": "hypergen.training.direct_config",
+    "ReportConfig": "hypergen.experiments.run_folder",
+    "Run": "hypergen.experiments.run",
+    "Sampler": "hypergen.evaluation.sampler",
+    "Dataset": "hypergen.data",
+    "Population": "targets",
+    "Ensemble": "targets",
+    "train": "hypergen.experiments.api",
+    "baseline": "hypergen.experiments.api",
+    "evaluate": "hypergen.experiments.api",
+    "attack": "hypergen.experiments.api",
+    "ensemble": "hypergen.experiments.api",
+    "export": "hypergen.storage.export",
+    "load_dataset": "hypergen.experiments.api",
+    "load_generator": "hypergen.experiments.run",
+    "load_network": "hypergen.storage.weights",
+    "load_plugin": "hypergen.plugins",
+    "register_activation": "hypergen.experiments.api",
+    "register_attack": "hypergen.experiments.api",
+    "register_dataset": "hypergen.experiments.api",
+    "register_generator": "hypergen.experiments.api",
+    "register_target": "hypergen.experiments.api",
+    "register_value_network": "hypergen.experiments.api",
+}
+"""Public name -> the module that it stands in."""
+
+__all__ = ["__version__", *_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hypergen' has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,6 +2,6 @@
 
 import sys
 
-from hypergen.cli import main
+from hypergen.cli.main import main
 
 sys.exit(main())

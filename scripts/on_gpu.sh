@@ -1,7 +1,7 @@
 #!/bin/sh
-# Everything that wants a GPU, in order of worth: checks first, then what decides most. A study may be
-# killed and goes on when called again with the same folder, where all it has found so far is kept. Its
-# figures are written there too, to be moved to scripts/results/ once looked at.
+# Runs everything that wants a GPU: checks first, then what decides most. A study may be killed and goes
+# on when called again with the same folder, where all it has found so far is kept. Its figures are
+# written there too, to be moved to scripts/results/ once looked at.
 #
 #     HYPERGEN_DATA=... sh scripts/on_gpu.sh FOLDER [STUDY ...]
 #
@@ -33,17 +33,17 @@ brief() { study "$@" ${OPTIONS:-}; }
 full() { [ -n "${OPTIONS:-}" ] || echo "$@"; } # sizes, of which the brief form has its own
 is() { case $wanted in *" $1 "*) true ;; *) false ;; esac; }
 activations() {
-    brief scripts.study_activations --targets resnet20 vgg \
+    brief scripts.studies.activations --targets resnet20 vgg \
         --work "$folder/activations" --out "$folder/activations.json" "$@"
 }
 generated() { # the name of the figures, options of `hypergen train`, those of the study
     name=$1 train=$2
     shift 2
     # As FBF trains: one step of attack, attacked images alone. PGD in the papers' steps of 2/255.
-    brief scripts.study_generated_activations --dataset cifar10 --target resnet20 \
+    brief scripts.studies.generated_activations --dataset cifar10 --target resnet20 \
         $(full --samples 16 --seeds 1 --steps 10000 --images 1000) \
-        "--train=--beta 1 --attack-steps 1 --batch-size 128 --surprise 1 $train" \
-        "--judge=--attack standard --restarts 10 --step-size 0.00784314" \
+        "--train=--beta 1 --attack-steps 1 --batch-size 128 --max-robustness-gap 1 $train" \
+        "--evaluate=--attack standard --restarts 10 --step-size 0.00784314" \
         --work "$folder/$name" --out "$folder/$name.json" "$@"
 }
 directly() {
@@ -53,7 +53,8 @@ directly() {
 front() { # the name of the figures, options of the study
     name=$1
     shift
-    brief scripts.front $(full --betas 0 .02 .05 .1 .2 .3 .5 .7 1) --train.surprise 1 \
+    brief scripts.compare.front $(full --betas 0 0.02 0.05 0.1 0.2 0.3 0.5 0.7 1) \
+        --train.adversary.max-robustness-gap 1 \
         --work "$folder/$name" --out "$folder/$name.json" "$@"
 }
 
@@ -62,7 +63,7 @@ if is tests; then
     OMP_NUM_THREADS=1 study pytest -n 8 -q -k cuda --continue-on-collection-errors
 fi
 if is check; then
-    study scripts.check_cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json" ||
+    study scripts.bench.cuda --work "$folder/check-cuda" --out "$folder/check-cuda.json" ||
         exit 1
 fi
 if is first; then
@@ -75,17 +76,17 @@ if is generated; then
 fi
 if is mnist && [ -z "${OPTIONS:-}" ]; then # it has no brief form
     for epsilon in 0.1 0.2 0.3; do
-        study scripts.mnist_table --epsilon $epsilon --generators 3 --direct-steps 30000 \
+        study scripts.compare.mnist_table --epsilon $epsilon --generators 3 --direct-steps 30000 \
             --long-steps 30000 --value-steps 30000 --work "$folder/mnist-table" --out "$folder"
     done
 fi
 if is speed; then
-    brief scripts.bench_scaling --work "$folder/scaling" --out "$folder/scaling.json"
+    brief scripts.bench.scaling --work "$folder/scaling" --out "$folder/scaling.json"
     # Every number of networks is compiled anew, which takes long.
-    brief scripts.bench_scaling --targets small-lenet5 $(full --most 256) --compiled \
+    brief scripts.bench.scaling --targets small-lenet5 $(full --most 256) --compiled \
         --work "$folder/scaling-compiled" --out "$folder/scaling-compiled.json"
     [ -n "${OPTIONS:-}" ] ||
-        study scripts.bench_population --networks 256 --turn 256 --batch-size 1000 --trained 1 \
+        study scripts.bench.population --networks 256 --turn 256 --batch-size 1000 --trained 1 \
             --epochs 1 --out "$folder/bench.json"
 fi
 if is activations; then
@@ -93,19 +94,20 @@ if is activations; then
 fi
 if is front; then
     front front
-    front front-resnet20 --train.dataset cifar10 --train.target resnet20 --train.epsilon None \
+    front front-resnet20 --train.data.name cifar10 --train.target resnet20 \
+        --train.adversary.epsilon None \
         --only fbf
 fi
 if is gradients; then
-    brief scripts.study_exploding_gradients --work "$folder/exploding" \
+    brief scripts.studies.exploding_gradients --work "$folder/exploding" \
         --out "$folder/exploding.json"
 fi
 if is kwta; then # pretrained weights would have to be downloaded
-    brief scripts.study_kwta $(full --datasets cifar10 --starts scratch) --work "$folder/kwta" \
+    brief scripts.studies.kwta $(full --datasets cifar10 --starts scratch) --work "$folder/kwta" \
         --out "$folder/kwta.json"
 fi
 if is distributions; then
-    brief scripts.study_activation_distributions --work "$folder/distributions" \
+    brief scripts.studies.activation_distributions --work "$folder/distributions" \
         --out "$folder/distributions.json"
 fi
 if is further; then # the activations that `generated` left

@@ -1,10 +1,12 @@
 """Activations by name.
 
-To add one: a factory that takes the number of channels (or features) it will act on and returns a
-fresh module, and one line in `ACTIVATIONS`. Parameters of the module are weights of the target
-like any other: they are trained, generated and saved with it.
+To add one: an entry of `ACTIVATIONS` that makes a fresh module. It is a class or a factory that
+takes nothing, or one that takes the number of channels (or features) that the module will act on:
+its first parameter is required, or named as in `CHANNEL_NAMES`. Parameters of the module are
+weights of the target like any other: they are trained, generated and saved with it.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -12,10 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from targets.errors import TargetError
 from targets.kaf import KAF
 from targets.kwta import KWTA
-from targets.layout import TargetError
-from targets.names import nearest
 
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda channels: nn.ReLU(),
@@ -39,9 +40,11 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 """What is known by a name of its own. `kwta-<share>` takes any other share, as in kwta-0.1, and
 each KAF any other size of its dictionary, as in kaf-elu-40."""
 
+CHANNEL_NAMES = ("channels", "num_channels", "num_features", "num_parameters")
+"""What a parameter that wants the number of channels is called when it has a default."""
 
-MOST_POINTS = 1000
-"""Of the dictionary of a KAF by name."""
+MAX_POINTS = 1000
+"""The largest dictionary of a KAF by name."""
 
 
 def unsized(name: str) -> str:
@@ -55,19 +58,20 @@ def activation_factory(name: str) -> Callable[[int], nn.Module]:
     """What makes activations of that name: a function from the number of channels to a module.
 
     Raises:
-        TargetError: an unknown name (the nearest known one is named), k-WTA with a share that is
-            not a number in (0, 1], or a KAF of fewer than 2 points or more than 1,000.
+        TargetError: an unknown name (the known ones are listed), k-WTA with a share that is not a
+            number in (0, 1], or a KAF of fewer than 2 points or more than 1,000.
     """
     if name in ACTIVATIONS:
-        return ACTIVATIONS[name]
+        make = ACTIVATIONS[name]
+        return make if _takes_channels(make) else lambda channels: make()
     if (kaf := unsized(name)) != name:
         size = name.removeprefix(f"{kaf}-")
-        if len(size) > 4 or not 2 <= int(size) <= MOST_POINTS:
-            raise TargetError(f"activation {name!r}: a dictionary has 2 to {MOST_POINTS} points")
+        if len(size) > 4 or not 2 <= int(size) <= MAX_POINTS:
+            raise TargetError(f"activation {name!r}: a dictionary has 2 to {MAX_POINTS} points")
         return partial(ACTIVATIONS[kaf], size=int(size))
     family, _, share = name.partition("-")
     if family != "kwta":
-        raise TargetError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
+        raise TargetError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
     try:
         KWTA(float(share))
     except ValueError:
@@ -77,9 +81,24 @@ def activation_factory(name: str) -> Callable[[int], nn.Module]:
     return lambda channels: KWTA(float(share))
 
 
-def activation(name: str, channels: int) -> nn.Module:
+def make_activation(name: str, channels: int) -> nn.Module:
     """A fresh activation module for `channels` channels (conv) or features (dense).
 
-    `TargetError` as from `activation_factory`.
+    Raises:
+        TargetError: as from `activation_factory`, or an entry that makes something else.
     """
-    return activation_factory(name)(channels)
+    module = activation_factory(name)(channels)
+    if not isinstance(module, nn.Module):
+        raise TargetError(
+            f"activation {name!r} makes a {type(module).__name__}, expected an nn.Module"
+        )
+    return module
+
+
+def _takes_channels(make: Callable[..., nn.Module]) -> bool:
+    """Whether `make` takes the number of channels, by its first positional parameter."""
+    parameters = inspect.signature(make).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not positional:
+        return False
+    return positional[0].default is inspect.Parameter.empty or positional[0].name in CHANNEL_NAMES

@@ -8,8 +8,8 @@ replaced.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from targets.activations import activation
-from targets.layout import TargetError
+from targets.activations import make_activation
+from targets.errors import TargetError
 from targets.normalization import Normalize
 
 SIDE = 224
@@ -30,7 +30,9 @@ class ImageNetTarget(nn.Module):
         TargetError: images of other than 1 or 3 channels.
     """
 
-    def __init__(self, act: str, num_classes: int, input_shape: tuple[int, int, int], *, name: str):
+    def __init__(
+        self, activation: str, num_classes: int, input_shape: tuple[int, int, int], *, name: str
+    ):
         from torchvision import models  # here, for it takes seconds to load
 
         super().__init__()
@@ -42,7 +44,7 @@ class ImageNetTarget(nn.Module):
             self.net = models.ResNet(Block, [2, 2, 2, 2], num_classes)  # pyright: ignore
         else:
             self.net = models.get_model(name, num_classes=num_classes)
-        replace_activations(self.net, act)
+        replace_activations(self.net, activation)
 
     def forward(self, images: Tensor) -> Tensor:
         images = F.interpolate(images, (SIDE, SIDE), mode="bilinear", align_corners=False)
@@ -92,11 +94,11 @@ class Block(nn.Module):
         return self.relu2(out + shortcut)
 
 
-def replace_activations(net: nn.Module, act: str) -> None:
+def replace_activations(net: nn.Module, activation: str) -> None:
     """Puts the named activation, for the channels of the layer before it, wherever a ReLU is."""
     channels = 0
     for name, layer in list(net.named_modules()):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             channels = layer.weight.shape[0]
         elif isinstance(layer, nn.ReLU):
-            net.set_submodule(name, activation(act, channels))
+            net.set_submodule(name, make_activation(activation, channels))

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from targets.layout import TargetError
-from targets.names import nearest
+from targets.errors import TargetError
 
 CONVENTIONS: dict[str, tuple[float, float, float]] = {
     "thesis": (6.0, 3.0, 0.05),
@@ -23,14 +22,14 @@ CONVENTIONS: dict[str, tuple[float, float, float]] = {
 As in Peconi 2020, and as in the PyTorch code of Scardapane et al."""
 LEAST_EXPONENT = -87.0
 """Of a Gaussian, which is 0 below: at the end of float32 it takes ten times as long."""
-AT_A_TIME = 20
+MAX_POWERS = 20
 """Points of an even dictionary that are summed as powers of one number; more would overflow."""
 RIDGE = 1e-5
 """What is added to the kernel's diagonal: with less the mixing weights grow, with more they miss
 the function they start at."""
 
-AT_ONCE = 256
-"""Images that are looked at at once for what lies outside."""
+BATCH_SIZE = 256
+"""Images in one forward pass when inputs outside the dictionary are counted."""
 
 
 class _EvenMixture(torch.autograd.Function):
@@ -62,7 +61,7 @@ class _EvenMixture(torch.autograd.Function):
         of_x = of_alpha = None
         if ctx.needs_input_grad[0]:
             value = _of_powers(alpha * scale, up, down)
-            moment = _of_powers(alpha * scale * _places(alpha), up, down)
+            moment = _of_powers(alpha * scale * _positions(alpha), up, down)
             of_x = torch.addcmul(moment, y, value, value=-1) * grad * (2 / width / spacing)
         if ctx.needs_input_grad[1]:
             middle = alpha.shape[1] // 2
@@ -91,15 +90,15 @@ def _bases(
     return y, _gaussian(y, 1 / width), up, up.reciprocal()
 
 
-def _places(alpha: Tensor) -> Tensor:
-    """i of each mixing weight [C,D], 0 in the middle: [D]."""
+def _positions(alpha: Tensor) -> Tensor:
+    """The index i of each mixing weight [C,D], 0 in the middle: [D]."""
     size = alpha.shape[1]
     return torch.arange(-(size // 2), size - size // 2, dtype=alpha.dtype, device=alpha.device)
 
 
 def _at_middle(alpha: Tensor, width: float) -> Tensor:
     """What each Gaussian is in the middle of the dictionary, [D]."""
-    return _places(alpha).square().mul(-1 / width).exp()
+    return _positions(alpha).square().mul(-1 / width).exp()
 
 
 def _of_powers(factors: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -164,7 +163,7 @@ class _FreeMixture(torch.autograd.Function):
 
 
 def _points(x: Tensor, alpha: Tensor, dictionary: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of every dictionary point the mixing weights, shaped to fit `x`, and its place."""
+    """Of every dictionary point the mixing weights, shaped to fit `x`, and where it lies."""
     weights = alpha.reshape(*alpha.shape, *[1] * (x.ndim - 2))
     return zip(weights.unbind(1), dictionary.unbind(), strict=True)
 
@@ -179,24 +178,24 @@ class KAF(nn.Module):
     Each channel of images [B,C,H,W], each neuron of [B,F], has mixing weights of its own: alpha is
     [channels, size]. They are drawn at random, or start at a function by ridge regression in
     float64: alpha = (K + 1e-5 I)^-1 start(d). In the thesis' convention alpha then meets ELU,
-    Swish, tanh, the identity and ReLU to 6e-4 at the points, between them all to .014 but ReLU,
-    whose kink costs .05; the largest alpha is 29 for ELU, 56 for ReLU. In the authors', whose
+    Swish, tanh, the identity and ReLU to 6e-4 at the points, between them all to 0.014 but ReLU,
+    whose kink costs 0.05; the largest alpha is 29 for ELU, 56 for ReLU. In the authors', whose
     kernel is nearly singular, Swish and tanh are met to 1e-3, ELU and ReLU to 3e-3, by alphas of up
     to 280.
 
     Far outside the dictionary the function and its gradient are 0, which looks like robustness and
     is not (see `outside_dictionary`). A value costs two exponentials and `size` multiplications,
-    its gradient twice that: on [128,16,32,32], one core, .04 and .11 s, 7 and 27 times what ELU
-    takes. With `free` each point costs an exponential, and both again as much and more (.15 and
-    .23 s with nothing to train). Memory is a few times that of the input.
+    its gradient twice that: on [128,16,32,32], one core, 0.04 and 0.11 s, 7 and 27 times what ELU
+    takes. With `free` each point costs an exponential, and both again as much and more (0.15 and
+    0.23 s with nothing to train). Memory is a few times that of the input.
 
     Args:
         channels: channels or neurons.
         start: what each channel starts as; by default random weights.
         size: D, points of the dictionary, at least 2.
         boundary: end of the dictionary; default: that of the convention.
-        convention: "thesis" (gamma = 1/(6 spacing^2), boundary 3, alpha ~ N(0, .05^2)) or "authors"
-            (1/(8 spacing^2), 4, N(0, .8^2)).
+        convention: "thesis" (gamma = 1/(6 spacing^2), boundary 3, alpha ~ N(0, 0.05^2)) or
+            "authors" (1/(8 spacing^2), 4, N(0, 0.8^2)).
         free: train the dictionary and gamma too, shared by all channels; gamma = exp(log_gamma).
 
     Raises:
@@ -214,31 +213,34 @@ class KAF(nn.Module):
     ):
         super().__init__()
         if convention not in CONVENTIONS:
-            raise TargetError(
-                f"unknown convention {convention!r}{nearest(convention, CONVENTIONS)}"
-            )
+            raise TargetError(f"unknown convention {convention!r}; known: {', '.join(CONVENTIONS)}")
         width, usual, spread = CONVENTIONS[convention]
         boundary = usual if boundary is None else boundary
         if size < 2:
             raise TargetError(f"a KAF needs a dictionary of at least 2 points, got {size}")
         if not boundary > 0:
             raise TargetError(f"a KAF needs a boundary above 0, got {boundary}")
-        points = torch.linspace(-boundary, boundary, size, dtype=torch.float64)
+        # On the CPU even where a module is made without numbers: its spacing is one.
+        points = torch.linspace(-boundary, boundary, size, dtype=torch.float64, device="cpu")
         self.width, self.spacing, self.free = width, float(points[1] - points[0]), free
         gamma = 1 / (width * self.spacing**2)
         if start is None:
             alpha = spread * torch.randn(channels, size)
         else:
             kernel = _gaussian(points[:, None] - points, gamma)
-            alpha = torch.linalg.solve(kernel + RIDGE * torch.eye(size), start(points))
-            alpha = alpha.float().repeat(channels, 1)
+            alpha = torch.linalg.solve(
+                kernel + RIDGE * torch.eye(size, device="cpu"), start(points)
+            )
+            alpha = alpha.to(torch.get_default_dtype()).repeat(channels, 1)
+        home = torch.get_default_device()
+        alpha, points = alpha.to(home), points.to(home)
         self.alpha = nn.Parameter(alpha)
         self.dictionary: Tensor
         if free:
-            self.dictionary = nn.Parameter(points.float())
+            self.dictionary = nn.Parameter(points.to(self.alpha.dtype))
             self.log_gamma = nn.Parameter(torch.tensor(math.log(gamma)))
         else:
-            self.register_buffer("dictionary", points.float(), persistent=False)
+            self.register_buffer("dictionary", points.to(self.alpha.dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, ...] -> the same shape; in 32 bits where they come in 16.
@@ -251,7 +253,7 @@ class KAF(nn.Module):
             return _FreeMixture.apply(x, self.alpha, self.dictionary, gamma)  # pyright: ignore
         size = self.alpha.shape[1]
         first, mixtures = -self.spacing * (size - 1) / 2, []
-        for alpha in self.alpha.tensor_split(math.ceil(size / AT_A_TIME), dim=1):
+        for alpha in self.alpha.tensor_split(math.ceil(size / MAX_POWERS), dim=1):
             center = first + self.spacing * (alpha.shape[1] // 2)
             mixtures.append(_EvenMixture.apply(x, alpha, center, self.spacing, self.width))
             first += self.spacing * alpha.shape[1]
@@ -272,24 +274,24 @@ class KAF(nn.Module):
 def outside_dictionary(module: nn.Module, images: Tensor) -> dict[str, float]:
     """Of each KAF in `module`, by its name: the share of inputs outside its dictionary, in [0,1].
 
-    Over all channels, places and images [B,C,H,W]; empty for a module without KAFs. `TargetError`
+    Over all channels, pixels and images [B,C,H,W]; empty for a module without KAFs. `TargetError`
     for no images.
     """
     if not len(images):
         raise TargetError("the share of inputs outside a dictionary needs at least one image")
     shares: dict[str, float] = {}
 
-    def look(name: str, layer: KAF, args: tuple[Tensor]) -> None:
+    def count(name: str, layer: KAF, args: tuple[Tensor]) -> None:
         weight = len(args[0]) / len(images)
         shares[name] = shares.get(name, 0.0) + weight * float(layer.outside(args[0]).float().mean())
 
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, KAF)]
     if not layers:
         return {}
-    hooks = [layer.register_forward_pre_hook(partial(look, name)) for name, layer in layers]
+    hooks = [layer.register_forward_pre_hook(partial(count, name)) for name, layer in layers]
     try:
-        for part in images.split(AT_ONCE):
-            module(part)
+        for batch in images.split(BATCH_SIZE):
+            module(batch)
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,13 +6,13 @@ Sources: Xiao, Zhong, Zheng 2020, "Enhancing adversarial defense by k-winners-ta
 import torch
 from torch import Tensor, nn
 
-from targets.layout import TargetError
+from targets.errors import TargetError
 
 
 class KWTA(nn.Module):
     """Of an image's N values the k = max(1, floor(share * N)) largest stay, others become 0.
 
-    Winners are chosen among all channels and places together. The function jumps where one value
+    Winners are chosen among all channels and pixels together. The function jumps where one value
     overtakes another, so its gradient, which is that of the winners, says little of where the
     output goes.
 
@@ -30,10 +30,10 @@ class KWTA(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """[B, ...] -> [B, ...]."""
         flat = values.flatten(1)
-        count = max(1, int(self.share * flat.shape[1] + 1e-9))  # or .29 * 100 would be 28
-        # By place and not by value: a blank background gives hundreds of values alike.
-        winners, places = flat.topk(count, sorted=False)
-        return torch.zeros_like(flat).scatter(1, places, winners).view(values.shape)
+        count = max(1, int(self.share * flat.shape[1] + 1e-9))  # or 0.29 * 100 would be 28
+        # By index and not by value: a blank background gives hundreds of values alike.
+        winners, indices = flat.topk(count, sorted=False)
+        return torch.zeros_like(flat).scatter(1, indices, winners).reshape(values.shape)
 
     def extra_repr(self) -> str:
         """Told apart by their share."""
@@ -44,7 +44,7 @@ def set_share(module: nn.Module, share: float) -> None:
     """Sets the share, in (0, 1], of every k-WTA layer of `module`.
 
     For a training that lowers it on the way: a small share is reached best from a larger one (Xiao
-    et al. go from .2 down by .005 every 2 epochs).
+    et al. go from 0.2 down by 0.005 every 2 epochs).
 
     Raises:
         TargetError: another share.

@@ -9,18 +9,16 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from targets.errors import TargetError
+
 SMALL_SCALE = 0.1
 """How far parameters without a fan-in typically move from where they start: the gains and shifts
 of normalisation layers, the parameters of activations."""
 
 
-class TargetError(ValueError):
-    """A target, an activation or a weight vector that cannot be: one line, for people."""
-
-
 @dataclass(frozen=True)
 class Slot:
-    """One named tensor of a target: its place in the flat vector and its typical weight size."""
+    """One named tensor of a target: where it lies in the flat vector, and its typical size."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,7 +35,11 @@ class WeightLayout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Self:
-        """The layout of `module`: its parameters, as `named_parameters` lists them."""
+        """The layout of `module`: its parameters, as `named_parameters` lists them.
+
+        Weights that several layers share are listed once, by their first name. `TargetError` for a
+        module without any.
+        """
         slots, start = [], 0
         for name, tensor in module.named_parameters():
             weight = getattr(module.get_submodule(name.rpartition(".")[0]), "weight", None)
@@ -48,12 +50,14 @@ class WeightLayout:
                 scale = SMALL_SCALE
             slots.append(Slot(name, tuple(tensor.shape), start, start + tensor.numel(), scale))
             start += tensor.numel()
+        if not slots:
+            raise TargetError(f"a target needs weights; {type(module).__name__} has none")
         return cls(tuple(slots))
 
     @property
     def size(self) -> int:
         """D, the number of weights."""
-        return self.slots[-1].stop if self.slots else 0
+        return self.slots[-1].stop
 
     @property
     def fingerprint(self) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from targets.activations import activation
+from targets.activations import make_activation
 
 
 class MLP(nn.Module):
@@ -16,7 +16,7 @@ class MLP(nn.Module):
 
     def __init__(
         self,
-        act: str,
+        activation: str,
         num_classes: int,
         input_shape: tuple[int, int, int],
         hidden: tuple[int, ...] = (32,),
@@ -25,7 +25,7 @@ class MLP(nn.Module):
         widths = math.prod(input_shape), *hidden
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += nn.Linear(before, after), activation(act, after)
+            layers += nn.Linear(before, after), make_activation(activation, after)
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,23 +2,23 @@
 
 import copy
 import functools
-import math
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from targets.fast_cpu import FastCPU
-from targets.layout import TargetError, WeightLayout
+from targets.batch_norm import measure_statistics, norm_layers
+from targets.copies import copy_with, without_numbers
+from targets.errors import TargetError
+from targets.fast_cpu import fast_where_safe
+from targets.layout import WeightLayout
+from targets.parallel import max_workers, parallel_map
+from targets.skeleton import Skeleton
+from targets.structure import architecture
 
-T = TypeVar("T")
-R = TypeVar("R")
-_BYTES_KEPT: dict[tuple[str, str, torch.Size, torch.dtype], int] = {}
+_BYTES_KEPT: dict[tuple[str, torch.Size, torch.dtype], int] = {}
 
 
 class Population:
@@ -26,6 +26,9 @@ class Population:
 
     Gradients flow to the images and to `theta`. Networks never influence each other. The target
     runs in evaluation mode: no dropout, batch norm with the statistics in `buffers`.
+
+    It is indexed like a sequence: `population[3]` is a module with its own weights,
+    `population[:8]` a population, and iterating gives one module after the other.
 
     Args:
         module: the target; its own weights are not used, its buffers are the default `buffers`.
@@ -55,9 +58,7 @@ class Population:
             raise TargetError(f"expected a value for each buffer, got none for {sorted(missing)}")
         self.theta, self.buffers = theta, dict(buffers)
         self._networks: list[dict[str, Tensor]] | None = None  # their tensors, once asked for
-        # Without numbers, since a call brings them all: 11 million weights are copied in no time.
-        empty = {name: torch.empty_like(t, device="meta") for name, t in _tensors(module)}
-        self._skeleton = _PerThread(_copy_with(module, empty).eval())
+        self._skeleton = Skeleton(without_numbers(module).eval())
 
     @classmethod
     def of(cls, modules: Iterable[nn.Module]) -> Self:
@@ -65,9 +66,9 @@ class Population:
         modules = list(modules)
         if not modules:
             raise TargetError("a population needs at least one network")
-        layout, printed = WeightLayout.of(modules[0]), repr(modules[0])
-        if any(WeightLayout.of(m) != layout or repr(m) != printed for m in modules):
+        if len({architecture(module) for module in modules}) > 1:
             raise TargetError("a population needs networks of one architecture")
+        layout = WeightLayout.of(modules[0])
         theta = torch.stack([layout.flatten(dict(m.named_parameters())) for m in modules]).detach()
         states = [dict(m.named_buffers()) for m in modules]
         buffers = {name: torch.stack([state[name] for state in states]) for name in states[0]}
@@ -75,33 +76,53 @@ class Population:
 
     @property
     def architecture(self) -> str:
-        """The target in words: its modules, as PyTorch prints them."""
-        return self._skeleton.printed
+        """A digest of the target's structure, as `targets.architecture` gives it."""
+        return self._skeleton.architecture
 
     @property
     def has_batch_norm(self) -> bool:
         """Whether the target has statistics to `recalibrate`."""
-        return bool(_norms(self._skeleton.module))
+        return bool(norm_layers(self._skeleton.module))
+
+    def __getstate__(self) -> dict[str, Any]:  # what is looked up again need not be copied
+        return {**self.__dict__, "_networks": None}
 
     def __len__(self) -> int:
         return len(self.theta)
 
-    def __getitem__(self, index: slice) -> Self:
-        buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
-        return self._replaced(self.theta[index], buffers)
+    @overload
+    def __getitem__(self, index: int) -> nn.Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> nn.Module | Self:
+        if isinstance(index, slice):
+            if (index.step or 1) < 0:  # which tensors do not take
+                return self.choose(range(len(self))[index])
+            buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
+            return self.with_tensors(self.theta[index], buffers)
+        number = range(len(self))[index]  # negative ones count from the end; or an IndexError
+        with torch.inference_mode(False), torch.no_grad():  # it can be trained, whoever asks
+            tensors = _network(number, self.layout.unflatten(self.theta.detach()) | self.buffers)
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+            return copy_with(self._skeleton.module, tensors)
 
-    def choose(self, indices: Tensor) -> Self:
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (self[index] for index in range(len(self)))
+
+    def choose(self, indices: Tensor | Sequence[int]) -> Self:
         """The networks at `indices` [Q], in that order."""
+        indices = torch.as_tensor(indices, dtype=torch.long, device=self.theta.device)
         buffers = {name: buffer[indices] for name, buffer in self.buffers.items()}
-        return self._replaced(self.theta[indices], buffers)
+        return self.with_tensors(self.theta[indices], buffers)
 
     def with_theta(self, theta: Tensor) -> Self:
         """The same networks (architecture, buffers) with other weights [P,D]; or `TargetError`."""
         if theta.shape != self.theta.shape:
             raise TargetError(f"expected weights {list(self.theta.shape)}, got {list(theta.shape)}")
-        return self._replaced(theta, self.buffers)
+        return self.with_tensors(theta, self.buffers)
 
-    def _replaced(self, theta: Tensor, buffers: dict[str, Tensor]) -> Self:
+    def with_tensors(self, theta: Tensor, buffers: dict[str, Tensor]) -> Self:
+        """Networks of the same architecture with other weights [Q,D] and buffers [Q, *shape]."""
         other = copy.copy(self)
         other.theta, other.buffers, other._networks = theta, buffers, None
         return other
@@ -110,18 +131,23 @@ class Population:
         if images.ndim != 5 or len(images) != len(self):
             raise TargetError(f"expected images [{len(self)},B,C,H,W], got {list(images.shape)}")
         # Measured: on a CPU a loop beats vmap and grouped convolutions.
-        if images.device.type == "cpu":
+        if images.device.type == "cpu" or not self._skeleton.vmappable(images[0]):
             return self._loop(self._each(), images)
         return self._vmap(self._tensors(), images)
 
     def _loop(self, networks: Sequence[dict[str, Tensor]], images: Tensor) -> Tensor:
-        with FastCPU():
-            pairs = zip(networks, images, strict=True)
+        found = self._skeleton.traits(images[0])
+        batches = [batch.clone() for batch in images] if found.changes_images else images
+        with fast_where_safe(found):
+            pairs = zip(networks, batches, strict=True)
             logits = [self._skeleton.call(tensors, batch) for tensors, batch in pairs]
         return torch.stack(logits)
 
     def _vmap(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
-        return vmap(functools.partial(functional_call, self._skeleton.module))(tensors, images)
+        forward = functools.partial(functional_call, self._skeleton.module)
+        if self._skeleton.traits(images[0]).changes_images:
+            images = images.clone()
+        return vmap(forward, randomness="different")(tensors, images)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every parameter and buffer of all networks, [P, *shape] each."""
@@ -129,31 +155,27 @@ class Population:
 
     def _each(self) -> list[dict[str, Tensor]]:
         """The same, network by network; looked up once, but that every call has its own graph."""
-        networks = self._networks
-        if networks is None or self.theta.requires_grad:
-            tensors = self._tensors()
-            networks = self._networks = [_of(index, tensors) for index in range(len(self))]
+        if self._networks is not None and not self.theta.requires_grad:
+            return self._networks
+        tensors = self._tensors()
+        networks = [_network(index, tensors) for index in range(len(self))]
+        if not torch.is_inference_mode_enabled():  # what is made there serves nowhere else
+            self._networks = networks
         return networks
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device | str | int) -> Self:
         """The same networks on another device."""
         buffers = {name: buffer.to(device) for name, buffer in self.buffers.items()}
-        return self._replaced(self.theta.to(device), buffers)
-
-    def module_at(self, index: int) -> nn.Module:
-        """Network `index` as an ordinary module with its own weights and buffers."""
-        own = _of(index, self.layout.unflatten(self.theta.detach()) | self.buffers)
-        own = {name: tensor.clone() for name, tensor in own.items()}
-        return _copy_with(self._skeleton.module, own)
+        return self.with_tensors(self.theta.to(device), buffers)
 
     def recalibrate(
-        self, images: Tensor, batch_size: int = 256, at_once: int | None = None
+        self, images: Tensor, batch_size: int = 256, chunk_size: int | None = None
     ) -> Self:
         """The same networks with batch-norm statistics of training images [N,C,H,W].
 
         Weights decide what the statistics are, so these are measured after generation and never
         generated. They are averages over batches of near-equal size, at most `batch_size`; in one
-        batch, the mean and unbiased variance over all images. On a GPU `at_once` networks are
+        batch, the mean and unbiased variance over all images. On a GPU `chunk_size` networks are
         measured together, by default all. A target without batch norm comes back as it is.
         `TargetError` for no images.
         """
@@ -162,50 +184,34 @@ class Population:
         if not len(images):
             raise TargetError("batch-norm statistics need at least one image")
         batches = images.tensor_split(-(-len(images) // batch_size))
-        if self.theta.device.type == "cpu":  # as in a call
-            return self._replaced(self.theta, self._statistics_loop(batches))
-        return self._replaced(self.theta, self._statistics_vmap(batches, at_once))
+        if self.theta.device.type == "cpu" or not self._skeleton.vmappable(batches[0]):
+            return self.with_tensors(self.theta, self._statistics_loop(batches))  # as in a call
+        return self.with_tensors(self.theta, self._statistics_vmap(batches, chunk_size))
 
     def _statistics_loop(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
         """The buffers of all networks after the batches, each [B,C,H,W]."""
-        measured = list(
-            concurrently(lambda index: self._statistics(index, batches), range(len(self)))
-        )
-        return {name: torch.stack([state[name] for state in measured]) for name in self.buffers}
 
-    @torch.no_grad()
-    def _statistics(self, index: int, batches: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The same of network `index`."""
-        module = self.module_at(index)
-        for norm in _norms(module).values():
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average over all batches
-            norm.train()
-        with FastCPU():
-            for batch in batches:
-                module(batch)
-        return dict(module.named_buffers())
+        def measure(index: int) -> dict[str, Tensor]:
+            module = self[index]
+            buffers = dict(module.named_buffers())
+            with fast_where_safe(self._skeleton.traits(batches[0])):
+                measure_statistics(module, buffers, module, batches)
+            return buffers
 
-    @torch.no_grad()
+        states = list(parallel_map(measure, range(len(self)), max_workers(self.theta.device)))
+        return {name: torch.stack([state[name] for state in states]) for name in self.buffers}
+
     def _statistics_vmap(
-        self, batches: Sequence[Tensor], at_once: int | None = None
+        self, batches: Sequence[Tensor], chunk_size: int | None = None
     ) -> dict[str, Tensor]:
-        """As `_statistics_loop`, `at_once` networks together, by default all."""
-        module = copy.deepcopy(self._skeleton.module)
+        """As `_statistics_loop`, `chunk_size` networks together, by default all."""
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
-        norms = _norms(module)
-        for name, norm in norms.items():
-            norm.train()
-            for own, _ in norm.named_buffers():
-                buffers[f"{name}.{own}"].zero_()
-        forward = vmap(functools.partial(functional_call, module), in_dims=(0, None))
-        for place, piece in self.pieces(at_once or len(self)):
-            own = {name: buffer[place] for name, buffer in buffers.items()}
-            tensors = self.layout.unflatten(piece.theta) | own
-            for count, batch in enumerate(batches, 1):
-                for norm in norms.values():
-                    norm.momentum = 1 / count  # a plain average; None reads the count off the GPU
-                forward(tensors, batch)  # which brings the buffers up to date
+        for network_slice, chunk in self.chunks(chunk_size or len(self)):
+            module = copy.deepcopy(self._skeleton.module)
+            own = {name: buffer[network_slice] for name, buffer in buffers.items()}
+            forward = vmap(functools.partial(functional_call, module), in_dims=(0, None))
+            tensors = self.layout.unflatten(chunk.theta) | own
+            measure_statistics(module, own, functools.partial(forward, tensors), batches)
         return buffers
 
     def normalized_by_batch(self) -> Self:
@@ -217,205 +223,55 @@ class Population:
         if not self.has_batch_norm:
             return self
         module = copy.deepcopy(self._skeleton.module)
-        for norm in _norms(module).values():
+        for norm in norm_layers(module).values():
             norm.train()
             norm.track_running_stats = False
-        other = self._replaced(self.theta, self.buffers)
-        other._skeleton = _PerThread(module)
+        other = self.with_tensors(self.theta, self.buffers)
+        other._skeleton = Skeleton(module)
         return other
 
     def bytes_kept(self, images: Tensor) -> int:
         """Bytes that a network keeps of images [N,C,H,W] for its backward pass; weights too.
 
-        Nothing is computed: the skeleton's tensors have shapes and no numbers. And never twice: a
-        training asks at every step, of populations just made.
+        Nothing is computed: the skeleton's tensors have shapes and no numbers, except of a target
+        that needs numbers to find its way. And never twice: a training asks at every step, of
+        populations just made.
         """
-        about = (self.architecture, self.layout.fingerprint, images.shape, images.dtype)
-        if about not in _BYTES_KEPT:
-            storages: dict[int, torch.UntypedStorage] = {}  # several operations may keep the same
+        key = self.architecture, images.shape, images.dtype
+        if key not in _BYTES_KEPT:
+            try:
+                empty = torch.empty_like(images, device="meta")
+                _BYTES_KEPT[key] = _bytes_kept(self._skeleton.module, empty)
+            except Exception:  # whatever a stranger's module raises
+                _BYTES_KEPT[key] = _bytes_kept(self[0], images.detach())
+        return _BYTES_KEPT[key]
 
-            def keep(tensor: Tensor) -> Tensor:
-                storage = tensor.untyped_storage()
-                storages[storage._cdata] = storage
-                return tensor
+    def chunks(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
+        """The population in chunks that fit one evaluation: (which networks, the chunk).
 
-            hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-            with torch.enable_grad(), hooks:
-                self._skeleton.module(torch.empty_like(images, device="meta").requires_grad_())
-            _BYTES_KEPT[about] = sum(storage.nbytes() for storage in storages.values())
-        return _BYTES_KEPT[about]
-
-    def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
-        """The population in pieces that fit one evaluation: (their place, the piece).
-
-        `size` networks a piece; by default one on a CPU (see `concurrently`), all elsewhere.
+        `size` networks a chunk; by default one on a CPU (see `parallel_map`), all elsewhere.
         """
         size = size or (1 if self.theta.device.type == "cpu" else len(self))
         for start in range(0, len(self), size):
-            place = slice(start, min(start + size, len(self)))
-            yield place, self[place]
+            network_slice = slice(start, min(start + size, len(self)))
+            yield network_slice, self[network_slice]
 
 
-class Ensemble:
-    """P networks that vote as one: images [1,B,C,H,W] -> log of their mean soft-max, [1,B,K].
+def _bytes_kept(module: nn.Module, images: Tensor) -> int:
+    """Bytes of all tensors that autograd saves while `module` sees the images."""
+    storages: dict[int, torch.UntypedStorage] = {}  # several operations may keep the same
 
-    It is evaluated and attacked as a population of one network is.
-    """
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage
+        return tensor
 
-    def __init__(self, members: Population):
-        self.members = members
-
-    def __len__(self) -> int:
-        return 1
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if len(images) != 1:
-            raise TargetError(f"expected images [1,B,C,H,W], got {list(images.shape)}")
-        logits = self.members(images.expand(len(self.members), *images.shape[1:]))
-        return logits.log_softmax(-1).logsumexp(0, keepdim=True) - math.log(len(self.members))
-
-    def to(self, device: torch.device) -> "Ensemble":
-        """The same ensemble on another device."""
-        return Ensemble(self.members.to(device))
-
-    def pieces(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
-        """It is one piece."""
-        yield slice(0, 1), self
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with torch.inference_mode(False), torch.enable_grad(), hooks:
+        module(images.clone().requires_grad_())
+    return sum(storage.nbytes() for storage in storages.values())
 
 
-def concurrently(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    at_once: int | None = None,
-    stop: threading.Event | None = None,
-) -> Iterator[R]:
-    """`function` of each item, in order; one item a core at a time, or `at_once` items.
-
-    However it ends, it waits for what is still running; `stop` is set before that, for items so
-    long that they had better look at it.
-
-    Small networks do not fill several cores; several of them do. Each thread computes exactly what
-    one core alone would, so results do not depend on how many run at once. Gradients are recorded
-    where the caller records them.
-    """
-    cores, recording = torch.get_num_threads(), torch.is_grad_enabled()
-    if (at_once or cores) == 1:
-        for item in items:
-            torch.set_num_threads(1)
-            try:
-                done = function(item)
-            finally:
-                torch.set_num_threads(cores)
-            yield done
-        return
-
-    def run(item: T) -> R:  # both settings belong to a thread
-        torch.set_num_threads(1)
-        with torch.set_grad_enabled(recording):
-            return function(item)
-
-    workers = _workers.pool(at_once or cores)
-    waiting: deque[Future[R]] = deque()
-    try:
-        waiting.extend(workers.submit(run, item) for item in items)
-        while waiting:
-            done = waiting[0].result()  # among those waited for until it is there
-            waiting.popleft()
-            yield done
-    finally:
-        if stop is not None:
-            stop.set()
-        for future in waiting:
-            future.cancel()
-        wait(waiting)
-        torch.set_num_threads(cores)
-
-
-class _Workers(threading.local):
-    """The threads that work for one that calls, kept, and with them their copies of modules."""
-
-    def __init__(self):  # called anew in every thread that looks
-        self._pools: dict[int, ThreadPoolExecutor] = {}
-
-    def pool(self, size: int) -> ThreadPoolExecutor:
-        """So many threads."""
-        if size not in self._pools:
-            # PyTorch gives a thread the number last told to any when it is first asked for it: now,
-            # and not after `concurrently` has told it 1.
-            self._pools[size] = ThreadPoolExecutor(size, initializer=torch.get_num_threads)
-        return self._pools[size]
-
-
-_workers = _Workers()
-
-
-def jobs_at_once(device: torch.device) -> int | None:
-    """On a GPU one, which may fill its memory; None, one a core, elsewhere."""
-    return None if device.type == "cpu" else 1
-
-
-class _PerThread(threading.local):
-    """A module, of which every thread sees a copy of its own.
-
-    A call swaps a module's tensors in place: two threads must never share one.
-    """
-
-    def __init__(self, module: nn.Module):  # called anew in every thread that looks
-        self.module = copy.deepcopy(module)
-        names = {id(tensor): name for name, tensor in _tensors(self.module)}
-        # Where each tensor stands, shared ones more than once.
-        holders: list[dict[str, Any]] = []
-        for part in self.module.modules():
-            holders += part._parameters, part._buffers
-        self._places = [
-            (holder, key, names[id(tensor)], tensor)
-            for holder in holders
-            for key, tensor in holder.items()
-            if tensor is not None
-        ]
-
-    @functools.cached_property
-    def printed(self) -> str:
-        """The module in words, which take a millisecond to put together."""
-        return repr(self.module)
-
-    def call(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """The module with other tensors, on images [B,C,H,W].
-
-        As `functional_call`, which looks for every tensor anew and takes a sixth of a small
-        network's forward pass.
-        """
-        try:
-            for holder, key, name, _ in self._places:
-                holder[key] = tensors[name]
-            return self.module(images)
-        finally:
-            for holder, key, _, own in self._places:
-                holder[key] = own
-
-
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer with its name, shared ones once."""
-    yield from module.named_parameters()
-    yield from module.named_buffers()
-
-
-def _of(index: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _network(index: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """One network's tensors [*shape] of a population's [P, *shape]."""
     return {name: tensor[index] for name, tensor in tensors.items()}
-
-
-def _copy_with(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of `module` that has `tensors` in the place of its parameters and buffers."""
-    memo = {
-        id(old): nn.Parameter(tensors[name]) if isinstance(old, nn.Parameter) else tensors[name]
-        for name, old in _tensors(module)
-    }
-    return copy.deepcopy(module, memo)
-
-
-def _norms(module: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """The batch-norm layers that keep running statistics, by their names."""
-    kind = nn.modules.batchnorm._BatchNorm
-    layers = {name: part for name, part in module.named_modules() if isinstance(part, kind)}
-    return {name: layer for name, layer in layers.items() if layer.track_running_stats}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from targets.activations import activation
+from targets.activations import make_activation
 from targets.normalization import normalization, normalize
 
 
@@ -23,7 +23,7 @@ class CIFARResNet(nn.Module):
 
     def __init__(
         self,
-        act: str,
+        activation: str,
         num_classes: int,
         input_shape: tuple[int, int, int],
         *,
@@ -34,13 +34,13 @@ class CIFARResNet(nn.Module):
         blocks, before = [], 16
         for after in (16, 32, 64):
             for _ in range((depth - 2) // 6):
-                blocks.append(Block(before, after, 1 if before == after else 2, act, norm))
+                blocks.append(Block(before, after, 1 if before == after else 2, activation, norm))
                 before = after
         self.layers = nn.Sequential(
             normalize(input_shape[0]),
             convolution(input_shape[0], 16, 3, norm),
             normalization(norm, 16),
-            activation(act, 16),
+            make_activation(activation, 16),
             *blocks,
         )
         self.head = nn.Linear(64, num_classes)
@@ -59,20 +59,24 @@ class PreActResNet18(nn.Module):
     """
 
     def __init__(
-        self, act: str, num_classes: int, input_shape: tuple[int, int, int], norm: str = "batch"
+        self,
+        activation: str,
+        num_classes: int,
+        input_shape: tuple[int, int, int],
+        norm: str = "batch",
     ):
         super().__init__()
         blocks, before = [], 64
         for after in (64, 128, 256, 512):
             for stride in (1 if before == after else 2, 1):
-                blocks.append(PreActBlock(before, after, stride, act, norm))
+                blocks.append(PreActBlock(before, after, stride, activation, norm))
                 before = after
         self.layers = nn.Sequential(
             normalize(input_shape[0]),
             convolution(input_shape[0], 64, 3, norm),
             *blocks,
             normalization(norm, 512),
-            activation(act, 512),
+            make_activation(activation, 512),
         )
         self.head = nn.Linear(512, num_classes)
         initialise(self, norm)
@@ -84,16 +88,16 @@ class PreActResNet18(nn.Module):
 class Block(nn.Module):
     """Two convolutions beside a shortcut without weights: [B,before,H,W] -> [B,after,H',W'].
 
-    Where the size changes, the shortcut takes every `stride`th place and adds channels of zeros.
+    Where the size changes, the shortcut takes every `stride`th pixel and adds channels of zeros.
     """
 
-    def __init__(self, before: int, after: int, stride: int, act: str, norm: str):
+    def __init__(self, before: int, after: int, stride: int, activation: str, norm: str):
         super().__init__()
         self.stride, self.added = stride, after - before
         self.conv1 = convolution(before, after, 3, norm, stride)
-        self.norm1, self.act1 = normalization(norm, after), activation(act, after)
+        self.norm1, self.act1 = normalization(norm, after), make_activation(activation, after)
         self.conv2 = convolution(after, after, 3, norm)
-        self.norm2, self.act2 = normalization(norm, after), activation(act, after)
+        self.norm2, self.act2 = normalization(norm, after), make_activation(activation, after)
 
     def forward(self, values: Tensor) -> Tensor:
         out = self.act1(self.norm1(self.conv1(values)))
@@ -111,11 +115,11 @@ class PreActBlock(nn.Module):
     input itself.
     """
 
-    def __init__(self, before: int, after: int, stride: int, act: str, norm: str):
+    def __init__(self, before: int, after: int, stride: int, activation: str, norm: str):
         super().__init__()
-        self.norm1, self.act1 = normalization(norm, before), activation(act, before)
+        self.norm1, self.act1 = normalization(norm, before), make_activation(activation, before)
         self.conv1 = convolution(before, after, 3, norm, stride)
-        self.norm2, self.act2 = normalization(norm, after), activation(act, after)
+        self.norm2, self.act2 = normalization(norm, after), make_activation(activation, after)
         self.conv2 = convolution(after, after, 3, norm)
         self.shortcut = convolution(before, after, 1, norm, stride) if before != after else None
 

@@ -5,7 +5,7 @@ Both normalise before the activation and start He-uniform. `norm` is `batch`, `g
 
 from torch import Tensor, nn
 
-from targets.activations import activation
+from targets.activations import make_activation
 from targets.lenet import flat_size
 from targets.normalization import normalization, normalize
 
@@ -13,34 +13,38 @@ from targets.normalization import normalization, normalize
 class VGG(nn.Module):
     """551,018 weights on 32x32 colour images; images [B,C,H,W] in [0,1] -> logits [B,K].
 
-    The study names five dropout rates, .2 to .4, and not their places. Here: after the pooling of
-    the first two blocks, in the middle of the third and after its pooling, and before the last
-    layer.
+    The study names five dropout rates, 0.2 to 0.4, and not where they apply. Here: after the
+    pooling of the first two blocks, in the middle of the third and after its pooling, and before
+    the last layer.
     """
 
     def __init__(
-        self, act: str, num_classes: int, input_shape: tuple[int, int, int], norm: str = "batch"
+        self,
+        activation: str,
+        num_classes: int,
+        input_shape: tuple[int, int, int],
+        norm: str = "batch",
     ):
         super().__init__()
         self.features = nn.Sequential(
             normalize(input_shape[0]),
-            *convolution(input_shape[0], 32, act, norm),
-            *convolution(32, 32, act, norm),
+            *convolution(input_shape[0], 32, activation, norm),
+            *convolution(32, 32, activation, norm),
             nn.MaxPool2d(2),
             nn.Dropout(0.2),
-            *convolution(32, 64, act, norm),
-            *convolution(64, 64, act, norm),
+            *convolution(32, 64, activation, norm),
+            *convolution(64, 64, activation, norm),
             nn.MaxPool2d(2),
             nn.Dropout(0.25),
-            *convolution(64, 128, act, norm),
+            *convolution(64, 128, activation, norm),
             nn.Dropout(0.3),
-            *convolution(128, 128, act, norm),
+            *convolution(128, 128, activation, norm),
             nn.MaxPool2d(2),
             nn.Dropout(0.35),
         )
         self.classifier = nn.Sequential(
             nn.Linear(flat_size(self.features, input_shape), 128),
-            activation(act, 128),
+            make_activation(activation, 128),
             nn.Dropout(0.4),
             nn.Linear(128, num_classes),
         )
@@ -53,28 +57,32 @@ class VGG(nn.Module):
 class LightCNN(nn.Module):
     """75,370 weights on colour images of any size; images [B,C,H,W] in [0,1] -> logits [B,K].
 
-    The net of the study's light experiments. Their dropout rate is not named; .25 here.
+    The net of the study's light experiments. Their dropout rate is not named; 0.25 here.
     """
 
     def __init__(
-        self, act: str, num_classes: int, input_shape: tuple[int, int, int], norm: str = "batch"
+        self,
+        activation: str,
+        num_classes: int,
+        input_shape: tuple[int, int, int],
+        norm: str = "batch",
     ):
         super().__init__()
         self.features = nn.Sequential(
             normalize(input_shape[0]),
-            *convolution(input_shape[0], 32, act, norm),
-            *convolution(32, 32, act, norm),
+            *convolution(input_shape[0], 32, activation, norm),
+            *convolution(32, 32, activation, norm),
             nn.MaxPool2d(2),
             nn.Dropout(0.25),
-            *convolution(32, 64, act, norm),
-            *convolution(64, 64, act, norm),
+            *convolution(32, 64, activation, norm),
+            *convolution(64, 64, activation, norm),
             nn.MaxPool2d(2),
             nn.Dropout(0.25),
             nn.AdaptiveAvgPool2d(1),
         )
         self.classifier = nn.Sequential(
             nn.Linear(flat_size(self.features, input_shape), 128),
-            activation(act, 128),
+            make_activation(activation, 128),
             nn.Linear(128, num_classes),
         )
         self.apply(he_uniform)
@@ -83,12 +91,12 @@ class LightCNN(nn.Module):
         return self.classifier(self.features(images).flatten(1))
 
 
-def convolution(before: int, after: int, act: str, norm: str) -> list[nn.Module]:
+def convolution(before: int, after: int, activation: str, norm: str) -> list[nn.Module]:
     """A 3x3 convolution, normalised and activated; a bias only where no normalisation has one."""
     return [
         nn.Conv2d(before, after, 3, padding=1, bias=norm == "none"),
         normalization(norm, after),
-        activation(act, after),
+        make_activation(activation, after),
     ]
 
 

@@ -95,7 +95,7 @@ def stays_inside_the_threat(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
         model, images, labels = problem(2, 12, device=device)
         result = make(threat)(model, images, labels, [0, 1])
-        assert result.images.shape == images.shape and result.correct.shape == labels.shape
+        assert result.images.shape == images.shape and result.robust_mask.shape == labels.shape
         assert (threat.distance(result.images, images) <= threat.epsilon + 1e-6).all()
         assert result.images.min() >= 0 and result.images.max() <= 1
 
@@ -112,21 +112,21 @@ def visits_only_the_threat(make: MakeAttack, device: torch.device) -> None:
 
         make(threat)(recorded, images, model(images).argmax(-1), [0])
         visited = torch.cat(points, 1)
-        if threat.norm not in make(threat).roams:
+        if threat.norm not in make(threat).unconstrained_norms:
             assert (threat.distance(visited, images) <= threat.epsilon + 1e-6).all()
         assert visited.min() >= 0 and visited.max() <= 1
 
 
-def reports_what_the_model_says(make: MakeAttack, device: torch.device) -> None:
+def reports_what_the_model_answers(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
         model, images, labels = problem(2, 20, device=device)
         clean = model(images).argmax(-1) == labels
         result = make(threat)(model, images, labels, [0, 1])
-        assert torch.equal(result.correct, model(result.images).argmax(-1) == labels)
+        assert torch.equal(result.robust_mask, model(result.images).argmax(-1) == labels)
         assert torch.equal(result.images[~clean], images[~clean])
-        assert 0 < result.correct.sum() < clean.sum(), "the problem no longer tells anything"
-        assert torch.equal(result.robust_accuracy, result.correct.float().mean(1))
-        assert torch.equal(list(result.table.values())[-1], result.correct)
+        assert 0 < result.robust_mask.sum() < clean.sum(), "the problem is too easy or too hard"
+        assert torch.equal(result.robust_accuracy, result.robust_mask.float().mean(1))
+        assert torch.equal(list(result.masks.values())[-1], result.robust_mask)
 
 
 def packed_equals_alone(make: MakeAttack, device: torch.device) -> None:
@@ -134,7 +134,7 @@ def packed_equals_alone(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
         model, images, labels = problem(3, 20, device=device)
         packed = make(threat)(model, images, labels, seeds)
-        assert len(set(packed.correct.sum(1).tolist())) > 1, "images should drop out unevenly"
+        assert len(set(packed.robust_mask.sum(1).tolist())) > 1, "images should drop out unevenly"
         for order in ([0], [1], [2], [2, 0]):
             alone = make(threat)(
                 Loop([model.nets[i] for i in order]),
@@ -142,7 +142,7 @@ def packed_equals_alone(make: MakeAttack, device: torch.device) -> None:
                 labels[order],
                 [seeds[i] for i in order],
             )
-            assert torch.equal(alone.correct, packed.correct[order])
+            assert torch.equal(alone.robust_mask, packed.robust_mask[order])
             assert_same(alone.images, packed.images[order])
 
 
@@ -150,12 +150,12 @@ def image_fares_alike_in_any_company(make: MakeAttack, device: torch.device) -> 
     for threat in threats(make):
         model, images, labels = problem(1, 20, device=device)
         together = make(threat)(model, images, labels, [0])
-        # The other images are lost from the start, so that this one is alone in the work.
+        # The other images are misclassified from the start, so that this one is alone in the work.
         others = torch.arange(20, device=device) != 3
         wrong = (model(images).argmax(-1) + 1) % CLASSES
         alone = make(threat)(model, images, torch.where(others, wrong, labels), [0])
         assert_same(alone.images[:, 3], together.images[:, 3])
-        assert torch.equal(alone.correct[:, 3], together.correct[:, 3])
+        assert torch.equal(alone.robust_mask[:, 3], together.robust_mask[:, 3])
 
 
 def same_seed_same_result(make: MakeAttack, device: torch.device) -> None:
@@ -174,15 +174,15 @@ def no_room_is_clean_accuracy(make: MakeAttack, device: torch.device) -> None:
         model, images, labels = problem(2, 10, device=device)
         result = make(Threat(threat.norm, 0))(model, images, labels, [0, 1])
         assert torch.equal(result.images, images)
-        assert torch.equal(result.correct, model(images).argmax(-1) == labels)
+        assert torch.equal(result.robust_mask, model(images).argmax(-1) == labels)
 
 
-def nothing_left_to_attack(make: MakeAttack, device: torch.device) -> None:
+def nothing_to_attack(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
         model, images, _ = problem(2, 4, device=device)
         labels = (model(images).argmax(-1) + 1) % CLASSES
         result = make(threat)(model, images, labels, [0, 1])
-        assert torch.equal(result.images, images) and not result.correct.any()
+        assert torch.equal(result.images, images) and not result.robust_mask.any()
 
 
 def leaves_the_model_and_inputs_alone(make: MakeAttack, device: torch.device) -> None:
@@ -225,27 +225,43 @@ def refuses_what_is_not_finite(make: MakeAttack, device: torch.device) -> None:
             make(threat)(failing, images, labels, [0, 1])
 
 
+def global_state_changes_nothing(make: MakeAttack, device: torch.device) -> None:
+    for threat in threats(make):
+        model, images, labels = problem(1, 4, device=device)
+        expected = make(threat)(model, images, labels, [0])
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64 if images.dtype == torch.float32 else torch.float32)
+        try:
+            with torch.inference_mode():
+                found = make(threat)(model, images.clone(), labels.clone(), [0])
+        finally:
+            torch.set_default_dtype(default)
+        assert found.images.dtype == images.dtype
+        assert_same(found.images, expected.images)
+
+
 def describes_itself(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
         attack = make(threat)
-        told = attack.describe()
-        assert told["name"] == attack.name
-        assert told["threat"] == {"norm": threat.norm, "epsilon": threat.epsilon}
-        assert json.loads(json.dumps(told)).keys() == told.keys()
+        described = attack.describe()
+        assert described["name"] == attack.name
+        assert described["threat"] == {"norm": threat.norm, "epsilon": threat.epsilon}
+        assert json.loads(json.dumps(described)).keys() == described.keys()
         assert hash(attack) == hash(make(threat)) and attack == make(threat)
 
 
 CHECKS = [
     stays_inside_the_threat,
     visits_only_the_threat,
-    reports_what_the_model_says,
+    reports_what_the_model_answers,
     packed_equals_alone,
     image_fares_alike_in_any_company,
     same_seed_same_result,
     no_room_is_clean_accuracy,
-    nothing_left_to_attack,
+    nothing_to_attack,
     leaves_the_model_and_inputs_alone,
     takes_one_label_for_all_networks,
     refuses_what_is_not_finite,
+    global_state_changes_nothing,
     describes_itself,
 ]

@@ -32,14 +32,14 @@ class Saturated(nn.Module):
         return (1000 * self.net(x)).sigmoid()
 
 
-def test_networks_are_asked_what_they_need(digits, kwta):
+def test_networks_are_told_apart(digits, kwta):
     net, images, labels = digits
     nets = [net, kwta[0], Rounded(net), Saturated(net), Noisy(net, 0.05)]
     stack, truth, seeds = images.expand(5, *images.shape), labels.expand(5, -1), list(range(5))
     for threat in (THREAT, Threat("l2", 1.0)):
-        asked = threat, Loop(nets), stack, truth, seeds
-        assert misleading(*asked).tolist() == [False, True, True, True, False]
-        assert randomised(*asked).tolist() == [False, False, False, False, True]
+        arguments = threat, Loop(nets), stack, truth, seeds
+        assert misleading(*arguments).tolist() == [False, True, True, True, False]
+        assert randomised(*arguments).tolist() == [False, False, False, False, True]
 
 
 def test_kwta_falls(kwta):
@@ -48,9 +48,9 @@ def test_kwta_falls(kwta):
     model = Loop([net])
     assert PGD(THREAT, steps=50)(model, images, labels, [0]).robust_accuracy > 0.5
     result = adaptive(THREAT, **BRIEF)(model, images, labels, [0])
-    assert list(result.table)[-2:] == ["eot-pgd-10-1", "sampling-gradient"]
-    assert torch.equal(result.table["eot-pgd-10-1"], result.table["square"])
-    assert result.robust_accuracy < 0.25 < result.table["square"].float().mean()
+    assert list(result.masks)[-2:] == ["eot-pgd-10-1", "sampling-gradient"]
+    assert torch.equal(result.masks["eot-pgd-10-1"], result.masks["square"])
+    assert result.robust_accuracy < 0.25 < result.masks["square"].float().mean()
 
 
 def test_others_get_the_standard_attacks_alone():
@@ -65,8 +65,9 @@ def test_others_get_the_standard_attacks_alone():
     ours = adaptive(threat, **BRIEF)(counted, images, labels, [0, 1])
     calls.reverse()
     theirs = standard(threat, steps=10, queries=5)(counted, images, labels, [0, 1])
-    assert torch.equal(ours.correct, theirs.correct) and torch.equal(ours.images, theirs.images)
-    assert 0 < calls[1] - calls[0] <= 7  # what it takes to ask
+    assert torch.equal(ours.robust_mask, theirs.robust_mask)
+    assert torch.equal(ours.images, theirs.images)
+    assert 0 < calls[1] - calls[0] <= 7  # what the tests take
 
 
 def test_each_network_gets_what_it_alone_would(digits, kwta):
@@ -77,7 +78,7 @@ def test_each_network_gets_what_it_alone_would(digits, kwta):
     packed = adaptive(THREAT, **BRIEF)(Loop(nets), stack, labels, seeds)
     for index, own in enumerate(nets):
         alone = adaptive(THREAT, **BRIEF)(Loop([own]), stack[:1], labels, [seeds[index]])
-        assert torch.equal(packed.correct[index], alone.correct[0])
+        assert torch.equal(packed.robust_mask[index], alone.robust_mask[0])
 
 
 def test_describes_where():

@@ -21,11 +21,11 @@ def test_in_l1_the_ball_shrinks_to_epsilon_and_only_that_one_counts():
     result = APGD(threat, steps=20)(recorded, images, labels, [0])
     assert len(points) == 1 + (6 + 1) + (6 + 1) + (8 + 1) + 1
     for visited, scale in ((points[1:8], 3), (points[8:15], 2)):
-        # Nobody leaves, though many are broken.
+        # Every image stays active, though many are broken.
         lengths = torch.stack([threat.distance(x, images) for x in visited])
         assert lengths.max() <= scale * 0.3 + 1e-6 and (lengths.amax(0) > (scale - 0.1) * 0.3).all()
     broken = torch.stack([model(x).argmax(-1) != labels for x in points[1:15]]).any(0)
-    assert result.correct[broken].any()
+    assert result.robust_mask[broken].any()
     assert points[15].shape[1] == 30 and points[-2].shape[1] < 30
     assert (threat.distance(points[15], images) <= 0.3 + 1e-6).all()
 
@@ -110,7 +110,7 @@ def test_every_point_is_that_of_the_published_algorithm():
             return net(x[0])[None]
 
         attack = APGD(Threat("linf", epsilon), steps=steps)
-        assert attack(recorded, image[None, None], label[None, None], [0]).correct
+        assert attack(recorded, image[None, None], label[None, None], [0]).robust_mask
         _, *visited, _ = (point[0] for point in points)
         assert not visited[0].equal(image[None])
         expected, halved = auto_pgd(net, image[None], label[None], visited[0], epsilon, steps)
@@ -139,4 +139,4 @@ def test_the_last_point_counts(loss):
         bias = torch.tensor([0.0, ahead, -1000.0])
         model = Loop([linear(weight, bias)])
         found = APGD(threat, steps=1, loss=loss)(model, images, labels, [0])
-        assert bool(found.correct) != breaks
+        assert bool(found.robust_mask) != breaks

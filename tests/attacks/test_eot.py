@@ -42,7 +42,7 @@ def test_is_pgd_where_nothing_is_random(norm):
         pgd = build("pgd", threat, steps=6, **options)
         eot = build("eot-pgd", threat, steps=6, samples=3, **options)
         result, expected = eot(model, images, labels, seeds), pgd(model, images, labels, seeds)
-        assert torch.equal(result.correct, expected.correct)
+        assert torch.equal(result.robust_mask, expected.robust_mask)
         # The sum of three gradients is rounded; in l-inf only its signs count.
         atol = 0 if norm == "linf" else 1e-6
         assert torch.allclose(result.images, expected.images, rtol=0, atol=atol)
@@ -75,7 +75,7 @@ def test_a_lucky_draw_breaks_nothing():
         """Whether the attack let go of the images, given clean, search and final check."""
         model = Scripted("r" + answers + "r")
         result = attack(model, images, labels, [0])
-        assert model.calls == len(model.answers) and result.correct.all()
+        assert model.calls == len(model.answers) and result.robust_mask.all()
         return not torch.equal(result.images, images)
 
     # Two steps of three draws and the last point; only a suspicion is looked into once more.

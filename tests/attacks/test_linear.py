@@ -74,7 +74,7 @@ def test_breaks_exactly_what_can_be_broken(make, norm):
         nets.append(linear(weight, torch.stack([reach - (1e-3 if reached else -1e-3), reach * 0])))
     labels = torch.zeros(networks, 1, dtype=torch.int64)
     result = make(threat, steps=30)(Loop(nets), images, labels, range(networks))
-    assert torch.equal(~result.correct.flatten(), breakable)
+    assert torch.equal(~result.robust_mask.flatten(), breakable)
 
 
 def test_square_comes_near_the_optimum_and_never_beyond_it():
@@ -142,7 +142,7 @@ def test_without_a_gradient_comes_near_the_optimum(make, near, norm):
         nets.append(linear(weight, torch.stack([lead, lead * 0])))
     labels = torch.zeros(networks, 1, dtype=torch.int64)
     result = make(threat)(Loop(nets), images, labels, range(networks))
-    assert torch.equal(~result.correct.flatten(), breakable)
+    assert torch.equal(~result.robust_mask.flatten(), breakable)
 
 
 @ALL
@@ -161,7 +161,7 @@ def test_many_classes(norm):
     assert 0.2 < robust.float().mean() < 0.8
 
     def correct(name: str, **options) -> torch.Tensor:
-        return build(name, threat, **options)(model, images, labels, [0]).correct
+        return build(name, threat, **options)(model, images, labels, [0]).robust_mask
 
     targeted = {"steps": 20, "step_size": threat.epsilon, "loss": "targeted", "restarts": 4}
     assert torch.equal(correct("pgd", **targeted), robust)

@@ -48,7 +48,7 @@ def test_a_saturated_image_stays_as_it_is_and_harms_no_other(norm):
 
 
 def test_momentum_carries_over_a_plateau():
-    # The gradient is zero within .02 of the first step, which a sum of gradients walks through.
+    # The gradient is zero within 0.02 of the first step, which a sum of gradients walks through.
     class Plateau(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             rise = x.flatten(1).sum(1) - 0.5
@@ -57,9 +57,9 @@ def test_momentum_carries_over_a_plateau():
 
     images, labels = torch.full((1, 1, 1, 1, 1), 0.5), torch.zeros(1, 1, dtype=torch.int64)
     threat = Threat("linf", 0.1)
-    for decay, survives in ((1.0, False), (0.0, True)):
+    for decay, robust in ((1.0, False), (0.0, True)):
         result = MomentumFGSM(threat, 20, 0.005, decay)(Loop([Plateau()]), images, labels, [0])
-        assert bool(result.correct) == survives
+        assert bool(result.robust_mask) == robust
 
 
 def test_the_published_step_reaches_the_surface():

@@ -9,7 +9,7 @@ EPSILON = {"linf": 0.1, "l2": 0.5}
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("kind", ["uniform", "gaussian"])
-def test_points_are_spread_as_told(norm, kind):
+def test_points_are_spread_as_documented(norm, kind):
     threat, tried = Threat(norm, EPSILON[norm]), []
 
     def right(x: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ def test_points_are_spread_as_told(norm, kind):
         # In 64 dimensions the uniform radius has the mean 64/65.
         expected = 1 if kind == "gaussian" else 64 / 65
         assert lengths.mean() == pytest.approx(expected, abs=1e-3)
-        # Half of a Gaussian's, or a sphere's, values lie within .674 deviations.
+        # Half of a Gaussian's, or a sphere's, values lie within 0.674 deviations.
         assert (delta.abs() < 0.674 * 0.5 / 8).float().mean() == pytest.approx(0.5, abs=0.015)
     elif kind == "uniform":
         assert delta.std() == pytest.approx(0.1 / 3**0.5, rel=0.01) and at_the_end < 0.01
@@ -42,9 +42,10 @@ def test_more_draws_break_more_and_a_gradient_breaks_most(kind):
     model, images, labels = problem(2, 60)
     threat = Threat("linf", 0.03)
     found = [
-        Noise(threat, kind, draws)(model, images, labels, [0, 1]).correct for draws in (1, 10, 50)
+        Noise(threat, kind, draws)(model, images, labels, [0, 1]).robust_mask
+        for draws in (1, 10, 50)
     ]
     assert (found[1] <= found[0]).all() and (found[2] <= found[1]).all()
     assert found[2].sum() < found[0].sum()
-    pgd = PGD(threat, steps=10)(model, images, labels, [0, 1]).correct
+    pgd = PGD(threat, steps=10)(model, images, labels, [0, 1]).robust_mask
     assert pgd.sum() < found[2].sum()

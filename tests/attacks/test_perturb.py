@@ -8,9 +8,9 @@ from attacks import (
     EOTPGD,
     PGD,
     AttackError,
-    Draws,
     LineSearchFGSM,
     MomentumFGSM,
+    PerNetworkRNG,
     RandomFGSM,
     Square,
     Suite,
@@ -104,8 +104,8 @@ def test_random_targets_are_wrong_classes_drawn_anew():
     model, images, labels = problem(1, 400)
     attack = PGD(THREAT, steps=1, loss="random")
 
-    class Half(Draws):
-        """Draws that are all the same number in [0, 1)."""
+    class Half(PerNetworkRNG):
+        """PerNetworkRNG that are all the same number in [0, 1)."""
 
         def __init__(self, number):
             super().__init__([])
@@ -123,6 +123,6 @@ def test_random_targets_are_wrong_classes_drawn_anew():
 
 
 @pytest.mark.parametrize("attack", [APGD(THREAT), TargetedAPGD(THREAT)], ids=lambda a: a.name)
-def test_attacks_that_only_judge_say_so(attack):
-    with pytest.raises(AttackError, match="only judges"):
+def test_attacks_that_make_no_training_images_say_so(attack):
+    with pytest.raises(AttackError, match="only evaluates"):
         attack.perturb(*problem(1, 2), [0])

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torchattacks
 
-from attacks import FGSM, PGD, Draws, RandomFGSM, Threat
+from attacks import FGSM, PGD, PerNetworkRNG, RandomFGSM, Threat
 from tests.attacks.conformance import Loop, network, problem
 from tests.attacks.test_linear import linear
 
@@ -11,13 +11,13 @@ from tests.attacks.test_linear import linear
 def test_more_steps_never_raise_robust_accuracy(norm, epsilon):
     threat = Threat(norm, epsilon)
     model, images, labels = problem(2, 50)
-    survivors = [
+    results = [
         PGD(threat, steps=steps, step_size=threat.epsilon / 4)(model, images, labels, [0, 1])
         for steps in (1, 2, 4, 8, 16)
     ]
-    for fewer, more in zip(survivors, survivors[1:], strict=False):
-        assert (more.correct <= fewer.correct).all()
-    assert survivors[-1].correct.sum() < survivors[0].correct.sum()
+    for fewer, more in zip(results, results[1:], strict=False):
+        assert (more.robust_mask <= fewer.robust_mask).all()
+    assert results[-1].robust_mask.sum() < results[0].robust_mask.sum()
 
 
 @pytest.mark.parametrize("random_start", [False, True])
@@ -55,7 +55,7 @@ def test_a_random_start_freezes_no_pixel():
     weight = torch.stack([-inward, inward]) / 1000  # small, or the soft-max would saturate
     model = Loop([linear(weight, torch.zeros(2))])
     threat, labels = Threat("linf", 0.3), torch.zeros(1, 1, dtype=torch.int64)
-    start = threat.random_start(images, Draws([0]))
+    start = threat.random_start(images, PerNetworkRNG([0]))
     assert 0.4 < (start == images).float().mean() < 0.6
     stepped = PGD(threat, steps=1, step_size=0.1).perturb(model, images, labels, [0])
     assert torch.allclose((stepped - images).abs(), ((start - images).abs() + 0.1).clamp(max=0.3))
@@ -65,7 +65,7 @@ def test_random_fgsm_is_the_step_of_fbf():
     model, images, labels = problem(2, 10)
     threat, seeds = Threat("linf", 0.1), [0, 1]
     # As published for MNIST: the start is not clipped to [0, 1], only the end is.
-    delta = threat.random_offset(images, Draws(seeds))
+    delta = threat.random_offset(images, PerNetworkRNG(seeds))
     assert ((images + delta) < 0).any() and delta.abs().max() <= 0.1
     start = (images + delta).requires_grad_()
     loss = torch.nn.functional.cross_entropy(model(start).flatten(0, 1), labels.flatten())
@@ -87,7 +87,7 @@ def test_fgsm_is_one_step_of_epsilon():
 
 
 def test_forward_passes():
-    # One forward and one backward pass a step; `perturb` spends nothing on judging.
+    # One forward and one backward pass a step; `perturb` evaluates nothing.
     model, images, labels = problem(1, 4)
     labels = model(images).argmax(-1)
     calls = []

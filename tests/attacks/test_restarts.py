@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attacks import APGD, PGD, Draws, TargetedAPGD, Threat
+from attacks import APGD, PGD, PerNetworkRNG, TargetedAPGD, Threat
 from tests.attacks.conformance import problem
 
 THREAT = Threat("linf", 1e-4)  # breaks nothing
@@ -25,10 +25,10 @@ def test_every_run_is_made_and_starts_elsewhere(attack, runs):
         points.append(x.detach().clone())
         return model(x)
 
-    assert attack(recorded, images, labels, [5]).correct.all()
+    assert attack(recorded, images, labels, [5]).robust_mask.all()
     assert len(points) == 1 + runs * (3 + 1) + 1, "clean, each run, final check"
     starts = points[1:-1:4]
-    assert starts[0].equal(THREAT.random_start(images, Draws([5])))
+    assert starts[0].equal(THREAT.random_start(images, PerNetworkRNG([5])))
     for index, start in enumerate(starts):
         assert not start.equal(images)
         assert not any(start.equal(other) for other in starts[:index])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attacks import Draws, Square, Threat
+from attacks import PerNetworkRNG, Square, Threat
 from attacks.square import _pattern, _window
 from tests.attacks.conformance import problem
 
@@ -92,7 +92,7 @@ def test_pattern_is_the_eta_of_the_paper(order, power):
 
 def test_starts_from_tiles_in_l2():
     images = 0.4 + 0.2 * torch.rand(1, 3, 2, 11, 11, generator=torch.Generator().manual_seed(0))
-    delta = Square(Threat("l2", 0.3))._tiles(images, Draws([0])) - images
+    delta = Square(Threat("l2", 0.3))._tiles(images, PerNetworkRNG([0])) - images
     assert torch.allclose(delta.flatten(2).norm(dim=-1), torch.tensor(0.3))
     # 5 x 5 tiles of side 2, the last row and column left over.
     assert (delta[..., 10, :] == 0).all() and (delta[..., :, 10] == 0).all()
@@ -149,7 +149,7 @@ def test_any_image_has_room_for_tiles_and_windows(norm, shape):
 def test_more_queries_never_raise_robust_accuracy():
     model, images, labels = problem(2, 40)
     results = [
-        Square(THREAT, queries=queries, rescale=False)(model, images, labels, [0, 1]).correct
+        Square(THREAT, queries=queries, rescale=False)(model, images, labels, [0, 1]).robust_mask
         for queries in (1, 20, 120)
     ]
     assert (results[1] <= results[0]).all() and (results[2] <= results[1]).all()

@@ -24,17 +24,17 @@ def test_worst_case_per_image():
     attacks = [Square(THREAT, queries=30), PGD(THREAT, steps=2), APGD(THREAT, steps=10)]
     suite = Suite(*attacks)(model, images, labels, seeds)
     # What happens to an image does not depend on the rest of the work, so "all attacks on all
-    # images" and "each on the survivors" must agree exactly.
-    alone = [attack(model, images, labels, seeds).correct for attack in attacks]
+    # images" and "each on those still robust" must agree exactly.
+    alone = [attack(model, images, labels, seeds).robust_mask for attack in attacks]
     worst = torch.stack(alone).cumprod(0).bool()
-    assert list(suite.table) == [attack.name for attack in attacks]
-    assert torch.equal(torch.stack(list(suite.table.values())), worst)
-    assert torch.equal(suite.correct, worst[-1])
-    assert torch.equal(suite.correct, model(suite.images).argmax(-1) == labels)
+    assert list(suite.masks) == [attack.name for attack in attacks]
+    assert torch.equal(torch.stack(list(suite.masks.values())), worst)
+    assert torch.equal(suite.robust_mask, worst[-1])
+    assert torch.equal(suite.robust_mask, model(suite.images).argmax(-1) == labels)
     assert (worst[-1] != worst[0]).any()
 
 
-def test_later_attacks_see_survivors_only():
+def test_later_attacks_see_robust_images_only():
     model, images, _ = problem(1, 30)
     labels = model(images).argmax(-1)
     sizes = []
@@ -44,10 +44,10 @@ def test_later_attacks_see_survivors_only():
         return model(x)
 
     pgd, square = PGD(THREAT, steps=3), Square(THREAT, queries=5)
-    left = int(pgd(model, images, labels, [0]).correct.sum())
+    robust = int(pgd(model, images, labels, [0]).robust_mask.sum())
     Suite(pgd, square)(counted, images, labels, [0])
     # Clean, three steps and the last point, the check of PGD's finds; then Square's queries.
-    assert sizes[5] == 30 and 0 < sizes[6] == left < 30
+    assert sizes[5] == 30 and 0 < sizes[6] == robust < 30
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_standard_is_autoattack(norm, restarts, targets):
     )
 
 
-def test_the_same_attack_twice_has_two_rows_and_suites_nest():
+def test_the_same_attack_twice_has_two_masks_and_suites_nest():
     model, images, labels = problem(1, 10)
     inner = Suite(PGD(THREAT, steps=2), PGD(THREAT, steps=2, step_size=0.001))
-    table = Suite(inner, APGD(THREAT, steps=2))(model, images, labels, [0]).table
-    assert list(table) == ["pgd-2-1", "pgd-2-1 (2)", "apgd-ce"]
+    masks = Suite(inner, APGD(THREAT, steps=2))(model, images, labels, [0]).masks
+    assert list(masks) == ["pgd-2-1", "pgd-2-1 (2)", "apgd-ce"]
 
 
 def test_makes_images_by_those_of_its_attacks_that_can():
@@ -81,10 +81,10 @@ def test_makes_images_by_those_of_its_attacks_that_can():
     worse = margin(model(made), labels) > margin(model(images), labels)
     assert suite.perturbs and worse.any()
     assert torch.equal(found[worse], made[worse]) and torch.equal(found[~worse], images[~worse])
-    judges = Suite(APGD(THREAT, steps=5), TargetedFAB(THREAT, steps=2))
-    assert not judges.perturbs
-    with pytest.raises(AttackError, match="only judges"):
-        judges.perturb(model, images, labels, [0, 1])
+    evaluators = Suite(APGD(THREAT, steps=5), TargetedFAB(THREAT, steps=2))
+    assert not evaluators.perturbs
+    with pytest.raises(AttackError, match="only evaluates"):
+        evaluators.perturb(model, images, labels, [0, 1])
 
 
 def test_bad_suites():

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks import AttackError, Draws, Threat
+from attacks import AttackError, PerNetworkRNG, Threat
 
 ALL = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 
@@ -27,7 +27,7 @@ def test_project_lands_in_the_threat_and_leaves_what_is_in_it(norm, epsilon, far
     assert inside.min() >= 0 and inside.max() <= 1
     again = threat.project(inside, images)
     assert torch.allclose(again, inside, rtol=0, atol=1e-6)
-    started = threat.random_start(images, Draws([seed, seed + 1]))
+    started = threat.random_start(images, PerNetworkRNG([seed, seed + 1]))
     assert (threat.distance(started, images) <= epsilon + 1e-6 * max(1, epsilon)).all()
 
 
@@ -37,7 +37,7 @@ def test_a_point_inside_stays_as_it_is_to_the_last_bit(norm):
     images = (2 * torch.rand(2, 50, 1, 4, 4, generator=generator) - 0.5).clamp(0, 1)
     for epsilon in (0.0, 1e-8, 0.1, 10.0):
         threat = Threat(norm, epsilon)
-        points = threat.random_start(images, Draws([0, 1]))
+        points = threat.random_start(images, PerNetworkRNG([0, 1]))
         points = torch.where(threat.contains(points, images)[..., None, None, None], points, images)
         assert epsilon == 0 or not torch.equal(points, images)
         assert torch.equal(threat.project(points, images), points)
@@ -100,7 +100,7 @@ def test_no_point_of_the_l1_threat_is_nearer_than_the_projection():
     # A convex set has its nearest point p to a where no z of it has (a - p)(z - p) > 0. Among its
     # points are those that differ from the image, or from p, in one or two entries.
     for others in range(40):
-        points = threat.random_start(images, Draws([others]))
+        points = threat.random_start(images, PerNetworkRNG([others]))
         few = torch.rand(images.shape, generator=generator).double()
         few = few * (few >= few.flatten(2).topk(2).values[..., -1:, None, None])
         corners = threat.project(images + 3 * few * (adv - images).sign(), images)
@@ -138,7 +138,7 @@ def test_hundreds_of_rounded_moves_stay_within_l1(epsilon):
 def test_random_start_fills_the_ball_uniformly(norm):
     threat = Threat(norm, 0.1)
     images = torch.full((1, 20_000, 1, 1, 2), 0.5)
-    delta = (threat.random_start(images, Draws([0])) - images).flatten(2)[0]
+    delta = (threat.random_start(images, PerNetworkRNG([0])) - images).flatten(2)[0]
     assert delta.mean(0).abs().max() < 2e-3
     mean = {"linf": 1 / 2, "l2": 4 / (3 * math.pi), "l1": 1 / 3}[norm]
     assert delta.abs().mean(0).sub(0.1 * mean).abs().max() < 5e-4
@@ -183,21 +183,23 @@ def test_l1_step_changes_the_entries_of_greatest_gradient_alike():
     assert torch.allclose(threat.step(flat, 0.3, 0.5), flat / 2 * 0.1)
 
 
-def test_draws_belong_to_the_network():
-    packed, alone = Draws([3, 4, 5]), Draws([5])
-    for draw in (Draws.uniform, Draws.normal):
+def test_random_numbers_belong_to_the_network():
+    packed, alone = PerNetworkRNG([3, 4, 5]), PerNetworkRNG([5])
+    for draw in (PerNetworkRNG.uniform, PerNetworkRNG.normal):
         assert torch.equal(draw(packed, 7, 2)[2:], draw(alone, 7, 2))
 
 
 @pytest.mark.parametrize(
     ("norm", "epsilon", "message"),
     [
-        ("l3", 0.1, r"unknown norm 'l3': did you mean 'l[12]'\? \(known: linf, l2, l1\)"),
-        ("Linf", 0.1, "did you mean 'linf'"),
+        ("l3", 0.1, "unknown norm 'l3'; known: linf, l2, l1"),
+        ("Linf", 0.1, "unknown norm 'Linf'; known: linf, l2, l1"),
         ("linf", -0.1, "expected a finite epsilon >= 0, got -0.1"),
         ("linf", float("inf"), "expected a finite epsilon"),
         ("l2", float("nan"), "expected a finite epsilon"),
         ("l2", "8/255", "expected a finite epsilon >= 0, got '8/255'"),
+        ("l2", True, "expected a finite epsilon >= 0, got True"),
+        ("l2", None, "expected a finite epsilon >= 0, got None"),
     ],
 )
 def test_bad_threat(norm, epsilon, message):

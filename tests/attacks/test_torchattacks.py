@@ -57,7 +57,7 @@ def test_the_stronger_the_attack_the_lower_the_figure(digits):
 
     fgsm, pgd = figure(build("fgsm", threat)), figure(build("pgd", threat, steps=20))
     assert figure(standard(threat, steps=20, queries=200)) <= pgd < fgsm
-    # With no bound on the attacker nothing is left, and at .5 grey is the same for all images.
+    # With no bound on the attacker no image is robust, and at 0.5 grey is the same for all images.
     assert figure(build("pgd", Threat("linf", 1.0), steps=20)) == 0
     assert figure(build("pgd", Threat("l2", 30.0), steps=20)) == 0
     assert figure(build("pgd", Threat("l1", 64.0), steps=20)) == 0

@@ -161,5 +161,7 @@ def test_bad_input(make):
     attack = make(Threat("linf", 0.1))
     with pytest.raises(AttackError, match="2 seeds"):
         attack.fit(model, images, labels, [0])
+    with pytest.raises(AttackError, match="expected labels below the model's 5 classes, got 5"):
+        attack.fit(model, images, labels.clamp(max=0) + CLASSES, [0, 1])
     with pytest.raises(AttackError, match="NaN or infinite logits"):
         attack.fit(lambda x: model(x) * torch.nan, images, labels, [0, 1])

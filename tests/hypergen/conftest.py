@@ -1,7 +1,9 @@
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -9,12 +11,15 @@ from torch import nn
 
 import attacks
 import targets
-from hypergen import data, train
-from hypergen.baseline import BaselineConfig, save_baseline, train_baseline
+from hypergen import data
+from hypergen.catalog import GENERATORS, VALUE_NETWORKS
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.generator import PublishedGenerator
-from hypergen.report import ReportConfig
+from hypergen.experiments.baseline import save_baseline
+from hypergen.experiments.run_folder import ReportConfig
+from hypergen.registry import LOADED
+from hypergen.training.direct import DirectTrainer, train_direct
+from hypergen.training.direct_config import BaselineConfig
 from targets import Population
 
 
@@ -28,38 +33,46 @@ def brief() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def registries_as_before() -> Iterator[None]:
+    """Afterwards nothing that a test registered, or loaded as a plugin, is there."""
+    kept = (targets.TARGETS, targets.ACTIVATIONS, attacks.ATTACKS, LOADED)
+    kept += tuple(r._entries for r in (data.DATASETS, GENERATORS, VALUE_NETWORKS))  # pyright: ignore
+    with contextlib.ExitStack() as stack:
+        for entries in kept:
+            stack.enter_context(mock.patch.dict(entries))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return data.load("digits")
 
 
 @pytest.fixture(scope="session")
-def there(digits, device) -> Dataset:
+def digits_on_device(digits, device) -> Dataset:
     """Digits on the device."""
-    parts = {name: getattr(digits, name).to(device) for name in ("train", "val", "test")}
-    return replace(digits, **parts)
+    return digits.to(device)
 
 
 @pytest.fixture(scope="session")
 def few(digits) -> Dataset:
     """Digits with 300 training images."""
-    return replace(digits, train=data.Split(*(t[:300] for t in vars(digits.train).values())))
+    return replace(digits, train=digits.train.head(300))
 
 
 @pytest.fixture
-def tiny(monkeypatch) -> TrainConfig:
-    """A configuration that trains in a second; the run is not watched, which would take longer."""
-    monkeypatch.setattr(train, "WATCHED_SHARE", 1e9)
-    monkeypatch.setattr(train, "VALUE_PRETRAINING_STEPS", 3)
-    monkeypatch.setattr(PublishedGenerator.pretrain, "__defaults__", (3,))
-    return TrainConfig(
+def tiny() -> TrainConfig:
+    """A configuration that trains in a second; nothing is compared with SRA, which takes longer."""
+    return TrainConfig.of(
         target="mlp",
         steps=6,
         population=2,
         batch_size=16,
         measure_every=2,
-        replay=6,
+        replay_size=6,
         value_steps=2,
+        max_robustness_gap=1.0,
     )
 
 
@@ -74,11 +87,18 @@ def cpu() -> torch.device:
 
 
 @pytest.fixture(scope="session")
-def base(few, tmp_path_factory) -> Path:
+def base_network(few) -> nn.Module:
+    """An ordinarily trained mlp."""
+    recipe = BaselineConfig(method="standard", target="mlp", epochs=4)
+    return train_direct(DirectTrainer(recipe, few, torch.device("cpu")))
+
+
+@pytest.fixture(scope="session")
+def base(base_network, few, tmp_path_factory) -> Path:
     """The weight file of an ordinarily trained mlp."""
     recipe = BaselineConfig(method="standard", target="mlp", epochs=4)
     path = tmp_path_factory.mktemp("base") / "base.safetensors"
-    save_baseline(path, train_baseline(recipe, few, torch.device("cpu"), show=False), recipe)
+    save_baseline(path, base_network, recipe, few)
     return path
 
 
@@ -106,3 +126,21 @@ def in_training() -> Callable[[nn.Module], nn.Module]:
         return module
 
     return switch
+
+
+@pytest.fixture
+def precisions(monkeypatch) -> Iterator[list[str]]:
+    """What a GPU would multiply with, "tf32" or "ieee", in each call of a population.
+
+    TF32 is switched on, as PyTorch does where nobody says otherwise.
+    """
+    used, whole, matmul = [], Population.__call__, torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+
+    def call(population: Population, images: torch.Tensor) -> torch.Tensor:
+        used.append(matmul.fp32_precision)
+        return whole(population, images)
+
+    monkeypatch.setattr(Population, "__call__", call)
+    yield used
+    matmul.fp32_precision = before

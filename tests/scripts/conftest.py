@@ -1,10 +1,12 @@
 import json
-from functools import partial
+from functools import partial, partialmethod
 
 import pytest
 import torch
 
 import attacks
+from hypergen.cli.main import main as hypergen
+from hypergen.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +27,15 @@ def brief(monkeypatch):
 
 
 @pytest.fixture
+def brief_pretraining(monkeypatch):
+    """Value networks are fitted to a base in three steps, and published generators too."""
+    pretrain = partialmethod(Trainer.pretrain_value, steps=3)
+    monkeypatch.setattr(Trainer, "pretrain_value", pretrain)
+    start = partialmethod(Trainer.__init__, pretraining_steps=3)
+    monkeypatch.setattr(Trainer, "__init__", start)
+
+
+@pytest.fixture
 def written(capsys):
     """A function to the figures in a file, which the last line printed repeats."""
 
@@ -34,3 +45,17 @@ def written(capsys):
         return figures
 
     return read
+
+
+@pytest.fixture
+def brief_run():
+    """A function that makes a run of two steps on digits in a folder, and returns the folder."""
+
+    def run(folder, seed=0):
+        options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
+        options += ["--samples", "1", "--sra-samples", "0", "--images", "4", "--epsilon", "0.02"]
+        options += ["--seed", str(seed)]
+        assert hypergen(["train", "--no-baseline", *options, "--out", str(folder)]) == 0
+        return folder
+
+    return run

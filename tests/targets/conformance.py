@@ -88,7 +88,7 @@ def population_equals_a_loop_over_modules(
     make: MakeTarget, shape: Shape, device: torch.device
 ) -> None:
     population, images = problem(make, shape)
-    modules = [population.module_at(index) for index in range(len(population))]
+    modules = [population[index] for index in range(len(population))]
     theta = population.theta.clone().requires_grad_()
     logits, by_images, by_theta = gradients(population.with_theta(theta), images, theta)
 
@@ -125,9 +125,9 @@ def packed_equals_alone(make: MakeTarget, shape: Shape, device: torch.device) ->
     images = torch.rand(3, 5, *shape).to(device)
     packed = gradients(population, images)[0]
     for index in range(3):
-        place = slice(index, index + 1)
-        alone = gradients(population[place], images[place])[0]
-        assert_alike(alone, packed[place], 0)
+        only = slice(index, index + 1)
+        alone = gradients(population[only], images[only])[0]
+        assert_alike(alone, packed[only], 0)
 
 
 def images_do_not_influence_each_other(
@@ -145,7 +145,7 @@ def opens_in_plain_pytorch(make: MakeTarget, shape: Shape, device: torch.device)
     logits = population(images.expand(2, *images.shape))
     for index in range(2):
         module = make(7)
-        raw = save(population.module_at(index).state_dict())  # the bytes of a weight file
+        raw = save(population[index].state_dict())  # the bytes of a weight file
         module.load_state_dict(load(raw), strict=True)
         with torch.no_grad():
             assert_alike(module.eval()(images), logits[index], 1e-5)
@@ -171,7 +171,7 @@ def works(make: MakeTarget, shape: Shape, device: torch.device) -> None:
     takes_an_fbf_step(make, shape, device)
     population, images = problem(make, shape, networks=1)
     other = make(1).double()
-    other.load_state_dict(load(save(population.module_at(0).state_dict())), strict=True)
+    other.load_state_dict(load(save(population[0].state_dict())), strict=True)
     weights = list(other.eval().parameters())
     theta = population.theta.clone().requires_grad_()
     logits, by_images, by_theta = gradients(population.with_theta(theta), images, theta)

@@ -12,7 +12,7 @@ from targets import (
     Population,
     TargetError,
     WeightLayout,
-    activation,
+    make_activation,
     outside_dictionary,
     set_share,
 )
@@ -69,7 +69,7 @@ class TestKAF:
         assert [tuple(p.shape) for p in kaf.parameters()] == [
             (3, 20)
         ] and not kaf.state_dict().keys() - {"alpha"}
-        pixels = x.movedim(1, -1).reshape(-1, 3)  # every place of every channel as a dense layer's
+        pixels = x.movedim(1, -1).reshape(-1, 3)  # every pixel of every channel as a dense layer's
         expected = kaf(pixels).view(2, 4, 5, 3).movedim(-1, 1)
         torch.testing.assert_close(kaf(x), expected)
         alone = torch.cat([x[:, :1], torch.zeros_like(x[:, 1:])], dim=1)
@@ -123,13 +123,17 @@ class TestKAF:
         torch.testing.assert_close(slope.float(), exact, atol=0.01, rtol=0.01)
 
     def test_size_by_name(self):
-        assert activation("kaf-elu-40", 3).alpha.shape == (3, 40)
-        torch.testing.assert_close(activation("kaf-elu-40", 3).alpha, KAF(3, F.elu, size=40).alpha)
-        assert activation("kaf-9", 3).alpha.shape == (3, 9)
+        assert make_activation("kaf-elu-40", 3).alpha.shape == (3, 40)
+        torch.testing.assert_close(
+            make_activation("kaf-elu-40", 3).alpha, KAF(3, F.elu, size=40).alpha
+        )
+        assert make_activation("kaf-9", 3).alpha.shape == (3, 9)
 
     @pytest.mark.parametrize("other", ["kaf-authors", "kaf-9", "kaf-free"])
     def test_other_constants_are_another_architecture(self, other):
-        one, two = (nn.Sequential(nn.Flatten(), activation(name, 4)) for name in ("kaf", other))
+        one, two = (
+            nn.Sequential(nn.Flatten(), make_activation(name, 4)) for name in ("kaf", other)
+        )
         with pytest.raises(TargetError, match="one architecture"):
             Population.of([one, two])
 
@@ -154,12 +158,12 @@ class TestKAF:
         [
             ({"size": 1}, "at least 2 points, got 1"),
             ({"boundary": 0.0}, "a boundary above 0, got 0.0"),
-            ({"convention": "theses"}, "did you mean 'thesis'?"),
+            ({"convention": "theses"}, "unknown convention 'theses'; known: thesis, authors"),
         ],
         ids=str,
     )
     def test_bad_input(self, options, message):
-        with pytest.raises(TargetError, match=message.replace("?", r"\?")):
+        with pytest.raises(TargetError, match=message):
             KAF(3, **options)
 
     def test_generated_a_little_around_its_start(self):
@@ -196,7 +200,7 @@ class TestKWTA:
     @pytest.mark.parametrize("shape", [(3, 100), (2, 4, 5, 5), (2, 7)])
     def test_is_that_of_sorting(self, shape, share):
         values = torch.randn(shape)
-        found = activation(f"kwta-{share}", shape[1])(values)
+        found = make_activation(f"kwta-{share}", shape[1])(values)
         assert torch.equal(found, by_sorting(values, share))
         kept = max(1, round(share * found[0].numel() - 0.49))
         assert ((found != 0).flatten(1).sum(1) == kept).all()
@@ -240,5 +244,5 @@ class TestKWTA:
         with pytest.raises(
             TargetError, match=r"expected kwta-<share>, a share in \(0, 1\]"
         ) as error:
-            activation(f"kwta-{share}", 3)
+            make_activation(f"kwta-{share}", 3)
         assert "\n" not in str(error.value)

@@ -130,14 +130,12 @@ def test_other_images_and_classes(target):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "smal-lenet5"}, "unknown target 'smal-lenet5'; did you mean 'small-lenet5'?"),
-        ({"name": "qqq"}, "unknown target 'qqq'; known: small-lenet5, lenet5, "),
-        ({"activation": "rleu"}, "unknown activation 'rleu'; did you mean 'relu'?"),
+        ({"name": "smal-lenet5"}, "unknown target 'smal-lenet5'; known: small-lenet5, lenet5, "),
         ({"activation": "qqq"}, "unknown activation 'qqq'; known: relu, leaky_relu, "),
         ({"activation": "kwta"}, "activation 'kwta': expected kwta-<share>, a share in (0, 1]"),
         ({"activation": "kaf-elu-1"}, "activation 'kaf-elu-1': a dictionary has 2 to 1000 points"),
         ({"activation": "kaf-99999"}, "activation 'kaf-99999': a dictionary has 2 to 1000 points"),
-        ({"activation": "elu-20"}, "unknown activation 'elu-20'; did you mean 'elu'?"),
+        ({"activation": "elu-20"}, "unknown activation 'elu-20'; known: relu, leaky_relu, "),
         ({"num_classes": 1}, "a classifier needs at least 2 classes, got 1"),
         ({"input_shape": (1, 4, 4)}, "small-lenet5 cannot take images of shape (1, 4, 4)"),
         ({"input_shape": (28, 28)}, "expected an input shape (C, H, W), got (28, 28)"),

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from targets import build
 from targets.fast_cpu import FastCPU
+from targets.traits import is_regular
 
 # (batch, channels, height, width), (filters, kernel height, kernel width), options of conv2d
 CASES = [
@@ -23,6 +24,10 @@ CASES = [
     ((2, 1, 9, 10), (3, 3, 5), {"padding": (1, 2)}),  # two neighbours at a time
     ((2, 1, 8, 11), (2, 2, 5), {"padding": 1, "stride": (2, 1)}),
     ((2, 1, 8, 11), (2, 2, 5), {}),  # of an odd number of them
+    ((2, 1, 9, 7), (3, 3, 3), {"stride": 2, "padding": (0, 2)}),
+    ((1, 1, 8, 10), (1, 4, 4), {"stride": [3], "padding": (1, 3)}),
+    ((2, 1, 9, 10), (3, 5, 5), {"padding": (1, 2)}),
+    ((2, 1, 8, 11), (2, 5, 5), {}),
     ((1, 1, 6, 6), (2, 3, 3), {"padding": "same"}),
     ((2, 3, 8, 8), (4, 3, 3), {"padding": 1}),
     ((2, 4, 8, 8), (4, 3, 3), {"groups": 2}),
@@ -44,6 +49,27 @@ def operands(shape, kernel, options, bias=True):
 def fast(*args, **options):
     with FastCPU():
         return F.conv2d(*args, **options)
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "options", "regular"),
+    [
+        (1, (5, 5), {}, True),
+        (3, (3, 3), {"stride": (2, 2), "padding": "same"}, True),
+        (3, (1, 1), {}, True),
+        (32, (1, 1), {"stride": 2}, True),
+        (3, (1, 1), {"stride": 2}, False),
+        (1, (5, 27), {"stride": (1, 2)}, False),
+        (1, (3, 3), {"stride": (1, 2)}, False),
+        (1, (3, 3), {"dilation": 2}, False),
+        (4, (3, 3), {"groups": 2}, False),
+        (1, (12, 12), {}, False),
+    ],
+    ids=str,
+)
+def test_kernels_that_are_trusted(channels, kernel, options, regular):
+    weight = torch.empty(4, channels // options.get("groups", 1), *kernel)
+    assert is_regular(torch.empty(1, channels, 28, 28), weight, **options) == regular
 
 
 @EVERY
@@ -75,10 +101,10 @@ def test_only_the_gradients_asked_for(needed):
 @pytest.mark.parametrize(
     ("kernel", "options"),
     [
-        ((1, 3, 2), {}),
-        ((1, 3, 2), {"stride": 2, "padding": 1}),
-        ((1, 3, 2), {"stride": (2, 1), "dilation": (1, 2)}),
-        ((1, 2, 5), {"padding": (0, 1)}),
+        ((1, 3, 3), {}),
+        ((1, 3, 3), {"stride": 2, "padding": 1}),
+        ((1, 2, 2), {"stride": 3, "padding": (0, 1)}),
+        ((1, 5, 5), {"padding": (1, 2)}),
     ],
     ids=str,
 )
@@ -147,6 +173,15 @@ def test_colour_targets(target):
         results.append((logits, *torch.autograd.grad(logits.square().sum(), images)))
     for plain, mine in zip(*results, strict=True):
         torch.testing.assert_close(mine, plain)
+
+
+def test_no_images():
+    images, weight = torch.rand(0, 1, 8, 8, requires_grad=True), torch.rand(2, 1, 3, 3)
+    answer = fast(images, weight)
+    answer.sum().backward()
+    assert answer.shape == (0, 2, 6, 6) and images.grad.shape == images.shape
+    with FastCPU(), torch.no_grad():
+        assert F.max_pool2d(answer, 2).shape == (0, 2, 3, 3)
 
 
 def test_single_image_without_batch():

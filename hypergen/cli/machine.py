@@ -1,0 +1,34 @@
+"""Options that every command has: where the data are, what computes, whose code is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hypergen import data
+from hypergen.config import DataConfig
+from hypergen.data import Dataset
+from hypergen.runtime.device import choose_device
+from hypergen.settings import Settings
+
+
+@dataclass(frozen=True)
+class Machine(Settings):
+    """Where the data are, what computes, and what of your own is loaded."""
+
+    data_dir: Path | None = None
+    """folder of the data sets; by default HYPERGEN_DATA, else ~/.cache/hypergen"""
+    device: str = "auto"
+    """auto, cpu or cuda"""
+    plugin: tuple[str, ...] = ()
+    """your own code, FILE.py or package.module, run to register targets, activations, data sets,
+    attacks and the like, besides what HYPERGEN_PLUGINS names; repeatable"""
+
+    @property
+    def chosen(self) -> torch.device:
+        """The device; `InputError`: no such, or none here."""
+        return choose_device(self.device)
+
+    def load(self, images: DataConfig, device: torch.device | str) -> Dataset:
+        """The data set on a device. `InputError` where it cannot be loaded."""
+        return data.load(images.name, self.data_dir, device, images.image_size, images.grey)

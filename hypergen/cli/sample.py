@@ -1,0 +1,48 @@
+"""`hypergen sample`."""
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypergen.cli.machine import Machine
+from hypergen.cli.options import Command
+from hypergen.experiments.run import load_generator
+from hypergen.experiments.run_folder import RunSettings, require_empty
+from hypergen.experiments.sample import SampleConfig, draw_samples
+from hypergen.report.tables import estimates_table, evaluation_table
+from hypergen.runtime.progress import ProgressBar
+from hypergen.settings import Settings
+
+
+@dataclass(frozen=True)
+class SampleOptions(Settings):
+    """Draw networks from a trained generator; rank them, verify the best, write them."""
+
+    run: Path
+    """folder of a run"""
+    out: Path | None = None
+    """folder for the networks; by default samples-seedS in that of the run, S being the seed"""
+    machine: Machine = field(default_factory=Machine)
+
+
+COMMAND = Command(SampleOptions, {"sampling": SampleConfig})
+
+
+def run(settings: dict[str, Any], own: SampleOptions) -> None:
+    """Runs the command."""
+    options: SampleConfig = settings["sampling"]
+    out = own.out or own.run / f"samples-seed{options.seed}"
+    images = RunSettings.load(own.run).config.data
+    require_empty(out)
+    dataset = own.machine.load(images, own.machine.chosen)
+    sampler = load_generator(own.run, dataset)
+    with ProgressBar("sample") as bar:
+        result = draw_samples(sampler, dataset, out, options, bar)
+    if options.keep is None:
+        print(estimates_table(result["networks"], dataset.name))
+        command = f"hypergen evaluate {shlex.quote(str(out))}"
+        print(f"best of the value network first; measured by {command}")
+        return
+    print(evaluation_table(result))
+    print(f"best {options.keep} of {options.count} by successive halving, best first")

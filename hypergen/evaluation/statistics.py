@@ -1,0 +1,79 @@
+"""Sums up figures of many networks: intervals, spreads, and how well estimates agree with them."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from hypergen.measures import named
+
+QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
+FIGURES = (
+    "accuracy",
+    "robustness",
+    "pgd",
+    "sra",
+    "pgd_on_sra_images",
+    "union",
+    "outside_dictionary",
+)
+"""What a row of a network may have and a summary has of all rows."""
+
+
+def interval(share: float, images: int) -> list[float]:
+    """Wilson's 95 % confidence interval of a share in [0,1] found on so many images."""
+    from scipy.stats import binomtest  # here, for it is slow to load
+
+    found = binomtest(round(share * images), images).proportion_ci(method="wilson")
+    return [float(found.low), float(found.high)]
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure."""
+    summary: dict[str, Any] = {"count": len(rows)}
+    for name in FIGURES:
+        values = [row[name] for row in rows if name in row]
+        if values:
+            summary[name] = {
+                "count": len(values),
+                "mean": statistics.fmean(values),
+                "std": statistics.pstdev(values),
+                "min": min(values),
+                "max": max(values),
+                "quantiles": numpy.quantile(values, QUANTILES).tolist(),
+            }
+    return summary
+
+
+def kendall_tau(estimated: Sequence[float], measured: Sequence[float]) -> float | None:
+    """How alike two lists rank, in [-1,1]; None where all of one are equal, or there is one."""
+    from scipy.stats import kendalltau  # here, for it takes a second that others need not spend
+
+    if len(measured) < 2:
+        return None
+    tau = float(kendalltau(estimated, measured).statistic)  # pyright: ignore
+    return tau if tau == tau else None
+
+
+def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How estimates [P,M] agree with what was measured of the same networks, by measure.
+
+    mean_error is absolute; r2 and kendall_tau say little where networks are nearly equal, which
+    spread tells, the standard deviation of what was measured: r2 then falls far below 0, and tau is
+    chance.
+    """
+    result = {}
+    for name, estimated in named(estimates.T).items():
+        measured = torch.tensor([row[name] for row in rows])
+        total = (measured - measured.mean()).square().sum()
+        residual = (measured - estimated).square().sum()
+        result[name] = {
+            "mean_error": float((measured - estimated).abs().mean()),
+            "r2": float(1 - residual / total) if total > 0 else None,
+            "kendall_tau": kendall_tau(estimated.tolist(), measured.tolist()),
+            "spread": float(measured.std(correction=0)),
+        }
+    return result

@@ -1,0 +1,204 @@
+"""Networks trained directly, as files: one by itself, or several beside a run."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import targets
+from hypergen import __version__
+from hypergen.data import Dataset
+from hypergen.errors import InputError, RunError
+from hypergen.measures.attacked import accuracies
+from hypergen.models.bundle import describe
+from hypergen.runtime.progress import SILENT, Progress
+from hypergen.settings import differences
+from hypergen.storage import checkpoint
+from hypergen.storage.checkpoint import CHECKPOINT
+from hypergen.storage.folders import require_folder
+from hypergen.storage.lock import locked
+from hypergen.storage.weights import read_metadata, save_network
+from hypergen.training.direct import DirectTrainer, train_direct
+from hypergen.training.direct_config import BaselineConfig, DirectPlan
+from targets import max_workers, parallel_map
+
+NETWORK = "network.safetensors"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A network trained directly: its file, itself, and its accuracy on all test images."""
+
+    file: Path
+    network: nn.Module
+    accuracy: float
+
+
+def train_baseline(
+    config: BaselineConfig,
+    dataset: Dataset,
+    out: Path,
+    device: torch.device,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> Baseline:
+    """Trains out/network.safetensors, or continues after the last whole epoch.
+
+    Raises:
+        InputError: a folder with another network, or with a training cut short and no `resume`.
+        RunError: the training diverges.
+        KeyboardInterrupt: it was interrupted; whole epochs are saved.
+    """
+    path, saved = out / NETWORK, out / CHECKPOINT
+    require_folder(out)
+    _require_begun(out, config, resume)
+    with locked(out):
+        _require_begun(out, config, resume)  # again: until now another command could be at work
+        network = _trained(config, dataset, device, saved, progress)
+        whole = dataset.test.first(len(dataset.test))
+        accuracy = float(accuracies(targets.Population.of([network]), *whole))
+        save_baseline(path, network, config, dataset, accuracy=accuracy)
+        saved.unlink(missing_ok=True)
+    return Baseline(path, network, accuracy)
+
+
+def train_baselines(
+    recipes: Mapping[Path, BaselineConfig],
+    dataset: Dataset,
+    device: torch.device,
+    stop: threading.Event | None = None,
+    progress: Progress = SILENT,
+) -> None:
+    """Writes the weight files that are not there yet; one that was cut short continues.
+
+    Several networks are trained at once, one a core: each comes out as it would on one core alone.
+    A single one gets all cores. `RunError` once `stop` is set.
+    """
+    stopped = stop or threading.Event()
+    missing = {path: config for path, config in recipes.items() if not path.exists()}
+    steps = {path.stem: float(_steps(config, dataset)) for path, config in missing.items()}
+    phases = progress.split(steps) if steps else {}
+
+    def require_wanted() -> None:
+        if stopped.is_set():
+            raise RunError("stopped")
+
+    def write(job: tuple[Path, BaselineConfig]) -> None:
+        path, config = job
+        saved = path.with_suffix(".checkpoint.safetensors")
+        phase = phases[path.stem]
+        network = _trained(config, dataset, device, saved, phase, require_wanted)
+        save_baseline(path, network, config, dataset)
+        saved.unlink()
+
+    if len(recipes) == 1:
+        written = map(write, missing.items())
+    else:
+        written = parallel_map(write, missing.items(), max_workers(device), stopped)
+    for _ in written:
+        pass
+
+
+@contextlib.contextmanager
+def trained_alongside(
+    recipes: Mapping[Path, BaselineConfig],
+    dataset: Dataset,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> Iterator[None]:
+    """Trains baselines while the body does something else; both have ended in the end.
+
+    A body that fails or is interrupted stops them, to be continued another time. On a GPU they come
+    after the body: no steps can be recorded there while another thread launches anything.
+    """
+    if device.type != "cpu":
+        yield
+        train_baselines(recipes, dataset, device, progress=progress)
+        return
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        trained = pool.submit(train_baselines, recipes, dataset, device, stop, progress)
+        try:
+            yield
+            trained.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
+def steps_left(recipes: Mapping[Path, BaselineConfig], dataset: Dataset) -> int:
+    """Steps of the weights, of all files that are not there yet."""
+    return sum(_steps(config, dataset) for path, config in recipes.items() if not path.exists())
+
+
+def _steps(config: BaselineConfig, dataset: Dataset) -> int:
+    return DirectPlan.of(config, dataset.info).steps(dataset)
+
+
+def save_baseline(
+    path: Path, network: nn.Module, config: BaselineConfig, dataset: Dataset, **figures: Any
+) -> None:
+    """Writes a weight file with what made it and the figures measured."""
+    layout = targets.WeightLayout.of(network)
+    metadata = describe(config.target, config.activation, dataset.info, layout)
+    plan = DirectPlan.of(config, dataset.info)
+    save_network(
+        path,
+        network.state_dict(),
+        metadata | plan.metadata() | {"version": __version__} | figures,
+    )
+
+
+def require_trained_by(path: Path, config: BaselineConfig, dataset: Dataset) -> None:
+    """`InputError` for a weight file that was trained with other settings."""
+    asked = {"target": config.target, "activation": config.activation, "dataset": dataset.name}
+    asked |= DirectPlan.of(config, dataset.info).metadata()
+    apart = differences(read_metadata(path), asked)
+    if apart:
+        raise InputError(f"{path} was trained with other settings: {'; '.join(apart)}")
+
+
+def _trained(
+    config: BaselineConfig,
+    dataset: Dataset,
+    device: torch.device,
+    saved: Path,
+    progress: Progress,
+    require_wanted: Callable[[], object] = lambda: None,
+) -> nn.Module:
+    """The network in the end; every epoch ends with a checkpoint, from which it continues."""
+    trainer = DirectTrainer(config, dataset, device)
+    if saved.exists():
+        checkpoint.restore(saved, trainer.load_state_dict)
+    progress.start(trainer.steps, trainer.step)
+    saved.parent.mkdir(parents=True, exist_ok=True)
+
+    def after_step() -> None:
+        require_wanted()
+        progress.advance()
+
+    return train_direct(trainer, after_step, partial(checkpoint.save, saved))
+
+
+def _require_begun(out: Path, config: BaselineConfig, resume: bool) -> None:
+    """`InputError` unless the folder is free, or has a checkpoint of the same settings."""
+    path, saved = out / NETWORK, out / CHECKPOINT
+    if path.exists():
+        raise InputError(f"{path} exists; choose another `out`")
+    if not saved.exists():
+        return
+    begun = checkpoint.load(saved)
+    if not isinstance(begun, dict) or "config" not in begun:
+        raise InputError(f"{out} holds a run, no direct training; choose another `out`")
+    if not resume:
+        raise InputError(f"{out} holds a training cut short; add `resume`")
+    apart = BaselineConfig.from_tree(begun["config"], str(saved)).differences(config)
+    if apart:
+        raise InputError(f"{out} was started with other settings: {'; '.join(apart)}")

@@ -1,0 +1,260 @@
+"""Judges networks that stand in files: accuracy, robustness, and signs that these are not real."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import attacks
+from hypergen import data
+from hypergen.config import threat_on
+from hypergen.data import Dataset, DatasetInfo
+from hypergen.errors import InputError
+from hypergen.evaluation.diversity import pairwise_differences
+from hypergen.evaluation.evaluator import Evaluator, by_architecture
+from hypergen.evaluation.sanity_checks import CheckContext, check
+from hypergen.evaluation.statistics import summarise
+from hypergen.experiments.evaluate_config import AttackConfig, EvaluateConfig, parse_norms
+from hypergen.runtime.progress import SILENT, Progress
+from hypergen.storage.network_files import NetworkFile, agreed, find, open_networks
+from hypergen.storage.results_cache import ResultsCache
+from targets import Ensemble, Population
+
+DISAGREEMENT_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Networks from files, and what they are judged on."""
+
+    networks: list[NetworkFile]
+    dataset: Dataset
+    threat: attacks.Threat
+
+
+def open_for(
+    paths: Sequence[Path],
+    options: AttackConfig,
+    device: torch.device,
+    data_dir: Path | None = None,
+    dataset: Dataset | None = None,
+) -> Judged:
+    """The networks, the data set and the threat that the files and the options agree on.
+
+    dataset: to judge on; by default loaded by its name.
+    `InputError`: files that cannot be read, or that differ in what the options do not say.
+    """
+    files = find(paths)
+    info = None if dataset is None else dataset.info
+    if info is None and options.target is not None and options.dataset is not None:
+        info = _load(options, options.dataset, None, data_dir, "cpu").info
+    networks = open_networks(files, options.target, options.activation, info)
+    name = options.dataset or agreed(networks, "dataset")
+    if name is None:
+        raise InputError("the files do not name a data set; choose one by `dataset`")
+    data.require_known(name)
+    norm = options.norm or agreed(networks, "norm") or "linf"
+    epsilon = options.epsilon
+    if epsilon is None:
+        # A radius means nothing in another norm.
+        alike = [network for network in networks if network.metadata.get("norm", "linf") == norm]
+        epsilon = agreed(alike, "epsilon")
+    threat = threat_on(name, norm, epsilon)
+    own = {tuple(network.metadata.get("input_shape", ())) for network in networks}
+    made_for = {network.metadata.get("dataset") for network in networks}
+    shape = own.pop() if len(own) == 1 and made_for == {name} else None
+    if dataset is None:
+        dataset = _load(options, name, shape, data_dir, device)
+    for network in networks:
+        require_images(network, dataset.info)
+    return Judged(networks, dataset, threat)
+
+
+def _load(
+    options: AttackConfig,
+    name: str,
+    shape: tuple[int, ...] | None,
+    data_dir: Path | None,
+    device: torch.device | str,
+) -> Dataset:
+    """The data set as the options say, else as the networks of images `shape` (C,H,W) saw it."""
+    size, grey = options.image_size, options.grey
+    if shape and size is None and shape[1] == shape[2]:
+        size = shape[1]
+    return data.load(name, data_dir, device, size, grey or bool(shape and shape[0] == 1))
+
+
+def require_images(network: NetworkFile, info: DatasetInfo) -> None:
+    """`InputError` unless the network takes such images, and knows as many classes."""
+    shape, classes = list(info.input_shape), info.num_classes
+    taken = network.metadata.get("input_shape", shape)
+    if taken != shape:
+        raise InputError(f"{network.path} takes images {taken}; those of {info.name} are {shape}")
+    known = network.metadata.get("num_classes", classes)
+    if known != classes:
+        raise InputError(f"{network.path} knows {known} classes; {info.name} has {classes}")
+
+
+def evaluate(
+    networks: Sequence[NetworkFile],
+    dataset: Dataset,
+    evaluator: Evaluator,
+    device: torch.device,
+    ensemble: bool = False,
+    checks: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """What `hypergen evaluate --json` writes: attack, dataset, networks, summary and failed.
+
+    With `ensemble` also how they do as one, by voting and drawn anew for every query; with `checks`
+    every network's row has besides what `sanity_checks.check` reports. A network that gives no
+    numbers is named under "failed", with the reason, and costs the others nothing.
+    """
+    modules = [network.module for network in networks]
+    groups = by_architecture(modules)
+    if ensemble and len(groups) > 1:
+        raise InputError("`ensemble` needs networks of one architecture")
+    rows: dict[int, dict[str, Any]] = {}
+    failed: dict[int, str] = {}
+    phases = progress.split({str(members[0]): float(len(members)) for members in groups})
+    for members in groups:
+        judged = _Group(evaluator, dataset, device, checks, phases[str(members[0])])
+        own = judged.rows({index: modules[index] for index in members}, failed)
+        for index, row in own.items():
+            rows[index] = {**networks[index].metadata, "file": str(networks[index].path), **row}
+    sound = [rows[index] for index in sorted(rows)]
+    result = {
+        "attack": evaluator.describe(dataset),
+        "dataset": dataset.name,
+        "networks": sound,
+        "summary": summarise(sound),
+        "failed": {str(networks[index].path): reason for index, reason in failed.items()},
+    }
+    if len(groups) == 1 and len(sound) > 1:
+        population = Population.of(modules[index] for index in sorted(rows)).to(device)
+        images, labels = dataset.test.first(DISAGREEMENT_IMAGES)
+        result["summary"] |= pairwise_differences(population, images, labels)
+        if ensemble:
+            mean = result["summary"]["accuracy"]["mean"]
+            result["ensemble"] = evaluator.as_one(population, dataset, mean)
+    return result
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Judges networks of one architecture together."""
+
+    evaluator: Evaluator
+    dataset: Dataset
+    device: torch.device
+    checks: bool
+    progress: Progress
+
+    def rows(
+        self, modules: dict[int, nn.Module], failed: dict[int, str]
+    ) -> dict[int, dict[str, Any]]:
+        """A row a network; one that fails is noted in `failed` and left out."""
+        if not modules:
+            return {}
+        try:
+            return dict(zip(modules, self._judge(list(modules.values())), strict=True))
+        except attacks.AttackError as error:
+            indices = list(modules)
+            sick = {indices[position] for position in error.networks}
+            if len(modules) == 1:
+                sick = {*indices}
+            failed |= dict.fromkeys(sick, str(error.args[0]))
+        sound = {index: module for index, module in modules.items() if index not in sick}
+        if sick:
+            return self.rows(sound, failed)
+        alone = [self.rows({index: module}, failed) for index, module in sound.items()]
+        return {index: row for own in alone for index, row in own.items()}
+
+    def _judge(self, modules: list[nn.Module]) -> list[dict[str, Any]]:
+        one = modules[0].to(self.device)
+        if isinstance(one, Ensemble):  # which is a group by itself
+            return self.evaluator.evaluate(one, self.dataset, self.progress)
+        population = Population.of(module.to(self.device) for module in modules)
+        rows = self.evaluator.evaluate(population, self.dataset, self.progress)
+        if self.checks:
+            some = self.dataset.test.first(self.evaluator.images)
+            context = CheckContext(population, *some, self.evaluator.threat, self.evaluator.seed)
+            for row, found in zip(rows, check(context), strict=True):
+                row |= found
+        return rows
+
+
+def evaluate_files(
+    paths: Sequence[Path],
+    options: EvaluateConfig,
+    device: torch.device,
+    data_dir: Path | None = None,
+    cache: ResultsCache | None = None,
+    progress: Progress = SILENT,
+    dataset: Dataset | None = None,
+) -> dict[str, Any]:
+    """Opens runs, folders of samples and weight files, and judges them; see `evaluate`.
+
+    dataset: to judge on; by default the one that the options or the files name.
+    """
+    options, others = _threats(options)
+    judged = open_for(paths, options, device, data_dir, dataset)
+    evaluator = replace(options.evaluator(judged.threat, cache), others=tuple(others))
+    return _judged(judged, options, evaluator, device, progress)
+
+
+def evaluate_modules(
+    modules: Sequence[nn.Module],
+    options: EvaluateConfig,
+    device: torch.device,
+    data_dir: Path | None = None,
+    dataset: Dataset | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Judges networks in memory; see `evaluate`. They are told by "network 0", "network 1", ...
+
+    dataset: to judge on; by default what the options name.
+    """
+    name = options.dataset
+    if name is None:
+        raise InputError("networks in memory name no data set; give a `dataset`")
+    options, others = _threats(options)
+    threat = threat_on(name, options.norm or "linf", options.epsilon)
+    dataset = dataset or _load(options, name, None, data_dir, device)
+    networks = [
+        NetworkFile(Path(f"network {index}"), copy.deepcopy(module).eval(), {})
+        for index, module in enumerate(modules)
+    ]
+    evaluator = replace(options.evaluator(threat), others=tuple(others))
+    return _judged(Judged(networks, dataset, threat), options, evaluator, device, progress)
+
+
+def _judged(
+    judged: Judged,
+    options: EvaluateConfig,
+    evaluator: Evaluator,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What `evaluate` returns; `InputError` for options that do not fit the networks."""
+    if options.ensemble and len(judged.networks) < 2:
+        raise InputError("`ensemble` needs several networks, got one")
+    if options.checks and any(isinstance(each.module, Ensemble) for each in judged.networks):
+        raise InputError("`checks` looks at single networks, not at an ensemble")
+    if options.checks and judged.threat.epsilon == 0:
+        raise InputError("`checks` needs an `epsilon` above 0: without one there is no figure")
+    evaluator.attack  # noqa: B018  (refuses a norm that the attack does not know)
+    how = options.ensemble, options.checks, progress
+    return evaluate(judged.networks, judged.dataset, evaluator, device, *how)
+
+
+def _threats(options: EvaluateConfig) -> tuple[EvaluateConfig, list[attacks.Threat]]:
+    """The options with the first of their norms, and the threats of all others."""
+    if options.norms is None:
+        return options, []
+    first, *others = parse_norms(options.norms)
+    return replace(options, norm=first.norm, epsilon=first.epsilon, norms=None), others

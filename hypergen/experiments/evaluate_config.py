@@ -1,0 +1,123 @@
+"""Which networks and images an evaluation is about, and by which attacks."""
+
+from dataclasses import dataclass
+from typing import Annotated, get_args
+
+import attacks
+from hypergen import data
+from hypergen.catalog import ATTACKS, TARGETS
+from hypergen.config import Activation, Epsilon
+from hypergen.errors import InputError
+from hypergen.evaluation.evaluator import Evaluator
+from hypergen.settings import SEED, Norm, Range, Registered, Settings
+from hypergen.storage.results_cache import ResultsCache
+
+
+@dataclass(frozen=True)
+class AttackConfig(Settings):
+    """Which networks and images an attack is tried on, and how."""
+
+    attack: str = "pgd"
+    """any attack by its name, or torchattacks:NAME"""
+    steps: Annotated[int, Range(1)] = 50
+    """of PGD"""
+    restarts: Annotated[int, Range(1)] = 10
+    """of PGD"""
+    step_size: Annotated[float | None, Range(0, above=True)] = None
+    """length of a step of PGD, for pixels in [0,1]; by default 2.5 * epsilon / steps"""
+    epsilon: Epsilon = None
+    """radius of the threat, such as 0.1 or 8/255; by default what the networks were made for"""
+    norm: Norm | None = None
+    """of the threat; by default what the networks were made for"""
+    images: Annotated[int, Range(1)] = 1000
+    """test images attacked"""
+    seed: Annotated[int, SEED] = 0
+    """of the attacks' random starts"""
+    dataset: str | None = None
+    """images to judge on; by default those that the networks were made for"""
+    image_size: Annotated[int | None, Range(1)] = None
+    """resize images to a square of so many pixels a side; by default as the networks saw them"""
+    grey: bool = False
+    """turn colour images into grey ones"""
+    target: Annotated[str | None, Registered(TARGETS)] = None
+    """architecture of an external state_dict"""
+    activation: Activation = "relu"
+    """activation of an external state_dict"""
+
+    def require(self) -> None:
+        if self.dataset is not None:
+            data.require_known(self.dataset)
+        if self.target is None and self.activation != "relu":
+            raise InputError("`activation` is of an external state_dict: say its `target` too")
+        refused = []
+        norms = get_args(Norm) if self.norm is None else (self.norm,)  # which one, the files say
+        for norm in norms:
+            try:
+                return self.require_attack(attacks.Threat(norm, 0.1))
+            except attacks.AttackError as error:
+                refused.append(error)
+        raise refused[0]
+
+    def require_attack(self, threat: attacks.Threat) -> None:
+        """Raises `InputError` or `AttackError` unless there is such an attack in this norm."""
+        ATTACKS.get(self.attack)(threat)
+
+    def evaluator(self, threat: attacks.Threat, cache: ResultsCache | None = None) -> Evaluator:
+        """What these options make of a threat."""
+        return Evaluator(
+            threat,
+            self.attack,
+            self.steps,
+            self.restarts,
+            self.images,
+            self.seed,
+            self.step_size,
+            cache,
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(AttackConfig):
+    """How networks are judged."""
+
+    attack: str = "pgd"
+    """pgd; standard: worst case of APGD-CE, APGD-T, FAB-T and Square; quick: the same, briefly;
+    adaptive: and stronger ones where a network needs them (k-WTA: seconds an image);
+    any other attack; torchattacks:NAME"""
+    images: Annotated[int, Range(1)] = 1000
+    """test images attacked; accuracy is over all"""
+    ensemble: bool = False
+    """judge the networks also as one: voting, and drawing another network for every query"""
+    checks: bool = False
+    """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
+    norms: str | None = None
+    """judge in several norms and in all at once (union), instead of `norm` and `epsilon`: norms
+    with their radii, such as linf=0.3,l2=1.5,l1=10; `checks` and the drawing look at the first"""
+
+    def require(self) -> None:
+        super().require()
+        if self.norms is None:
+            return
+        if self.norm is not None or self.epsilon is not None:
+            raise InputError("`norms` says norms and radii: leave out `norm` and `epsilon`")
+        if self.step_size is not None:
+            raise InputError("`step_size` is of one norm: leave it out with `norms`")
+        for threat in parse_norms(self.norms):
+            self.require_attack(threat)
+
+
+def parse_norms(text: str) -> list[attacks.Threat]:
+    """The threats of a text such as "linf=0.3,l2=1.5"; `InputError` for anything else."""
+    threats: dict[str, attacks.Threat] = {}
+    for each in text.split(","):
+        norm, _, radius = each.strip().partition("=")
+        if norm not in get_args(Norm):
+            raise InputError(f'unknown norm "{norm}"; known: {", ".join(get_args(Norm))}')
+        if norm in threats:
+            raise InputError(f"`norms` names {norm} twice")
+        try:
+            epsilon = float(radius)
+        except ValueError:
+            raise InputError(f"`norms`: {norm} needs a radius, as in {norm}=0.3") from None
+        threats[norm] = attacks.Threat(norm, epsilon)
+    return list(threats.values())

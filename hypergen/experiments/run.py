@@ -1,0 +1,198 @@
+"""A run from its configuration to its report: one folder, resumable at any point."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hypergen.config import TrainConfig
+from hypergen.data import Dataset
+from hypergen.errors import InputError
+from hypergen.evaluation.sampler import Sampler
+from hypergen.experiments.base import prepare_base, require_base
+from hypergen.experiments.baseline import steps_left, trained_alongside
+from hypergen.experiments.compare import report
+from hypergen.experiments.competitors import direct_recipes, share_base
+from hypergen.experiments.run_folder import (
+    BASE,
+    RunSettings,
+    read_results,
+    require_free,
+)
+from hypergen.models.bundle import ModelBundle
+from hypergen.report.plots import scatter
+from hypergen.report.summary import run_table
+from hypergen.runtime.progress import SILENT, Progress
+from hypergen.runtime.torch_state import usual_state
+from hypergen.runtime.tracker import Tracker
+from hypergen.storage import checkpoint
+from hypergen.storage.checkpoint import CHECKPOINT
+from hypergen.storage.folders import expanded
+from hypergen.storage.lock import locked
+from hypergen.storage.weights import load_network
+from hypergen.training.direct_config import BaselineConfig
+from hypergen.training.loop import train
+from hypergen.training.trainer import Trainer
+from targets import Population
+
+REPORT_COST = 0.35
+"""About how long the report takes, in times of the whole training of a default run."""
+DIRECT_STEP_COST = 0.1
+"""The same of a step of a direct training, in steps of the generator."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained generator in its folder.
+
+    Attributes:
+        folder: where everything of the run is.
+        settings: what was asked of it.
+        results: what results.json holds: the figures of its samples and of what they are compared
+            with.
+        sampler: draws networks.
+    """
+
+    folder: Path
+    settings: RunSettings
+    results: dict[str, Any]
+    sampler: Sampler
+
+    def sample(self, count: int, beta: float | None = None, seed: int = 0) -> Population:
+        """`count` networks as a population: images [P,B,C,H,W] -> logits [P,B,K].
+
+        beta in [0,1]: weight of robustness, for a run trained on a range; by default drawn from it.
+        `InputError` for a preference that it was not trained for.
+        """
+        return self.sampler.sample(count, beta, seed)
+
+    def __str__(self) -> str:
+        return str(run_table(self.results))
+
+
+def run(
+    settings: RunSettings,
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> Run:
+    """Trains in `folder`, measures the samples and what they are compared with, writes all of it.
+
+    Baselines are trained alongside, on a GPU afterwards. With `resume` whatever the folder has
+    already is kept and what is missing is done; a report of other sizes is made anew, and stays
+    until the new one is there.
+
+    Raises:
+        InputError: a folder that holds another run, or a base that does not fit.
+        RunError: the training diverges.
+        KeyboardInterrupt: it was interrupted, and has saved.
+    """
+    if settings.images is None:
+        settings = settings.on(dataset)
+    require_startable(settings, dataset, folder, resume)
+    with locked(folder):
+        require_free(folder, settings, resume)  # again: until now another command could be at work
+        done = reported(folder, settings)
+        settings.save(folder)
+        wanted = settings.baselines and done is None
+        recipes = direct_recipes(folder / "baselines", settings.config) if wanted else {}
+        phases = progress.split(costs(settings, dataset, recipes, done is not None))
+        if recipes:
+            base = prepare_base(settings.config, dataset, device, folder)
+            share_base(recipes, settings.config, base)  # it may be one of them
+        direct = phases.get("baselines", SILENT)
+        with trained_alongside(recipes, dataset, device, direct):
+            train_generator(settings.config, dataset, folder, device, phases["training"])
+        sampler = load_generator(folder, dataset)
+        if done is None:
+            done = report(folder, sampler, dataset, settings.report, recipes, phases["report"])
+    return Run(folder, settings, done, sampler)
+
+
+def require_startable(settings: RunSettings, dataset: Dataset, folder: Path, resume: bool) -> None:
+    """`InputError` where `folder` holds another run or the base does not fit; writes nothing."""
+    require_free(folder, settings, resume)
+    if not (folder / BASE).exists():  # a run keeps a copy of the network it started from
+        require_base(settings.config, dataset.info)
+
+
+def costs(
+    settings: RunSettings,
+    dataset: Dataset,
+    recipes: Mapping[Path, BaselineConfig],
+    is_reported: bool,
+) -> dict[str, float]:
+    """About what each phase costs, in steps of the generator."""
+    steps = float(settings.config.optimisation.steps)
+    phases = {"training": steps}
+    if recipes:
+        phases["baselines"] = DIRECT_STEP_COST * steps_left(recipes, dataset)
+    if not is_reported:
+        networks = settings.report.samples + len(recipes)
+        phases["report"] = REPORT_COST * 1000 * networks / 37
+    return phases
+
+
+def train_generator(
+    config: TrainConfig, dataset: Dataset, folder: Path, device: torch.device, progress: Progress
+) -> None:
+    """Trains, or continues, the generator of the run in `folder` to its last step."""
+    saved = folder / CHECKPOINT
+    if saved.exists():
+        trainer = Trainer(config, dataset, device)
+        checkpoint.restore(saved, trainer.load_state_dict)
+    else:
+        base = prepare_base(config, dataset, device, folder)
+        trainer = Trainer(config, dataset, device, None if base is None else load_network(base))
+        if base is not None:
+            trainer.pretrain_value()
+    progress.start(config.optimisation.steps, trainer.step)
+    if trainer.step == config.optimisation.steps:
+        return
+    tracker = Tracker(folder, config.flat(), trainer.step)
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        if "sra_check/sra" in metrics:
+            title = "training images, attacked as in training"
+            tracker.figure(step, "scores", scatter(trainer.scores(), "robustness", title))
+        tracker.log(step, metrics)
+        shown = {n: v for n, v in metrics.items() if n.startswith("measured/")}
+        text = ", ".join(f"{n.partition('/')[2]} {100 * v:.0f} %" for n, v in shown.items())
+        progress.advance(1, text)
+
+    try:
+        train(trainer, partial(checkpoint.save, saved), on_step)
+    finally:
+        tracker.close()
+
+
+def reported(folder: Path, settings: RunSettings) -> dict[str, Any] | None:
+    """What results.json holds, if it is there and was made as is asked now."""
+    result = read_results(folder)
+    asked = {"report": asdict(settings.report), "baselines": settings.baselines}
+    same = result is not None and asked == {name: result.get(name) for name in asked}
+    return result if same else None
+
+
+@usual_state()
+def load_generator(folder: Path | str, dataset: Dataset | None = None) -> Sampler:
+    """The averaged generator at the last checkpoint of a run, on the data set's device.
+
+    dataset: needed for targets with batch norm, whose statistics are measured on training images.
+    `InputError`: not a run, or one without a checkpoint.
+    """
+    folder = expanded(folder)
+    settings = RunSettings.load(folder)
+    saved = folder / CHECKPOINT
+    if not saved.exists():
+        raise InputError(f"{folder} has no {CHECKPOINT} yet: let it train, or resume it")
+    models = ModelBundle.fresh(settings.config, settings.info)
+    state = checkpoint.restore(saved, models.load_state_dict)
+    if dataset is not None:
+        models.to(dataset.device)
+    return Sampler(settings.config, settings.info, models, state["attack_steps"], dataset)

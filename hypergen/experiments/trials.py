@@ -1,0 +1,203 @@
+"""The trials of a sweep: each a child process that runs `hypergen train` in a folder of its own.
+
+A child that dies is started again and continues its run; children end with their sweep.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from hypergen.errors import RunError
+from hypergen.experiments.run_folder import RESULTS, ReportConfig
+from hypergen.runtime.progress import Progress
+from hypergen.storage.atomic import read_json
+
+MAX_ATTEMPTS = 3
+"""How often a trial's process is started before the trial counts as failed."""
+GRACE_SECONDS = 15.0
+"""How long a process that must end may take to save and do so."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trials run on: a device by its name, the folder of data sets, plugins, their lock.
+
+    lock: the handle of the sweep's lock, which they hold as well: until the last of them has ended
+    no other sweep begins.
+    """
+
+    device: str
+    data_dir: Path | None
+    plugins: tuple[str, ...] = ()
+    lock: int | None = None
+
+
+class Trials:
+    """Runs the trials of a study, several at a time.
+
+    Args:
+        study: asks and is told.
+        folder: of the sweep.
+        owner: host and folder, by which a trial in a shared storage is known to be of this sweep.
+        machine: what trials run on.
+        workers: how many at a time.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        folder: Path,
+        owner: list[str],
+        machine: Machine,
+        workers: int,
+    ):
+        self.study, self.folder, self.owner = study, folder, owner
+        self.machine, self.workers = machine, workers
+
+    def work(
+        self,
+        wanted: int,
+        write_settings: Callable[[optuna.Trial, Path], None],
+        sizes: ReportConfig,
+        progress: Progress,
+    ) -> None:
+        """Runs trials until the storage holds `wanted` finished ones.
+
+        write_settings: writes a trial's configuration into its folder; sizes: of its report.
+        `RunError` when too many fail.
+        """
+        running: dict[int, tuple[optuna.Trial, subprocess.Popen[bytes], int]] = {}
+        waiting = self.abandoned(write_settings)
+        progress.start(wanted, min(wanted, self._finished()))
+        failures = 0
+        try:
+            while True:
+                while len(running) < self.workers and self._finished() + len(running) < wanted:
+                    trial = waiting.pop() if waiting else self.ask(write_settings)
+                    running[trial.number] = trial, self.start(trial, sizes), 1
+                if not running:
+                    return
+                time.sleep(0.2)
+                for number, (trial, process, attempt) in list(running.items()):
+                    if process.poll() is None:
+                        continue
+                    del running[number]
+                    if self.tell(trial, process.returncode):
+                        progress.advance()
+                    elif killed(process) and attempt < MAX_ATTEMPTS:
+                        running[number] = trial, self.start(trial, sizes), attempt + 1
+                    else:
+                        failures += 1
+                        self._fail(trial, process.returncode, failures > wanted)
+        finally:
+            stop([process for _, process, _ in running.values()])
+
+    def _finished(self) -> int:
+        states = (TrialState.COMPLETE,)
+        return len(self.study.get_trials(deepcopy=False, states=states))
+
+    def _fail(self, trial: optuna.Trial, status: int, too_many: bool) -> None:
+        """Tells the study of a trial that failed; `RunError` where going on is of no use."""
+        self.study.tell(trial, state=TrialState.FAIL)
+        if too_many:
+            raise RunError(f"too many trials fail; last: {self.complaint(trial)}")
+        if status == 2:
+            raise RunError(f"a trial cannot run: {self.complaint(trial)}")
+
+    def abandoned(self, write_settings: Callable[[optuna.Trial, Path], None]) -> list[optuna.Trial]:
+        """Trials that an earlier process of this sweep, dead by now, left unfinished."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        trials = [
+            optuna.Trial(self.study, frozen._trial_id)
+            for frozen in running
+            if frozen.user_attrs.get("owner") == self.owner
+        ]
+        for trial in trials:
+            self._sign(trial, write_settings)
+        return trials
+
+    def ask(self, write_settings: Callable[[optuna.Trial, Path], None]) -> optuna.Trial:
+        """A new trial, its settings chosen and written to its run folder."""
+        trial = self.study.ask()
+        self._sign(trial, write_settings)
+        return trial
+
+    def _sign(
+        self, trial: optuna.Trial, write_settings: Callable[[optuna.Trial, Path], None]
+    ) -> None:
+        """Says in the storage whose trial this is, and writes the run's configuration."""
+        trial.set_user_attr("owner", self.owner)
+        folder = self.run_folder(trial)
+        folder.mkdir(exist_ok=True)
+        write_settings(trial, folder)
+
+    def run_folder(self, trial: optuna.Trial | FrozenTrial) -> Path:
+        """Where a trial's run is."""
+        return self.folder / f"trial-{trial.number:04d}"
+
+    def start(self, trial: optuna.Trial, sizes: ReportConfig) -> subprocess.Popen[bytes]:
+        """The process of a trial: `hypergen train`, continuing what its folder has."""
+        folder = self.run_folder(trial)
+        command = [sys.executable, "-m", "hypergen.cli.trial", str(os.getpid())]
+        command += ["train", "--resume", "--no-baseline"]
+        command += ["--out", str(folder), "--device", self.machine.device]
+        if self.machine.data_dir is not None:
+            command += ["--data-dir", str(self.machine.data_dir)]
+        for plugin in self.machine.plugins:
+            command += ["--plugin", plugin]
+        for name, value in asdict(sizes).items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        threads = max(1, torch.get_num_threads() // self.workers)
+        held = () if self.machine.lock is None else (self.machine.lock,)
+        with (folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the sweep, which passes it on once
+                pass_fds=held,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            )
+
+    def tell(self, trial: optuna.Trial, status: int) -> bool:
+        """Hands a finished run's figures to the study; whether it was finished."""
+        results = self.run_folder(trial) / RESULTS
+        if status != 0 or not results.exists():
+            return False
+        summary = read_json(results)["summary"]["sample"]
+        robustness = summary.get("sra") or summary["robustness"]
+        self.study.tell(trial, [summary["accuracy"]["mean"], robustness["mean"]])
+        return True
+
+    def complaint(self, trial: optuna.Trial) -> str:
+        """The last line that a trial's process printed."""
+        lines = (self.run_folder(trial) / "log.txt").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "no output"
+
+
+def killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether an ended process was stopped from outside, so that its run can be continued."""
+    return process.returncode < 0 or process.returncode == 128 + signal.SIGINT
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends the processes; each may save first."""
+    end = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

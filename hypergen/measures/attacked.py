@@ -1,0 +1,162 @@
+"""Populations under attack, in batches: the only place where targets meet attacks."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import attacks
+from hypergen.measures.base import Batch
+from hypergen.runtime.batching import chunk_jobs, counted_from, for_all, images_at_once, map_chunks
+from hypergen.runtime.precision import full_precision, half_precision
+from hypergen.storage.results_cache import ResultsView
+from targets import Ensemble, Population, max_workers, parallel_map
+
+Advance = Callable[[int], object]
+"""Called with the number of network-images that are done since the last call."""
+
+
+@dataclass(frozen=True)
+class RobustMasks:
+    """Which of N images each of P networks classifies correctly, clean and after each attack.
+
+    clean: bool [P,N]; after: name of an attack -> bool [P,N], what is left after it and all before.
+    """
+
+    clean: Tensor
+    after: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def robust(self) -> Tensor:
+        """Which images survive all attacks, bool [P,N]; the clean mask where there were none."""
+        return list(self.after.values())[-1] if self.after else self.clean
+
+    @property
+    def accuracy(self) -> Tensor:
+        """[P], the share of clean images classified correctly."""
+        return self.clean.float().mean(1)
+
+    @property
+    def robust_accuracy(self) -> Tensor:
+        """[P], the share of images that survive all attacks."""
+        return self.robust.float().mean(1)
+
+
+@full_precision()
+def attacked_batch(
+    population: Population | Ensemble,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack,
+    seed: int,
+    to_train: bool = False,
+) -> Batch:
+    """The images [B,C,H,W] and, for each network, their adversarial versions, as a batch.
+
+    Args:
+        labels: [B].
+        seed: of the attack's random starts, the same for every network.
+        to_train: make them in half precision where that is faster; to measure takes all bits.
+
+    Raises:
+        AttackError: the networks cannot be attacked.
+    """
+    precision = half_precision if to_train else contextlib.nullcontext
+
+    def run(chunk: Population | Ensemble, image_slice: slice) -> Tensor:
+        stack, seeds = for_all(images[image_slice], chunk), [seed + image_slice.start] * len(chunk)
+        with precision(images.device):
+            return attack.perturb(chunk, stack, labels[image_slice], seeds)
+
+    return Batch(images, labels, map_chunks(run, population, images))
+
+
+@full_precision()
+def attack_population(
+    population: Population | Ensemble,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None,
+    seed: int,
+    batch_size: int | None = None,
+    advance: Advance = lambda count: None,
+    cache: ResultsView | None = None,
+) -> RobustMasks:
+    """Which of images [N,C,H,W] every network classifies correctly, clean and under an attack.
+
+    Every network gets the same `seed`, so a network's result does not depend on the population it
+    is in. What `cache` holds is not done again, and what is done goes there.
+
+    Args:
+        labels: [N].
+        attack: None for clean images alone.
+        batch_size: see `images_at_once`; an attack's random starts are drawn batch by batch.
+        advance: called with the number of network-images done.
+
+    Raises:
+        AttackError: as from the attack, about networks as they are counted in `population`.
+    """
+    batch_size = batch_size or images_at_once(population, images)
+    alone = attack is not None and attack.one_at_a_time
+    jobs = list(chunk_jobs(population, images, batch_size, alone))
+
+    def run(job: tuple[slice, Population | Ensemble, slice]) -> dict[str, Tensor]:
+        network_slice, chunk, image_slice = job
+        masks = None if cache is None else cache.get(chunk, image_slice)
+        if masks is None:
+            masks = _attack_chunk(
+                chunk, images[image_slice], labels[image_slice], attack, seed, job
+            )
+            if cache is not None:
+                cache.put(chunk, image_slice, masks)
+        advance(len(chunk) * (image_slice.stop - image_slice.start))
+        return {name: mask.to(images.device) for name, mask in masks.items()}
+
+    whole: dict[str, Tensor] = {}
+    done = parallel_map(run, jobs, max_workers(images.device))
+    for (network_slice, _, image_slice), masks in zip(jobs, done, strict=True):
+        for name, mask in masks.items():
+            if name not in whole:
+                whole[name] = mask.new_empty(len(population), len(images))
+            whole[name][network_slice, image_slice] = mask
+    return RobustMasks(whole.pop("clean"), whole)
+
+
+def _attack_chunk(
+    chunk: Population | Ensemble,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None,
+    seed: int,
+    job: tuple[slice, Population | Ensemble, slice],
+) -> dict[str, Tensor]:
+    """The masks of some networks on some images [n,C,H,W], bool [p,n] by name, "clean" first."""
+    network_slice, _, image_slice = job
+    stack = for_all(images, chunk)
+    with torch.no_grad():
+        masks = {"clean": chunk(stack).argmax(-1) == labels}
+    if attack is None:
+        return masks
+    with counted_from(network_slice.start):
+        result = attack(chunk, stack, labels, [seed + image_slice.start] * len(chunk))
+    return masks | result.masks
+
+
+def accuracies(
+    population: Population, images: Tensor, labels: Tensor, advance: Advance = lambda count: None
+) -> Tensor:
+    """[P], the share of images [N,C,H,W] that every network classifies correctly."""
+    return attack_population(population, images, labels, None, 0, advance=advance).accuracy
+
+
+@full_precision()
+@torch.no_grad()
+def predictions(population: Population | Ensemble, images: Tensor) -> Tensor:
+    """[P,N], the class that every network puts images [N,C,H,W] into."""
+    return map_chunks(
+        lambda chunk, image_slice: chunk(for_all(images[image_slice], chunk)).argmax(-1),
+        population,
+        images,
+    )

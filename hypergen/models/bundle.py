@@ -1,0 +1,109 @@
+"""The networks of a run, and targets made for a data set."""
+
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import torch
+from torch import nn
+
+import targets
+from hypergen.catalog import ACTIVATIONS, TARGETS
+from hypergen.config import TrainConfig
+from hypergen.data import DatasetInfo
+from hypergen.measures import MEASURES
+from hypergen.models.ema import EMA, ema
+from hypergen.models.generator import PRETRAINING_STEPS, build_generator
+from hypergen.models.latent import Latent
+from hypergen.models.value_network import ValueNetwork, build_value_network
+from hypergen.registry import plugin_record
+from hypergen.runtime.rng import seeded
+from targets import WeightLayout
+
+
+@dataclass
+class ModelBundle:
+    """The networks of a run: the target, the generator and its average, the value network."""
+
+    target: nn.Module
+    generator: nn.Module
+    ema: EMA
+    value: ValueNetwork
+
+    @classmethod
+    def fresh(
+        cls,
+        config: TrainConfig,
+        info: DatasetInfo,
+        base: nn.Module | None = None,
+        pretraining_steps: int = PRETRAINING_STEPS,
+    ) -> Self:
+        """All as `config` and its seed say, on the CPU; the base weights those of `base`.
+
+        pretraining_steps: of a published generator that is fitted to the base.
+        """
+        with seeded(config.optimisation.seed):
+            module = fresh_target(config.target, config.activation, info)
+            layout = WeightLayout.of(module)
+            start = (module if base is None else base).state_dict()
+            generator = build_generator(
+                config, layout, layout.flatten(start), base is not None, pretraining_steps
+            )
+            average = ema(generator, config.optimisation.ema_decay)
+            value = build_value_network(
+                config.value_network.kind,
+                module,
+                info.input_shape,
+                len(MEASURES),
+                config.value_network.members,
+            )
+        return cls(module, generator, average, value)
+
+    @property
+    def latent(self) -> Latent:
+        """What z is drawn from."""
+        return cast(Latent, self.generator.latent)
+
+    def to(self, device: torch.device) -> Self:
+        """Moves all of them, and returns them."""
+        for network in (self.target, self.generator, self.ema, self.value):
+            network.to(device)
+        return self
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what a checkpoint holds of them."""
+        for name in ("generator", "ema", "value"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def fresh_target(
+    target: str, activation: str, info: DatasetInfo, pretrained: bool = False
+) -> nn.Module:
+    """A target for a data set, initialised from PyTorch's global random state.
+
+    Its attribute `metadata` is what `describe` gives, so that a network alone can be exported.
+
+    `InputError` or `TargetError`: an unknown name, or a target that cannot take such images.
+    """
+    TARGETS.get(target)  # names the nearest one
+    ACTIVATIONS.get(activation)
+    module = targets.build(target, activation, info.num_classes, info.input_shape, pretrained)
+    layout = WeightLayout.of(module)
+    metadata = describe(target, activation, info, layout)
+    module.metadata = metadata  # pyright: ignore[reportArgumentType]
+    return module
+
+
+def describe(
+    target: str, activation: str, info: DatasetInfo, layout: targets.WeightLayout
+) -> dict[str, Any]:
+    """The metadata that every weight file needs to be opened again."""
+    return {
+        "target": target,
+        "activation": activation,
+        "num_classes": info.num_classes,
+        "class_names": list(info.class_names),
+        "input_shape": list(info.input_shape),
+        "layout": layout.fingerprint,
+        "dataset": info.name,
+        "plugins": plugin_record({TARGETS: target, ACTIVATIONS: activation}),
+    }

@@ -1,0 +1,160 @@
+"""Whether a run's samples are better than directly trained networks, and what to change if not."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+REFERENCES = {
+    "fbf": "FBF",
+    "pgd": "PGD training",
+    "start": "the network that training started from",
+}
+"""What samples are compared with: the first of these that a run has. In l1 there is no FBF, and
+without baselines only the start."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the samples' mean lies above the others', in shares, with its 95 % interval."""
+
+    figure: str
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the whole interval is above 0."""
+        return self.low > 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the whole interval is below 0."""
+        return self.high < 0
+
+    def __str__(self) -> str:
+        """As in "SRA (+5.2 points, 95 % interval +1.0 to +9.4)"."""
+        mean, low, high = (f"{100 * share:+.1f}" for share in (self.mean, self.low, self.high))
+        return f"{self.figure} ({mean} points, 95 % interval {low} to {high})"
+
+
+def verdict(result: Mapping[str, Any]) -> str:
+    """One or two sentences on a run's results.json: what its samples are worth, and what to change.
+
+    Samples are compared in accuracy and in SRA, or in PGD where SRA was not measured, with the
+    first of `REFERENCES`. Better and worse mean that the 95 % interval of the difference does not
+    contain 0; otherwise there is no difference. Then, the first that holds:
+
+    - worse in both, or better in nothing than the start: undertrained, raise `steps`. (What trades
+      one figure for the other is worse in one alone.)
+    - worse in one: move weight to it by `beta`; where the other is not better, `steps` may help.
+    - no difference in either: more images and networks would tell.
+    - no SRA: PGD flatters.
+    """
+    reference = next(kind for kind in REFERENCES if kind in result["summary"])
+    found = differences(result, reference)
+    parts = []
+    for words, chosen in (
+        ("are better in", [each for each in found if each.better]),
+        ("are worse in", [each for each in found if each.worse]),
+        ("show no difference in", [each for each in found if not each.better and not each.worse]),
+    ):
+        if chosen:
+            parts.append(f"{words} {' and '.join(map(str, chosen))}")
+    opening = "No baselines: compared" if reference == "start" else "Compared"
+    compared = f"{opening} with {REFERENCES[reference]}, samples {' and '.join(parts)}."
+    return f"{compared} {_advice(result, reference, found)}".strip()
+
+
+def differences(result: Mapping[str, Any], reference: str) -> list[Difference]:
+    """Of the samples to `reference`, in accuracy and in SRA, or PGD where SRA was not measured."""
+    attack = result["attack"]
+    figures = [("accuracy", "accuracy", result["test_images"])]
+    if result["sra"] is not None:
+        figures.append(("sra", "SRA", result["sra"]["images"]))
+    else:
+        figures.append(("pgd", f"PGD-{attack['steps']}", attack["images"]))
+    return [
+        _difference(label, _shares(result, "sample", key), _shares(result, reference, key), images)
+        for key, label, images in figures
+    ]
+
+
+def _shares(result: Mapping[str, Any], kind: str, key: str) -> list[float]:
+    """What was measured on the networks of one kind."""
+    return [row[key] for row in result["networks"] if row["kind"] == kind and key in row]
+
+
+def _difference(
+    figure: str, mine: Sequence[float], theirs: Sequence[float], images: int
+) -> Difference:
+    """The difference of the means and its interval, of shares found on so many images.
+
+    Chance enters twice: by the networks that happened to be made and by the images that happen to
+    be in the test set. Both are on the same images, which makes the true interval narrower than
+    this one: it takes them for independent, so that a difference is never claimed too soon.
+    """
+    mean = statistics.fmean(mine) - statistics.fmean(theirs)
+    half = math.hypot(networks_error(mine, theirs), images_error(mine, theirs, images))
+    return Difference(figure, mean, mean - half, mean + half)
+
+
+def networks_error(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    """Half the 95 % interval of a difference of means, by Welch's t.
+
+    A network that is alone on its side is taken to vary as those on the other side do. Where both
+    are alone nothing is known of that, and it is left out: 0.
+    """
+    from scipy.stats import t  # here, for it takes a second that others need not spend
+
+    several = [group for group in (mine, theirs) if len(group) > 1]
+    if not several:
+        return 0.0
+    groups = [group if len(group) > 1 else several[0] for group in (mine, theirs)]
+    parts = [
+        statistics.variance(group) / len(own)
+        for group, own in zip(groups, (mine, theirs), strict=True)
+    ]
+    if sum(parts) == 0:
+        return 0.0
+    degrees = float(len(several[0]) - 1)
+    if len(several) == 2:
+        degrees = sum(parts) ** 2 / sum(
+            part**2 / (len(group) - 1) for part, group in zip(parts, several, strict=True)
+        )
+    return float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(sum(parts))
+
+
+def images_error(mine: Sequence[float], theirs: Sequence[float], images: int) -> float:
+    """Half the 95 % interval of a difference of two shares (Agresti and Caffo, 2000).
+
+    Networks of one side share their images, so that several of them are no more certain than one.
+    """
+    shares = [(statistics.fmean(group) * images + 1) / (images + 2) for group in (mine, theirs)]
+    quantile = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    return quantile * math.sqrt(sum(share * (1 - share) / (images + 2) for share in shares))
+
+
+def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Difference]) -> str:
+    """What to change, in a sentence; nothing where all is well. Rules as in `verdict`."""
+    accuracy, robustness = found
+    worse = [each for each in found if each.worse]
+    better = [each for each in found if each.better]
+    if len(worse) == 2:
+        return "Worse in both is no trade-off: they are undertrained, raise `steps`."
+    if reference == "start" and not better:
+        return "They are undertrained: raise `steps`."
+    if worse:
+        way = "lower" if accuracy.worse else "raise"
+        if better:
+            return f"That is a trade-off: {way} `beta` for more {worse[0].figure}."
+        return f"For more {worse[0].figure} {way} `beta`, or raise `steps`."
+    if not better:
+        sizes = "`images`" if result["sra"] is None else "`sra_images` and `sra_samples`"
+        return f"More {sizes} would tell smaller differences in {robustness.figure}."
+    if result["sra"] is None:
+        return "PGD alone flatters: set `sra_samples` above 0 for standard robust accuracy."
+    return ""

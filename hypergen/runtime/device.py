@@ -1,0 +1,19 @@
+"""Chooses what computes."""
+
+import torch
+
+from hypergen.errors import InputError
+from hypergen.registry import nearest
+
+DEVICES = "auto", "cpu", "cuda"
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for auto, cpu or cuda; `InputError` for another name, or none such here."""
+    if name not in DEVICES:
+        raise InputError(
+            f'unknown device "{name}"{nearest(name, DEVICES)}; known: {", ".join(DEVICES)}'
+        )
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError('`device` "cuda": there is no CUDA device here; use "cpu"')
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,23 @@
+"""PyTorch's global switches, which belong to the user: whatever they are, results are the same."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def usual_state() -> Iterator[None]:
+    """Inside, new tensors are float32 and may have gradients; afterwards all is as it was.
+
+    So is the global random state of the CPU and of the current GPU, whatever is drawn inside. It
+    serves as a decorator too.
+    """
+    dtype = torch.get_default_dtype()
+    current = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.random.fork_rng(current), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)

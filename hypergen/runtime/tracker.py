@@ -1,0 +1,86 @@
+"""The metrics of a run while it goes on: metrics.jsonl and TensorBoard."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypergen.errors import RunError
+from hypergen.runtime.event_file import EventFile
+from hypergen.storage.atomic import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRICS = "metrics.jsonl"
+
+
+class Tracker:
+    """The metrics of one run: a line of JSON and TensorBoard scalars a step.
+
+    Lines and events from `step` on, which a killed run had written beyond its last checkpoint, are
+    dropped, for a resumed run writes them again; so are a damaged line and all that follow it.
+
+    Args:
+        folder: of the run.
+        settings: shown beside the metrics.
+        step: the first that will be logged.
+
+    Raises:
+        RunError: a file cannot be written, also later on.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], step: int = 0):
+        self.path = folder / METRICS
+        with _told(self.path):
+            kept = list(_lines_before(step, self.path)) if self.path.exists() else []
+            write_text(self.path, "".join(kept))
+        with _told(folder):
+            self._events = EventFile(folder, step)
+        with _told(self._events.path):
+            text = "\n".join(f"    {name}: {value}" for name, value in settings.items())
+            self._events.text("config", text)
+            self._events.flush()
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds the scalars of one step."""
+        with _told(self.path), self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        with _told(self._events.path):
+            for name, value in values.items():
+                self._events.scalar(step, name, value)
+            self._events.flush()
+
+    def figure(self, step: int, name: str, figure: "Figure") -> None:
+        """Adds a picture for TensorBoard."""
+        with _told(self._events.path):
+            self._events.figure(step, name, figure)
+            self._events.flush()
+
+    def close(self) -> None:
+        """Closes the files. All that was added is in them already."""
+        with contextlib.suppress(OSError):
+            self._events.close()
+
+
+def _lines_before(step: int, path: Path) -> Iterator[str]:
+    """The lines of steps before `step`, up to the first that is damaged or cut short."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            record = json.loads(line) if line.endswith(b"\n") else None
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            return
+        if record["step"] < step:
+            yield line.decode()
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tells an error of the system in one line, with the file's name."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error

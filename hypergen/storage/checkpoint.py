@@ -1,0 +1,115 @@
+"""Checkpoints: trees of plain values and tensors in a safetensors file."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hypergen.errors import InputError
+from hypergen.storage.tensor_files import read_tensors, write_tensors
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Its name in the folder of a run, and of a direct training cut short."""
+_TREE, _DIGEST = "hypergen.checkpoint", "hypergen.checkpoint.sha256"
+
+
+def save(path: Path, tree: Any) -> None:
+    """Writes nested dicts, lists and tuples of None, bool, int, float, str and tensors.
+
+    `path` is replaced at once or not at all. TypeError: anything else in the tree.
+    """
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_encode(tree, tensors))
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    write_tensors(path, tensors, {_TREE: structure, _DIGEST: _digest(structure, tensors)})
+
+
+def load(path: Path) -> Any:
+    """Returns the tree that `save` wrote, bit for bit, its tensors on the CPU.
+
+    InputError: a missing, damaged or external file, or one that was changed since.
+    """
+    tensors, header = read_tensors(path)
+    if _TREE not in header:
+        raise InputError(f"{path} is not a checkpoint of hypergen")
+    if header.get(_DIGEST) != _digest(header[_TREE], tensors):
+        raise InputError(f"{path} is damaged: it is not as it was written; remove it to begin anew")
+    return _decode(json.loads(header[_TREE]), tensors)
+
+
+def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
+    """Hands the tree of `load` to what continues from it, and returns it.
+
+    InputError: as from `load`, or the tree is the state of something else.
+    """
+    tree = load(path)
+    try:
+        load_state_dict(tree)
+    except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the file
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not fit the settings beside it: it is of another training"
+        ) from error
+    return tree
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Hands an optimizer its state; ValueError for that of parameters of other shapes.
+
+    PyTorch would notice at the next step.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, moments in optimizer.state.items():
+        for moment in moments.values():
+            if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
+                raise ValueError(
+                    f"the optimizer's state has shape {list(moment.shape)}, "
+                    f"its parameter {list(parameter.shape)}"
+                )
+
+
+def _digest(structure: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(structure.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+# In JSON a list stands for a list and a plain value for itself (Python writes and reads floats
+# exactly, NaN and infinity too); an object {kind: ...} stands for what JSON has not.
+
+
+def _encode(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    if isinstance(node, Tensor):
+        name = str(len(tensors))
+        tensors[name] = node
+        return {"tensor": name}
+    if isinstance(node, list):
+        return [_encode(item, tensors) for item in node]
+    if isinstance(node, tuple):
+        return {"tuple": [_encode(item, tensors) for item in node]}
+    if isinstance(node, dict):
+        # Pairs, since JSON's keys are only strings and an optimizer's are numbers.
+        return {"dict": [[_encode(k, tensors), _encode(v, tensors)] for k, v in node.items()]}
+    raise TypeError(f"a checkpoint cannot hold a {type(node).__name__}")
+
+
+def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(node, list):
+        return [_decode(item, tensors) for item in node]
+    if not isinstance(node, dict):
+        return node
+    (kind, value), *_ = node.items()
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "tuple":
+        return tuple(_decode(item, tensors) for item in value)
+    return {_decode(k, tensors): _decode(v, tensors) for k, v in value}

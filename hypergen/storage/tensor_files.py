@@ -1,0 +1,71 @@
+"""Safetensors files: tensors by name, and a header of texts. Nothing is pickled."""
+
+import contextlib
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hypergen.errors import InputError
+from hypergen.storage.atomic import replacing
+from hypergen.storage.folders import expanded
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Writes tensors (of any device and strides) and header texts, at once or not at all."""
+    # safetensors refuses tensors that share memory, as tied weights and views do.
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with replacing(path) as part:
+        try:
+            safetensors.torch.save_file(plain, part, dict(header))
+        except SafetensorError as error:  # no space left, say; it is no OSError of its own
+            raise OSError(f"cannot write {path}: {error}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns the tensors, on the CPU, and the header texts. InputError: missing or damaged."""
+    with _opened(path) as file:
+        # Copies, since what it gives are views of the file, and the file may change.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
+
+
+def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Returns the shapes by name and the header texts, as `read_tensors` without the tensors."""
+    with _opened(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return shapes, file.metadata() or {}
+
+
+def require_file(path: Path) -> Path:
+    """Returns the path, ~ expanded, of a file that can be read; `InputError` for anything else."""
+    path = expanded(path)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path} is a folder; name a file in it")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path} is no ordinary file")
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except OSError as error:  # permissions, a circle of links: the libraries tell another reason
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    return path
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    path = require_file(path)
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except Exception as error:  # what is raised on damaged bytes is not documented
+        raise InputError(f"cannot read {path}: not a safetensors file, or damaged") from error

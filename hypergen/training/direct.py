@@ -1,0 +1,223 @@
+"""Direct training: ordinary, FBF and PGD training of any target, on its own weights.
+
+By the recipe for the images at hand (`hypergen.training.recipes`), and whatever that is, the epoch
+that does best on validation images is kept (Rice et al. 2020). One-step training can lose its
+robustness from one epoch to the next ("catastrophic overfitting"): then it goes on from the best.
+"""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import attacks
+import targets
+from hypergen.data import Dataset
+from hypergen.errors import RunError
+from hypergen.measures.attacked import attack_population
+from hypergen.models.bundle import fresh_target
+from hypergen.models.ema import ema
+from hypergen.runtime.cuda_graphs import CUDAGraphFunction, CUDAGraphModel
+from hypergen.runtime.precision import full_precision, half_precision
+from hypergen.runtime.rng import OwnDropout, global_state_of, seeded
+from hypergen.storage.checkpoint import load_optimizer
+from hypergen.training.direct_config import BaselineConfig, DirectPlan
+from hypergen.training.recipes import triangle
+
+VALIDATION_IMAGES = 500
+MAX_VALIDATION_DROP = 0.1
+"""Drop on validation images after which training goes back to its best epoch: well beyond chance,
+or training validated on few images would never get ahead."""
+
+
+class DirectTrainer:
+    """Everything that an epoch changes, and the epoch itself.
+
+    `rng` decides the order of images, their augmentation and the attacks' starts, `noise` what
+    dropout does; with the tensors here they are the whole state, so a training continued from
+    `state_dict` computes what it would have without the stop. `ema` follows `module` and is the
+    network that is validated and kept, its k-WTA layers always at their final share.
+    """
+
+    def __init__(self, config: BaselineConfig, dataset: Dataset, device: torch.device):
+        self.config, self.dataset, self.device = config, dataset, device
+        self.plan = DirectPlan.of(config, dataset.info)
+        self.rng = torch.Generator().manual_seed(config.seed)
+        with seeded(config.seed):
+            module = fresh_target(config.target, config.activation, dataset.info, config.pretrained)
+            self.module = module.to(device).to(memory_format=convolution_format(device))
+            self.ema = ema(self.module, config.ema_decay)
+            self.noise = global_state_of(device)
+        drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in module.modules())
+        alike = not drops and config.share_start is None  # every step, so that it can be recorded
+        self.model = CUDAGraphModel(self._logits, self.module) if alike else self._logits
+        self.gradients = (
+            CUDAGraphFunction(self._gradients, self.module) if alike else self._gradients
+        )
+        parameters = self.module.parameters()
+        self.optimizer = self.plan.recipe.optimizer_of(parameters, self.plan.learning_rate)
+        self.fast: contextlib.AbstractContextManager[Any] | None = None  # known by the first images
+        self.steps = self.plan.steps(dataset)
+        self.step, self.epoch = 0, 0
+        self.best, self.best_state = -1.0, copy.deepcopy(self.module.state_dict())
+
+    def advance(self, after_step: Callable[[], object] = lambda: None) -> None:
+        """One epoch and its validation, after which the best epoch is known.
+
+        after_step: is called after each step of the weights. `RunError`: the training diverged.
+        """
+        average = self.ema.module
+        try:
+            self.train_epoch(after_step)
+            if not all(p.isfinite().all() for p in self.module.parameters()):
+                raise RunError(f"{self.config.method} training diverged: the weights are NaN")
+            score = validate(average.eval(), self.config, self.dataset)
+        except attacks.AttackError as error:  # the logits are no numbers
+            raise RunError(f"{self.config.method} training diverged: {error}") from error
+        self.epoch += 1
+        if score >= self.best:
+            self.best, self.best_state = score, copy.deepcopy(average.state_dict())
+        elif score < self.best - MAX_VALIDATION_DROP:
+            self.module.load_state_dict(self.best_state)
+            average.load_state_dict(self.best_state)
+
+    def train_epoch(self, after_step: Callable[[], object] = lambda: None) -> None:
+        """The steps of an epoch alone."""
+        self.module.train()
+        share = self.plan.share(self.epoch)
+        if share is not None:
+            targets.set_share(self.module, share)
+        batch_size = self.plan.recipe.batch_size
+        for images, labels in self.dataset.train.batches(batch_size, self.rng):
+            self.step += 1
+            attack = self.plan.training_attack(self.step / self.steps)
+            rate = self.plan.learning_rate * triangle(self.step / (self.steps + 1))
+            self.take_step(images, labels, attack, rate)
+            self.ema.update_parameters(self.module)
+            after_step()
+
+    @full_precision()
+    def take_step(
+        self, images: Tensor, labels: Tensor, attack: attacks.PGD | None, rate: float
+    ) -> Tensor:
+        """One step of the weights at the learning rate `rate`; the loss before it, a scalar.
+
+        images: [B,C,H,W], before augmentation; attack: None to train on clean images.
+        """
+        images = self.dataset.augmented(images, self.rng)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with OwnDropout(self.noise):
+            inputs = [images]
+            if attack is not None:
+                if self.fast is None:
+                    self.fast = targets.fast_context(self.module, images)
+                attacked = perturb(self.model, images, labels, attack, self.rng, self.fast)
+                inputs.append(attacked)
+            loss, *gradients = self.gradients(labels, *inputs)
+        for weights, gradient in zip(self.module.parameters(), gradients, strict=True):
+            weights.grad = gradient
+        self.optimizer.step()
+        return loss.clone()
+
+    def _gradients(
+        self, labels: Tensor, images: Tensor, attacked: Tensor | None = None
+    ) -> Sequence[Tensor]:
+        """The loss on images [B,C,H,W], and on attacked ones, and its gradient for each tensor."""
+        beta = 0.0 if attacked is None else self.config.beta
+        loss = torch.zeros((), device=images.device)
+        for weight, inputs in ((beta, attacked), (1 - beta, images)):
+            if inputs is not None and weight > 0:
+                loss = loss + weight * F.cross_entropy(self._logits(inputs), labels)
+        return loss.detach(), *torch.autograd.grad(loss, list(self.module.parameters()))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Of the network in training, [B,K], by few bits where that is faster."""
+        with half_precision(self.device):
+            return self.module(images).float()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state, for a checkpoint."""
+        return {
+            "config": dataclasses.asdict(self.config),
+            "step": self.step,
+            "epoch": self.epoch,
+            "rng": self.rng.get_state(),
+            "noise": self.noise.get_state(),
+            "module": dict(self.module.state_dict()),
+            "ema": dict(self.ema.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "best_state": dict(self.best_state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
+        self.rng.set_state(state["rng"])
+        if state["noise"].shape == self.noise.get_state().shape:  # else of another kind of device
+            self.noise.set_state(state["noise"])
+        self.module.load_state_dict(state["module"])
+        self.ema.load_state_dict(state["ema"])
+        load_optimizer(self.optimizer, state["optimizer"])
+        self.best_state = {name: t.to(self.device) for name, t in state["best_state"].items()}
+
+
+def train_direct(
+    trainer: DirectTrainer,
+    after_step: Callable[[], object] = lambda: None,
+    save: Callable[[dict[str, Any]], object] = lambda state: None,
+) -> nn.Module:
+    """The network of the best epoch, in evaluation mode; the same for the same seed.
+
+    after_step: is called after each step of the weights; save: is given the whole state after each
+    epoch.
+    """
+    while trainer.epoch < trainer.plan.epochs:
+        trainer.advance(after_step)
+        save(trainer.state_dict())
+    network = trainer.ema.module
+    network.load_state_dict(trainer.best_state)
+    return network.eval()
+
+
+def validate(module: nn.Module, config: BaselineConfig, dataset: Dataset) -> float:
+    """Accuracy in [0,1] on 500 validation images, clean and under PGD-10, weighted as the loss."""
+    beta = 0.0 if config.method == "standard" else config.beta
+    attack = attacks.PGD(config.threat, steps=10) if beta > 0 else None
+    images, labels = dataset.val.first(VALIDATION_IMAGES)
+    population = targets.Population.of([module])
+    masks = attack_population(population, images, labels, attack, config.seed)
+    clean, robust = float(masks.clean.float().mean()), float(masks.robust.float().mean())
+    return (1 - beta) * clean + beta * robust
+
+
+def convolution_format(device: torch.device) -> torch.memory_format:
+    """How weights of convolutions had better lie: tensor cores want channels last."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def perturb(
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.PGD,
+    rng: torch.Generator,
+    fast: contextlib.AbstractContextManager[Any],
+) -> Tensor:
+    """The attacked images [B,C,H,W] that the next weight step is made on.
+
+    fast: the context in which the network is fastest.
+    """
+    seed = int(torch.randint(2**31, (), generator=rng))
+
+    def model(points: Tensor) -> Tensor:
+        with fast:
+            return network(points[0])[None]
+
+    return attack.perturb(model, images[None], labels, [seed])[0]

@@ -1,0 +1,86 @@
+"""Generated networks as the objective trains them, with batch norm by the batch.
+
+On a GPU what attacks and differentiates them is captured as CUDA graphs.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import compress
+
+import torch
+from torch import Tensor, nn
+
+from hypergen.measures import MEASURES, Batch, Measure
+from hypergen.models.value_network import ValueNetwork
+from hypergen.runtime.cuda_graphs import CUDAGraphFunction, CUDAGraphModel, CUDAGraphPopulation
+from hypergen.runtime.precision import half_precision
+from hypergen.training import objective
+from targets import Population
+
+
+class Learner:
+    """Makes networks of weight vectors, and the objective's gradient at these.
+
+    Args:
+        kind: of the objective.
+        target: whose weights are generated, on the device that is trained on.
+        value: the value network, there too.
+    """
+
+    def __init__(self, kind: str, target: nn.Module, value: ValueNetwork):
+        self.kind, self.value = kind, value
+        self.network = Population.of([target])  # made once: a GPU steps in less time
+        self.by_batch: Population | None = None  # made of the first weights
+        self.model = CUDAGraphModel(self._logits)
+        self.captured: tuple[Sequence[Measure], CUDAGraphFunction] | None = None
+
+    def networks(self, theta: Tensor) -> Population:
+        """Weight vectors [P,D] as networks, with the batch-norm statistics of the fresh target."""
+        same = torch.zeros(len(theta), dtype=torch.long, device=theta.device)
+        return self.network.choose(same).with_theta(theta)
+
+    def population(self, theta: Tensor) -> Population:
+        """Weight vectors [P,D] as networks with batch norm by the batch."""
+        if self.by_batch is None:
+            self.by_batch = self.networks(theta).normalized_by_batch()
+        return self.by_batch.with_theta(theta)
+
+    def to_attack(self, theta: Tensor) -> Population:
+        """The same, faster to attack; in half precision where that is faster still."""
+        return CUDAGraphPopulation(self.population(theta), self.model)
+
+    def gradient(self, theta: Tensor, weights: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of each network [P] and its gradient at weight vectors [P,D].
+
+        weights: [P,M] on the CPU, one a measure; a measure that has none is not computed where the
+            networks' own losses are descended.
+        """
+        if self.kind != "direct":
+            networks, weights = self.population(theta), weights.to(theta.device)
+            return objective.gradient(self.kind, networks, batch, weights, self.value, MEASURES)
+        wanted = weights.any(0)  # with a beta of 1 nothing of clean images
+        function = self._gradient_of(tuple(compress(MEASURES, wanted.tolist())))
+        weights = weights[:, wanted].to(theta.device)
+        losses, gradient = function(theta, weights, batch.labels, batch.images, batch.attacked)
+        return losses, gradient
+
+    def _gradient_of(self, measures: Sequence[Measure]) -> CUDAGraphFunction:
+        if self.captured is None or measures != self.captured[0]:
+            self.captured = measures, CUDAGraphFunction(partial(self._gradient, measures))
+        return self.captured[1]
+
+    def _gradient(
+        self,
+        measures: Sequence[Measure],
+        theta: Tensor,
+        weights: Tensor,
+        labels: Tensor,
+        images: Tensor,
+        attacked: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        batch, population = Batch(images, labels, attacked), self.population(theta)
+        return objective.gradient("direct", population, batch, weights, self.value, measures)
+
+    def _logits(self, images: Tensor, theta: Tensor) -> Tensor:
+        with half_precision(images.device):
+            return self.population(theta)(images)

@@ -1,0 +1,72 @@
+"""What the generator is trained on: -(1 - beta) * accuracy - beta * robustness.
+
+- `value`: the estimates of the value network (see its `generator_objective`); the gradient reaches
+  the weights through it alone;
+- `direct`: surrogate losses of the generated network itself, (1 - beta) CE(clean) + beta
+  CE(attacked);
+- `hybrid`: the sum of both.
+
+In each of them batch norm is by the batch, as in ordinary training: taken as given, its statistics
+would keep from the gradient how weights move them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hypergen.measures import Batch, Measure
+from hypergen.models.value_network import ValueNetwork
+from hypergen.runtime.batching import chunks
+from hypergen.runtime.precision import half_precision
+from targets import Population, max_workers, parallel_map
+
+
+def losses(
+    kind: str,
+    population: Population,
+    batch: Batch,
+    weights: Tensor,
+    value: ValueNetwork,
+    measures: Sequence[Measure],
+) -> Tensor:
+    """[P], the loss of each network, batch norm as they have it; weights [P,M], one a measure."""
+    total = torch.zeros(len(population), device=weights.device)
+    if kind in ("value", "hybrid"):
+        features = value.features(population, batch)
+        total = total - (weights * value.generator_objective(features)).sum(-1)
+    if kind in ("direct", "hybrid"):
+        with half_precision(weights.device):
+            surrogates = [measure.surrogate_loss(population, batch) for measure in measures]
+        total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)
+    return total
+
+
+def gradient(
+    kind: str,
+    population: Population,
+    batch: Batch,
+    weights: Tensor,
+    value: ValueNetwork,
+    measures: Sequence[Measure],
+) -> tuple[Tensor, Tensor]:
+    """Losses [P] and their gradient with respect to the weight vectors [P,D].
+
+    weights: [P,M], one a measure; measures without one had better not be given: they cost as much.
+    Networks do not influence each other, so each chunk is differentiated on its own, several at a
+    time, on a GPU as large as its memory allows; no gradient is left in the value network.
+    """
+
+    def run(job: tuple[slice, Population]) -> tuple[Tensor, Tensor]:
+        network_slice, chunk = job
+        theta = chunk.theta.detach().requires_grad_()
+        own = batch.for_networks(network_slice)
+        with torch.enable_grad():
+            networks = chunk.with_theta(theta)
+            loss = losses(kind, networks, own, weights[network_slice], value, measures)
+            (grad,) = torch.autograd.grad(loss.sum(), theta)
+        return loss.detach(), grad
+
+    jobs = chunks(population.normalized_by_batch(), batch.images)
+    results = list(parallel_map(run, jobs, max_workers(weights.device)))
+    return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])

@@ -1,0 +1,259 @@
+"""The training step: generate, measure, fit the value network, improve the generator."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import attacks
+from hypergen.config import TrainConfig
+from hypergen.data import Dataset
+from hypergen.errors import RunError
+from hypergen.measures import Batch, named
+from hypergen.measures.attacked import attacked_batch
+from hypergen.models.bundle import ModelBundle
+from hypergen.models.generator import PRETRAINING_STEPS as GENERATOR_PRETRAINING_STEPS
+from hypergen.models.latent import draw_beta, preference_weights
+from hypergen.runtime.batching import recalibrated
+from hypergen.runtime.precision import full_precision
+from hypergen.storage.checkpoint import load_optimizer
+from hypergen.training.adversary import SRA_CHECK_NETWORKS, Adversary, check_sra
+from hypergen.training.learner import Learner
+from hypergen.training.value_fitter import PRETRAINING_STEPS, ValueFitter, draw_seed
+from targets import Population, WeightLayout
+
+CALIBRATION_IMAGES = 256
+"""Training images that batch-norm statistics are measured on in a step; more would take most of it.
+What is drawn from a run gets more."""
+SRA_CHECK_INTERVAL = 0.2
+"""How often, as a share of the run, a small standard robust accuracy is taken."""
+SHOWN_NETWORKS = 128
+"""How many of the networks measured last `scores` gives."""
+
+
+class Trainer:
+    """Everything that a step changes, and the step itself.
+
+    One CPU generator, `rng`, decides everything random; with the tensors here it is the whole
+    state, so a run continued from `state_dict` computes what it would have without the stop.
+
+    Args:
+        config: what is trained, and how.
+        dataset: its images, on `device`.
+        base: the network to start from, if any.
+        pretraining_steps: of a published generator that is fitted to the base.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        device: torch.device,
+        base: nn.Module | None = None,
+        pretraining_steps: int = GENERATOR_PRETRAINING_STEPS,
+    ):
+        self.config, self.dataset, self.device = config, dataset, device
+        self.rng = torch.Generator().manual_seed(config.optimisation.seed)
+        self.step = 0
+        self.adversary = Adversary(config, dataset.info)
+        self.models = ModelBundle.fresh(config, dataset.info, base, pretraining_steps).to(device)
+        self.generator, self.ema = self.models.generator, self.models.ema
+        self.calibration_images = dataset.calibration_images(CALIBRATION_IMAGES)
+        self.learner = Learner(config.objective.kind, self.models.target, self.models.value)
+        self.optimizer = torch.optim.Adam(
+            self.generator.parameters(),
+            lr=config.optimisation.learning_rate,
+            weight_decay=config.optimisation.weight_decay,
+        )
+        scales = WeightLayout.of(self.models.target).scales().to(device)
+        self.value_fitter = ValueFitter(
+            config.value_network, self.models.value, scales, self.population, self.rng
+        )
+
+    def advance(self) -> dict[str, float]:
+        """One step of the generator, now and then with a check of the value attack against SRA.
+
+        Returns what was measured on the way; `RunError` when the training has diverged.
+        """
+        steps = self.config.optimisation.steps
+        interval = max(1, round(steps * SRA_CHECK_INTERVAL))
+        try:
+            metrics = self.take_step()
+            # The end of a run is measured at length by its report.
+            checked = self.config.adversary.max_robustness_gap < 1 and self.step % interval == 0
+            if checked and self.step < steps:
+                metrics |= self.check_sra()
+                self.adversary.raise_attack_steps(metrics["sra_check/robustness_gap"])
+        except attacks.AttackError as error:  # the generated networks' logits are no numbers
+            raise RunError(f"training diverged at step {self.step}: {error}") from error
+        return metrics
+
+    @full_precision()
+    def take_step(self) -> dict[str, float]:
+        """One step of the generator; what it measured on the way."""
+        theta, beta = self.generate()
+        images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
+        images = self.dataset.augmented(images, self.rng)
+        # Where V is fitted to the same images as well, these count as measured.
+        direct = self.config.objective.kind == "direct"
+        if direct:
+            population = self.learner.to_attack(theta.detach())
+        else:
+            population = self.population(theta.detach())
+        attack, seed = self.adversary.training_attack(self.epsilon_progress), draw_seed(self.rng)
+        batch = attacked_batch(population, images, labels, attack, seed, to_train=direct)
+        metrics = {}
+        if self.step % self.config.measurement_interval == 0:
+            metrics = self.fit_value(theta.detach(), population, batch)
+        losses, gradient = self.learner.gradient(theta.detach(), self.weights(beta), batch)
+        norm = self.descend(theta, gradient)
+        loss, gradient_norm = self.read(losses.mean(), norm)
+        self.step += 1
+        return {"loss": loss, "gradient_norm": gradient_norm, **metrics}
+
+    def generate(self) -> tuple[Tensor, Tensor]:
+        """Fresh weights [P,D], with their graph, and their preferences [P] on the CPU."""
+        count = self.config.optimisation.population
+        spread = self.warmup if self.from_base else 1.0
+        z = self.models.latent.draw(count, self.rng, spread)
+        beta = draw_beta(count, self.config.objective.beta_range, self.rng)
+        theta = self.generator(z.to(self.device), beta.to(self.device))
+        if not theta.isfinite().all():
+            raise RunError(f"training diverged at step {self.step}: the generated weights are NaN")
+        return theta, beta
+
+    def fit_value(self, theta: Tensor, population: Population, batch: Batch) -> dict[str, float]:
+        """Measures the networks of this step and fits V; what was measured."""
+        value_attack = self.adversary.value_attack(self.epsilon_progress)
+        if self.config.objective.kind == "direct":  # batch norm had the batch's statistics
+            population = self.population(theta)
+            batch = self.value_fitter.attacked(population, batch.images, batch.labels, value_attack)
+        return self.value_fitter.fit(population, batch, value_attack)
+
+    def weights(self, beta: Tensor) -> Tensor:
+        """Preferences [P] -> [P,M], what each measure weighs in this step's loss."""
+        # From scratch robustness is asked for little by little: the constant classifier, equally
+        # accurate and robust, is a local optimum of the full loss.
+        return preference_weights(beta if self.from_base else beta * self.warmup)
+
+    def descend(self, theta: Tensor, gradient: Tensor) -> Tensor:
+        """Steps the generator down the gradient at its weights [P,D]; the gradient's norm."""
+        self.optimizer.zero_grad(set_to_none=True)
+        theta.backward(gradient / len(theta))
+        norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self.optimizer.step()
+        self.ema.update_parameters(self.generator)
+        return norm
+
+    def read(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
+        """The loss and the norm of the gradient of a step just taken, as numbers.
+
+        `RunError` when the gradient or a network that the next checkpoint would hold has diverged.
+        """
+        networks = {"generator": self.generator, "value network": self.models.value}
+        finite = [
+            torch.stack([weights.isfinite().all() for weights in network.parameters()]).all()
+            for network in networks.values()
+        ]
+        # One question: each would keep a GPU waiting.
+        numbers = torch.stack([loss, norm, norm.isfinite(), *finite]).tolist()
+        for name, fine in zip(("gradient", *networks), numbers[2:], strict=True):
+            if not fine:
+                raise RunError(f"training diverged at step {self.step}: the {name} is NaN")
+        return numbers[0], numbers[1]
+
+    @property
+    def from_base(self) -> bool:
+        """Whether the run starts from a trained network."""
+        return self.config.base is not None
+
+    @property
+    def warmup(self) -> float:
+        """Rises from 0 to 1 over the warm-up of beta, or of the spread of z."""
+        return self.progress(self.config.objective.warmup)
+
+    @property
+    def epsilon_progress(self) -> float:
+        """Rises from 0 to 1 over the warm-up of epsilon."""
+        return self.progress(self.config.adversary.epsilon_warmup)
+
+    def progress(self, share: float) -> float:
+        """Rises from 0 to 1 over that share of the steps."""
+        return min(1.0, (self.step + 1) / max(1.0, share * self.config.optimisation.steps))
+
+    @property
+    def learning_rate(self) -> float:
+        """That of this step: a short warm-up, then a cosine to zero; or constant."""
+        settings = self.config.optimisation
+        rate = settings.learning_rate
+        if settings.schedule == "cosine":
+            progress = torch.tensor(self.step / settings.steps)
+            rate *= min(1.0, (self.step + 1) / 20) * 0.5 * float(1 + torch.cos(torch.pi * progress))
+        return rate
+
+    @full_precision()
+    @torch.no_grad()
+    def sample(self, count: int, seed: int) -> Population:
+        """Networks of the averaged generator as it is now; the run itself goes on unchanged."""
+        rng = torch.Generator().manual_seed(seed)
+        z = self.models.latent.draw(count, rng)
+        beta = draw_beta(count, self.config.objective.beta_range, rng)
+        return self.population(self.ema(z.to(self.device), beta.to(self.device)))
+
+    def population(self, theta: Tensor) -> Population:
+        """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
+        return recalibrated(self.learner.networks(theta), self.calibration_images)
+
+    @full_precision()
+    def pretrain_value(self, steps: int = PRETRAINING_STEPS) -> None:
+        """Fits V to the base alone, or to it and perturbed copies where those are used."""
+        with torch.no_grad():
+            z = torch.zeros(1, self.models.latent.size, device=self.device)
+            beta = torch.tensor([self.config.objective.beta_range[1]], device=self.device)
+            theta = self.generator(z, beta)
+        count = 16 * self.config.value_network.num_perturbed
+        if count:
+            copies = self.value_fitter.perturb_weights(theta.expand(count, -1))
+            theta = torch.cat([theta, copies.theta])
+        images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
+        attack = self.adversary.value_attack(self.epsilon_progress)
+        self.value_fitter.pretrain(theta, images, labels, attack, steps)
+
+    def check_sra(self) -> dict[str, float]:
+        """A small standard robust accuracy of samples on validation images (see `check_sra`)."""
+        seed = self.config.optimisation.seed
+        population, progress = self.sample(SRA_CHECK_NETWORKS, seed), self.epsilon_progress
+        return check_sra(self.adversary, population, self.dataset.val, progress, seed)
+
+    def scores(self) -> list[dict[str, Any]]:
+        """What was measured last and what V estimates of the same networks, by kind."""
+        measured, estimated = self.value_fitter.last(SHOWN_NETWORKS)
+        return [
+            {"kind": kind, **named(row)}
+            for kind, rows in (("measured", measured), ("estimated", estimated))
+            for row in rows.tolist()
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state, for a checkpoint."""
+        return {
+            "step": self.step,
+            "attack_steps": self.adversary.attack_steps,
+            "rng": self.rng.get_state(),
+            "generator": self.generator.state_dict(),
+            "ema": self.ema.state_dict(),
+            "value": self.models.value.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "value_fitter": self.value_fitter.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.step = state["step"]
+        self.adversary.attack_steps = state["attack_steps"]
+        self.rng.set_state(state["rng"])
+        self.models.load_state_dict(state)
+        load_optimizer(self.optimizer, state["optimizer"])
+        self.value_fitter.load_state_dict(state["value_fitter"], self.device)

@@ -1,0 +1,1 @@
+"""Benchmarks, comparisons and studies, each a command: `python -m scripts.compare.mnist_table`."""

@@ -1,0 +1,1 @@
+"""How fast it is, and whether a GPU computes what a CPU does."""

@@ -1,0 +1,1 @@
+"""Ways of doing one thing side by side, here and elsewhere."""

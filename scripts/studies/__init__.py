@@ -1,0 +1,1 @@
+"""What activations, starts and objectives do to training and to robustness."""

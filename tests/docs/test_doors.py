@@ -1,0 +1,85 @@
+"""The examples of docs/doors.md run as they stand, as plugins and together."""
+
+import re
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+import attacks
+import hypergen
+import targets
+from hypergen.catalog import GENERATORS, VALUE_NETWORKS
+from hypergen.data import DATASETS
+from hypergen.experiments import api  # noqa: F401  (whose floors fill the registries)
+from hypergen.registry import LOADED
+
+BLOCKS = re.findall(
+    r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/doors.md").read_text(), re.DOTALL
+)
+
+
+@pytest.fixture
+def plugins(tmp_path):
+    """The examples, loaded one by one; afterwards all registries are as they were."""
+    with (
+        mock.patch.dict(targets.TARGETS),
+        mock.patch.dict(targets.ACTIVATIONS),
+        mock.patch.dict(attacks.ATTACKS),
+        mock.patch.dict(DATASETS._entries),
+        mock.patch.dict(GENERATORS._entries),
+        mock.patch.dict(VALUE_NETWORKS._entries),
+        mock.patch.dict(LOADED),
+    ):
+        for index, block in enumerate(BLOCKS):
+            path = tmp_path / f"example_{index}.py"
+            path.write_text(block)
+            hypergen.load_plugin(str(path))
+        yield tmp_path
+
+
+def tiny(out: Path, **options):
+    usual = {
+        "dataset": "stripes",
+        "epsilon": 0.05,
+        "steps": 3,
+        "population": 2,
+        "batch_size": 8,
+        "value_steps": 2,
+        "max_robustness_gap": 1.0,
+        "samples": 2,
+        "sra_samples": 0,
+    }
+    return hypergen.train(out=out, baselines=False, **(usual | options))
+
+
+def test_own_data_target_generator_and_value_network_train_together(plugins, tmp_path):
+    run = tiny(
+        tmp_path / "run",
+        target="tiny",
+        generator="linear",
+        value_network="norms",
+        objective="value",
+    )
+    population = run.sample(3)
+    images, labels = hypergen.load_dataset("stripes").test.first(5)
+    assert population(images.expand(3, *images.shape)).shape == (3, 5, 2)
+    result = hypergen.attack("brighter", population[0], images, labels, epsilon=0.1)
+    assert result.robust_mask.shape == (5,)
+
+
+def test_own_activation_is_part_of_the_weights(plugins, tmp_path):
+    run = tiny(tmp_path / "run", target="mlp", activation="scaled-tanh")
+    names = [slot.name for slot in run.sample(1).layout.slots]
+    assert any(name.endswith("slope") for name in names)
+
+
+def test_weight_files_of_own_networks_load_in_plain_pytorch(plugins, tmp_path):
+    import safetensors.torch
+
+    run = tiny(tmp_path / "run", target="tiny")
+    path = tmp_path / "run" / "samples" / "sample-0000.safetensors"
+    module = targets.build("tiny", num_classes=2, input_shape=(1, 12, 12))
+    module.load_state_dict(safetensors.torch.load_file(path))
+    assert hypergen.load_network(path).once_more.weight.equal(module.again.weight)
+    assert run.results["summary"]["sample"]["count"] == 2

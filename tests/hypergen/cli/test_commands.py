@@ -1,0 +1,133 @@
+"""Every command from its arguments to its files, on one tiny run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import hypergen
+from hypergen.cli.main import main
+from hypergen.storage.weights import load_network, read_metadata
+from tests.hypergen.cli.conftest import TINY
+
+
+def test_train_writes_what_it_says(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.json", "checkpoint.safetensors", "results.json", "scatter.png"} <= names
+    assert {"report.html", "samples"} <= names and "baselines" not in names
+    assert len(list((trained / "samples").iterdir())) == 2
+
+
+def test_train_shows_figures_a_verdict_and_what_to_do_next(trained, capsys):
+    assert main(["train", "--resume", "--out", str(trained)]) == 0
+    shown = capsys.readouterr().out
+    assert "2 sample voting" in shown and "No baselines: compared with" in shown
+    commands = [line.strip() for line in shown.splitlines() if line.startswith("    hypergen ")]
+    assert [command.split()[1] for command in commands] == ["sample", "evaluate", "export"]
+    assert all(str(trained) in command for command in commands)
+
+
+def test_samples_are_drawn_ranked_and_written(trained, capsys):
+    shutil.copytree(trained, "mine")
+    assert main(["sample", "mine", "--count", "5", "--keep", "2", "--images", "5"]) == 0
+    files = sorted(Path("mine", "samples-seed1").iterdir())
+    assert [file.name for file in files] == ["sample-0000.safetensors", "sample-0001.safetensors"]
+    rows = [read_metadata(file) for file in files]
+    scores = [sum(row["estimated"].values()) for row in rows]  # beta is one half
+    assert scores[0] >= scores[1]
+    assert all(0 <= row["sra"] <= row["pgd"] <= 1 and row["seed"] == 1 for row in rows)
+    drawn = hypergen.load_generator(Path("mine")).sample(5, seed=1)
+    images = torch.rand(3, 1, 28, 28)
+    logits = drawn(images.expand(5, -1, -1, -1, -1))
+    for file in files:
+        distance = (hypergen.load_network(file)(images) - logits).abs().amax((1, 2))
+        assert distance.min() < 1e-5
+    assert main(["sample", "mine", "--count", "5"]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_evaluate_writes_what_it_shows(trained, capsys):
+    options = "--images 10 --steps 2 --restarts 1 --json figures.json"
+    assert main(["evaluate", str(trained), *options.split()]) == 0
+    figures = json.loads(Path("figures.json").read_text())
+    shown = capsys.readouterr().out
+    for row in figures["networks"]:
+        assert f"{100 * row['accuracy']:.2f}" in shown
+    assert main(["evaluate", str(trained), *options.split()]) == 0  # goes on from there
+    assert json.loads(Path("figures.json").read_text()) == figures
+
+
+def test_transfer_writes_a_matrix_and_draws_it(trained):
+    options = "--images 10 --steps 2 --restarts 1 --json matrix.json --picture matrix.png"
+    assert main(["transfer", str(trained), *options.split()]) == 0
+    fooling = json.loads(Path("matrix.json").read_text())["fooling"]
+    assert [len(row) for row in fooling] == [2, 2]
+    assert Path("matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_baseline_is_trained_written_and_judged(capsys):
+    line = "baseline --target mlp --method standard --epochs 1 --out net"
+    assert main(line.split()) == 0
+    assert {path.name for path in Path("net").iterdir()} == {"network.safetensors"}
+    assert "accuracy" in capsys.readouterr().out
+    assert main(["baseline", "--target", "mlp", "--epochs", "1", "--out", "net"]) == 2
+    options = "--images 10 --steps 2 --restarts 1 --json figures.json"
+    assert main(["evaluate", "net", *options.split()]) == 0
+    assert Path("figures.json").exists()
+
+
+@pytest.mark.parametrize("format", ["safetensors", "onnx"])
+def test_export_writes_files_that_answer_as_the_network_does(format, trained, capsys):
+    source = trained / "samples" / "sample-0000.safetensors"
+    out = Path(f"net.{format}")
+    assert main(["export", str(source), "--format", format, "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    images = torch.rand(3, 1, 28, 28)
+    expected = load_network(source)(images)
+    if format == "safetensors":
+        answer = load_network(out)(images)
+    else:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(out)
+        name = session.get_inputs()[0].name
+        answer = torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+    assert (answer - expected).abs().max() < 1e-4
+
+
+def test_a_sweep_runs_trials_and_shows_the_front(capsys):
+    options = TINY.removeprefix("train ").removesuffix(" --no-baseline")
+    line = f"sweep {options} --trials 1 --vary beta=0:1 --device cpu --out sweep"
+    assert main(line.split()) == 0
+    rows = json.loads(Path("sweep", "results.json").read_text())["trials"]
+    assert len(rows) == 1 and rows[0]["kind"] == "front" and Path(rows[0]["run"]).is_dir()
+    assert "written to sweep" in capsys.readouterr().out
+
+
+NET = """
+import torch
+import hypergen
+
+@hypergen.register_target("my-net")
+class MyNet(torch.nn.Module):
+    def __init__(self, num_classes, input_shape):
+        super().__init__()
+        self.layer = torch.nn.Linear(input_shape[1] * input_shape[2], num_classes)
+
+    def forward(self, images):
+        return self.layer(images[:, 0].flatten(1))
+"""
+
+
+def test_a_network_of_ones_own_goes_through_and_its_plugin_is_recorded(capsys):
+    Path("my_net.py").write_text(NET)
+    options = TINY.removeprefix("train --target mlp ")
+    line = f"train --target my_net.py:my-net {options} --out run"
+    assert main(line.split()) == 0
+    (record,) = json.loads(Path("run", "config.json").read_text())["plugins"]
+    assert (record["name"], record["source"]) == ("my-net", "my_net.py")
+    sample = Path("run", "samples", "sample-0000.safetensors")
+    assert read_metadata(sample)["plugins"] == [record]
+    options = "--plugin my_net.py --images 5 --steps 2 --restarts 1"
+    assert main(["evaluate", "run", *options.split()]) == 0

@@ -1,0 +1,144 @@
+"""The command line as a whole: usage, versions, statuses, and the words of messages."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import hypergen
+from attacks import AttackError
+from hypergen.cli.early import Early
+from hypergen.cli.main import COMMANDS, exit_status, main
+from hypergen.cli.wording import in_options
+from hypergen.errors import InputError, RunError
+from hypergen.experiments.run_folder import dated
+from targets import TargetError
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_usage_names_every_command(arguments, capsys):
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hypergen {hypergen.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (None, 0, ""),
+        (InputError("`data_dir` is no folder"), 2, "hypergen: --data-dir is no folder\n"),
+        (AttackError("no such attack"), 2, "hypergen: no such attack\n"),
+        (TargetError("no such target"), 2, "hypergen: no such target\n"),
+        (RunError("training diverged"), 1, "hypergen: training diverged\n"),
+        (OSError("no space left"), 1, "hypergen: no space left\n"),
+        (MemoryError(), 1, "hypergen: there is not enough memory for this\n"),
+        (KeyboardInterrupt("; repeat it"), 130, "hypergen: interrupted; repeat it\n"),
+    ],
+)
+def test_how_a_command_ends(error, status, line, monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # to have it back
+
+    def action():
+        if error is not None:
+            raise error
+
+    assert exit_status(action) == status
+    assert capsys.readouterr().err == line
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    with pytest.raises(ZeroDivisionError):
+        exit_status(lambda: 1 // 0)
+
+
+def test_warnings_are_one_line(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    main(["--version"])
+    assert warnings.formatwarning(UserWarning("`seed` it is"), UserWarning, "file.py", 1) == (
+        "hypergen: --seed it is\n"
+    )
+
+
+def test_settings_become_options():
+    text = "`data_dir` and `keep`, not `FILE.py` or `a b`"
+    assert in_options(text) == "--data-dir and --keep, not `FILE.py` or `a b`"
+
+
+def test_a_mistake_is_one_line_in_any_encoding():
+    """Without UTF-8 tyro draws its boxes in another way."""
+    command = [sys.executable, "-m", "hypergen", "train", "--bta", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "hypergen: Unrecognized options: --bta, 1 (did you mean --beta?)\n"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_in_another_way():
+    code = "from hypergen.cli.main import exit_status; exit_status(lambda: print('caf\\u00e9'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, b"caf\\xe9\n")
+
+
+def test_options_that_are_looked_at_first():
+    arguments = [
+        "--plugin",
+        "a.py",
+        "--out=x",
+        "--plugin=b.c",
+        "--preset",
+        "thesis",
+        "--out",
+        "y",
+        "--resume",
+    ]
+    assert Early.of(arguments) == Early(("a.py", "b.c"), "thesis", "y", True)
+    assert Early.of(["--out"]) == Early.of([]) == Early((), None, None, False)
+
+
+def test_commands_started_at_once_have_folders_of_their_own():
+    folders = [dated("train") for _ in range(3)]
+    assert len(set(folders)) == 3
+    assert all(re.fullmatch(r"runs/\d{8}-\d{6}-\d{6}-train", str(path)) for path in folders)
+
+
+ROOT = Path(hypergen.__file__).parents[1]
+STARTS_PROCESSES = "hypergen/experiments/trials.py"
+"""Its child processes are commands."""
+
+
+def test_the_library_knows_no_options():
+    """Its messages speak Python's names in backticks, which `in_options` translates."""
+    found = {}
+    for path in sorted((ROOT / "hypergen").rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        if name.startswith(("hypergen/cli/", "hypergen/report/")) or name == STARTS_PROCESSES:
+            continue
+        tree = ast.parse(path.read_text())
+        prose = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        texts = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in prose
+            and re.search(r"(^|\s)--[a-z]", node.value)
+        ]
+        if texts:
+            found[name] = texts
+    assert found == {}

@@ -1,0 +1,85 @@
+"""The report of a run: samples beside directly trained networks."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from hypergen.experiments.base import direct_recipe
+from hypergen.experiments.baseline import train_baselines
+from hypergen.experiments.compare import report, training_taus
+from hypergen.experiments.competitors import FBF_COUNT, NOISY_COUNT
+from hypergen.experiments.run import load_generator
+from hypergen.experiments.run_folder import ReportConfig
+
+
+@pytest.fixture(scope="module")
+def recipes(ranged_run, few, tmp_path_factory):
+    """One ordinary, three FBF and one PGD-trained network, of an epoch each."""
+    import torch
+
+    folder, config = tmp_path_factory.mktemp("baselines"), ranged_run.settings.config
+    made = {
+        folder / f"{method}-{seed}.safetensors": replace(
+            direct_recipe(config, method, seed), epochs=1
+        )
+        for method, count in (("pgd", 1), ("fbf", FBF_COUNT), ("standard", 1))
+        for seed in range(count)
+    }
+    train_baselines(made, few, torch.device("cpu"))
+    return made
+
+
+def test_the_report_compares_with_direct_training(ranged_run, recipes, few, tmp_path):
+    sizes = ReportConfig(samples=2, images=20, sra_samples=1, sra_images=5)
+    sampler = load_generator(ranged_run.folder, few)
+    result = report(tmp_path, sampler, few, sizes, recipes)
+    counts = {kind: summary["count"] for kind, summary in result["summary"].items()}
+    assert counts == {
+        "sample": 2,
+        "start": 1,
+        "standard": 1,
+        "fbf": FBF_COUNT,
+        "pgd": 1,
+        "fbf + noise": NOISY_COUNT,
+        "fbf average": 1,
+        "2 sample voting": 1,
+        "3 fbf voting": 1,
+    }
+    for kind, summary in result["summary"].items():
+        assert ("sra" not in summary) if "voting" in kind else summary["sra"]["count"] == 1
+    for row in result["networks"]:  # on the same images SRA is never above PGD
+        assert "sra" not in row or row["sra"] <= row["pgd_on_sra_images"]
+    for figure in ("disagreement", "error_overlap"):
+        assert {"sample", "fbf", "fbf + noise"} == set(result[figure])
+        assert all(0 <= value <= 1 for value in result[figure].values())
+    assert result["value_network"].keys() == {"accuracy", "robustness"}
+    assert result["baselines"] and result["report"]["sra_images"] == 5
+    assert result["sra"] == {"images": 5, "name": "standard"}
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(result))
+
+
+def test_without_fbf_the_report_does_without_it(ranged_run, recipes, few, tmp_path):
+    """As in l1."""
+    others = {path: recipe for path, recipe in recipes.items() if recipe.method != "fbf"}
+    sampler = load_generator(ranged_run.folder, few)
+    result = report(tmp_path, sampler, few, ReportConfig(2, 10, 0), others)
+    assert set(result["summary"]) == {"sample", "start", "standard", "pgd", "2 sample voting"}
+
+
+def test_kendalls_tau_over_the_training(tmp_path):
+    assert training_taus(tmp_path) == {}
+    lines = [
+        {"step": 0, "measured/accuracy": 0.1, "estimated/accuracy": 0.3, "loss": 1.0},
+        {"step": 1, "loss": 1.0},
+        {"step": 2, "measured/accuracy": 0.2, "estimated/accuracy": 0.4, "loss": 1.0},
+        {"step": 3, "measured/accuracy": 0.3, "estimated/accuracy": 0.35, "loss": 1.0},
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert training_taus(tmp_path) == {"accuracy": pytest.approx(1 / 3)}  # 2 of 3 pairs in order
+    with path.open("ab") as file:  # as a kill or a stranger leaves it
+        file.write(
+            b'[1]\n{"estimated/accuracy": "x", "measured/accuracy": 1}\n\xff\n{"step": 4, "lo'
+        )
+    assert training_taus(tmp_path) == {"accuracy": pytest.approx(1 / 3)}

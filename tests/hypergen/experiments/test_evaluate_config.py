@@ -1,0 +1,46 @@
+"""Which evaluations there can be."""
+
+import pytest
+
+from attacks import AttackError, Threat
+from hypergen.errors import InputError
+from hypergen.experiments.evaluate_config import EvaluateConfig, parse_norms
+
+
+def test_an_attack_of_one_norm_waits_for_what_the_networks_say():
+    assert EvaluateConfig(attack="torchattacks:PGDL2").norm is None
+    EvaluateConfig(attack="torchattacks:PGDL2", norms="l2=1.5")
+    with pytest.raises(AttackError, match="knows the norm l2 only"):
+        EvaluateConfig(attack="torchattacks:PGDL2", norm="linf")
+    with pytest.raises(AttackError, match="knows the norm l2 only"):
+        EvaluateConfig(attack="torchattacks:PGDL2", norms="l2=1.5,linf=.1")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"norms": "linf"}, "linf needs a radius, as in linf=0.3"),
+        ({"norms": "linf=x"}, "linf needs a radius"),
+        ({"norms": "l3=1"}, 'unknown norm "l3"; known: linf, l2, l1'),
+        ({"norms": "l2=1,l2=2"}, "names l2 twice"),
+        ({"norms": "l2=1", "norm": "l2"}, "leave out `norm` and `epsilon`"),
+        ({"norms": "l2=1", "epsilon": 1.0}, "leave out `norm` and `epsilon`"),
+        ({"norms": "l2=1", "step_size": 0.1}, "`step_size` is of one norm"),
+        ({"activation": "elu"}, "`activation` is of an external state_dict"),
+        ({"dataset": "mnits"}, 'unknown data set "mnits" .did you mean "mnist"'),
+        ({"attack": "pgdd"}, 'unknown attack "pgdd" .did you mean "pgd"'),
+        ({"step_size": 0}, "`step_size` must be above 0"),
+        ({"epsilon": -0.1}, "`epsilon`"),
+        ({"epsilon": float("nan")}, "`epsilon`"),
+        ({"images": 0}, "`images` must be at least 1"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be(options, words):
+    with pytest.raises(InputError, match=words) as told:
+        EvaluateConfig(**options)
+    assert "\n" not in str(told.value)
+
+
+def test_norms_are_read_in_their_order():
+    assert parse_norms("l2=1.5, linf=.3") == [Threat("l2", 1.5), Threat("linf", 0.3)]

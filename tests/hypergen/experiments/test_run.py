@@ -1,0 +1,294 @@
+"""A run from end to end: what it writes, and whose folder it is."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import targets
+from hypergen.errors import InputError, RunError
+from hypergen.experiments import run as experiment
+from hypergen.experiments.compare import SAMPLE_SEED
+from hypergen.experiments.run import load_generator, reported, run, train_generator
+from hypergen.experiments.run_folder import RESULTS, ReportConfig, RunSettings
+from hypergen.models.bundle import ModelBundle
+from hypergen.runtime.progress import SILENT
+from hypergen.storage import checkpoint
+from hypergen.storage.checkpoint import CHECKPOINT
+from hypergen.storage.lock import locked
+from hypergen.storage.weights import load_network, read_metadata
+from hypergen.training.direct_config import BaselineConfig
+from tests.hypergen.experiments.runs import same, state, steps
+
+# End to end
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("settings", "from_base"),
+    [
+        (
+            {
+                "objective": "value",
+                "value_network": "mlp",
+                "generator": "published",
+                "value_attack": "pgd",
+            },
+            True,
+        ),
+        ({"objective": "value", "generator": "chunk"}, True),
+        ({"objective": "value"}, False),
+        ({"objective": "value", "value_network": "probe"}, False),
+        ({"objective": "hybrid", "value_network": "statistics"}, False),
+        ({"objective": "direct", "generator": "dense", "attack_steps": 1, "beta": "0:1"}, False),
+        ({"objective": "hybrid", "generator": "chunk", "target": "small-lenet5"}, False),
+        ({"objective": "direct", "num_perturbed": 0, "ema_decay": 0.0}, True),
+    ],
+)
+def test_a_run_from_end_to_end(settings, from_base, tiny, trained, base, tmp_path, capfd):
+    config = tiny.replace(**settings, base=str(base) if from_base else None)
+    folder = tmp_path / "run"
+    done = trained(config, folder)
+    result = done.results
+
+    assert json.loads((folder / RESULTS).read_text()) == json.loads(json.dumps(result))
+    assert RunSettings.load(folder) == done.settings and done.settings.config == config
+    assert (folder / "scatter.png").read_bytes().startswith(b"\x89PNG")
+    assert "</html>" in (folder / "report.html").read_text()
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert steps(folder) == list(range(6))
+    assert {"attack", "dataset", "networks", "summary"} <= result.keys()
+    assert set(result["summary"]) == {"sample", "start", "2 sample voting"}
+    rows = [row for row in result["networks"] if row["kind"] == "sample"]
+    assert len(rows) == 2
+    for row in rows:
+        assert 0 <= row["robustness"] <= 1 and 0 < row["accuracy"] <= 1
+        assert all(0 <= figure <= 1 for figure in row["estimated"].values())
+        assert len(row["z"]) == (2 if config.generator.kind == "published" else 16)
+        assert 0 <= row["beta"] <= 1
+
+    seed = config.optimisation.seed + SAMPLE_SEED
+    drawn, _, betas = load_generator(folder).draw(2, seed=seed)
+    images = torch.rand(5, 1, 28, 28)
+    logits = drawn(images.expand(2, -1, -1, -1, -1))
+    for index, row in enumerate(rows):
+        file = folder / row["file"]
+        plain = targets.build(config.target)
+        plain.load_state_dict(safetensors.torch.load_file(file), strict=True)
+        assert (plain.eval()(images) - logits[index]).abs().max() < 1e-5
+        metadata = read_metadata(file)
+        assert metadata["accuracy"] == row["accuracy"] and metadata["z"] == row["z"]
+        assert row["beta"] == pytest.approx(float(betas[index]))
+    assert str(done).startswith("kind") or "accuracy" in str(done)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_sample_says_how_its_figures_came_about(tiny, trained, small_report, tmp_path):
+    folder = tmp_path / "run"
+    result = trained(tiny, folder, sizes=small_report).results
+    file = folder / "samples" / "sample-0000.safetensors"
+    metadata = read_metadata(file)
+    assert metadata["attack"] == result["attack"]
+    drawn = load_generator(folder).sample(2, seed=metadata["seed"])[0]
+    assert same(dict(load_network(file).state_dict()), dict(drawn.state_dict()))
+
+
+def test_tensorboard_shows_figures_and_the_scatter(tiny, few, cpu, tmp_path):
+    config = tiny.replace(epsilon=1.0, max_robustness_gap=0.9)  # nothing is robust: soon measured
+    settings = RunSettings(config, few.info, ReportConfig(), baselines=False)
+    settings.save(tmp_path)
+    train_generator(config, few, tmp_path, cpu, SILENT)
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    names = {"measured/accuracy", "estimated/robustness", "sra_check/sra"}
+    assert names <= {*shown.scalars.Keys()}
+    pictures = shown.Images("scores")
+    assert all(each.encoded_image_string.startswith(b"\x89PNG") for each in pictures)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_on_a_gpu_baselines_are_trained_afterwards(kind, tiny, few, tmp_path, monkeypatch):
+    """Whatever trains beside another is not recorded as a CUDA graph."""
+    files, seen = tmp_path / "run" / "baselines", []
+
+    def fake_training(config, dataset, folder, device, progress):
+        end = time.monotonic() + 60
+        while kind == "cpu" and not any(files.glob("*.safetensors")):
+            assert time.monotonic() < end
+            time.sleep(0.01)  # they are at work beside it
+        seen.append(any(files.glob("*.safetensors")))
+        raise RunError("far enough")
+
+    def recipes(folder, config):
+        return {folder / "fbf-0.safetensors": BaselineConfig.of(target="mlp", epochs=1)}
+
+    monkeypatch.setattr(experiment, "train_generator", fake_training)
+    monkeypatch.setattr(experiment, "direct_recipes", recipes)
+    settings = RunSettings(tiny, few.info, ReportConfig(2, 20, 0))
+    with pytest.raises(RunError, match="far enough"):
+        run(settings, few, tmp_path / "run", torch.device(kind))
+    assert seen == [kind == "cpu"]
+
+
+# Folders
+
+
+def test_a_finished_run_is_only_reported_again(tiny, trained, tmp_path):
+    folder = tmp_path / "run"
+    first = trained(tiny, folder).results
+    with pytest.raises(InputError, match="already holds a run; add `resume`"):
+        trained(tiny, folder)
+    before = state(folder)
+    (folder / RESULTS).unlink()
+    again = trained(tiny, folder, resume=True).results
+    assert json.dumps(again) == json.dumps(first) and same(state(folder), before)
+
+
+def test_a_report_of_other_sizes_is_made_anew(tiny, trained, small_report, tmp_path):
+    folder = tmp_path / "run"
+    first = trained(tiny, folder).results
+    assert trained(tiny, folder, resume=True).results == json.loads(json.dumps(first))
+    for count in (3, 1):
+        sizes = replace(small_report, samples=count)
+        result = trained(tiny, folder, resume=True, sizes=sizes).results
+        assert result["summary"]["sample"]["count"] == count
+        assert len(list((folder / "samples").iterdir())) == count
+        assert RunSettings.load(folder).report == sizes
+
+
+def test_a_report_stays_until_the_next_one_is_there(
+    tiny, trained, small_report, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    first = json.loads(json.dumps(trained(tiny, folder).results))
+    mine = folder / "samples" / "notes.txt"
+    mine.write_text("mine")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    wider = replace(small_report, samples=3)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(experiment, "report", stopped)
+        trained(tiny, folder, resume=True, sizes=wider)
+    asked = RunSettings.load(folder)  # what was asked last is what `--resume` alone makes
+    assert asked.report == wider and reported(folder, asked) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "report", stopped)  # it is not made again
+        assert trained(tiny, folder, resume=True).results == first
+    assert len(list((folder / "samples").glob("*.safetensors"))) == small_report.samples
+    trained(tiny, folder, resume=True, sizes=replace(small_report, samples=1))
+    assert {path.name for path in (folder / "samples").iterdir()} == {
+        "sample-0000.safetensors",
+        "notes.txt",
+    }
+
+
+def test_settings_are_there_before_the_first_step(tiny, few, cpu, tmp_path, monkeypatch):
+    """So that whatever a kill leaves is continued as it was asked for."""
+    found = []
+
+    def look(config, dataset, folder, device, progress):
+        found.append(RunSettings.load(folder))
+        raise RunError("far enough")
+
+    monkeypatch.setattr(experiment, "train_generator", look)
+    asked = RunSettings(tiny, few.info, ReportConfig(3, 7, 1, 5), baselines=False)
+    with pytest.raises(RunError):
+        run(asked, few, tmp_path / "run", cpu)
+    assert found == [asked.on(few)]
+
+
+def test_a_base_that_does_not_fit_leaves_nothing(tiny, trained, saved, tmp_path):
+    other = saved(tmp_path / "other.safetensors", "small-lenet5")
+    folder = tmp_path / "run"
+    with pytest.raises(InputError, match="`base`: .* holds another network than mlp"):
+        trained(tiny.replace(base=str(other)), folder)
+    with pytest.raises(InputError, match="nowhere.pt"):
+        trained(tiny.replace(base=str(tmp_path / "nowhere.pt")), folder)
+    assert not folder.exists()
+
+
+def test_other_images_than_those_it_began_with_are_refused(tiny, trained, few, tmp_path):
+    folder = tmp_path / "run"
+    trained(tiny, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    other = replace(few, train=few.train.head(299))
+    with pytest.raises(InputError, match="the data set digits itself has changed"):
+        trained(tiny, folder, resume=True, dataset=other)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_of_two_runs_into_one_folder_the_second_is_refused(tiny, trained, tmp_path, monkeypatch):
+    """Though it had looked before the first began, as while its data load slowly."""
+    folder, seed = tmp_path / "run", tiny.replace(seed=7)
+    looked, begun = threading.Event(), []
+    whole = experiment.require_free
+
+    def slow(*args):
+        whole(*args)
+        if not looked.is_set():  # between the look and the lock, another run comes and goes
+            looked.set()
+            begun.append(trained(tiny, folder).results)
+
+    monkeypatch.setattr(experiment, "require_free", slow)
+    with pytest.raises(InputError, match="already holds a run"):
+        trained(seed, folder)
+    assert RunSettings.load(folder).config == tiny
+    assert json.loads((folder / RESULTS).read_text()) == json.loads(json.dumps(begun[0]))
+
+
+def test_a_folder_that_another_works_in_is_left_alone(tiny, trained, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder):
+        program = (
+            "import sys; from pathlib import Path\n"
+            "from hypergen.storage.lock import locked\n"
+            "from hypergen.errors import InputError\n"
+            "try:\n    locked(Path(sys.argv[1])).__enter__()\n"
+            "except InputError as error:\n    print(error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(targets.__file__).parents[1])},
+        )
+    assert done.stdout == f"another hypergen is at work in {folder}\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_a_run_without_a_checkpoint_has_no_generator(tiny, few, tmp_path):
+    RunSettings(tiny, few.info, ReportConfig()).save(tmp_path)
+    with pytest.raises(InputError, match=f"has no {CHECKPOINT} yet"):
+        load_generator(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_told(tiny, trained, few, tmp_path):
+    folder = tmp_path / "run"
+    trained(tiny, folder)
+    whole = state(folder)
+    lacking = {name: value for name, value in whole.items() if name != "attack_steps"}
+    lacking["ema"] = {}
+    checkpoint.save(folder / CHECKPOINT, lacking)
+    with pytest.raises(InputError, match="does not fit the settings beside it"):
+        load_generator(folder)
+    other = ModelBundle.fresh(tiny.replace(target="small-lenet5"), few.info)
+    names = ("generator", "ema", "value")
+    foreign = {name: getattr(other, name).state_dict() for name in names}
+    checkpoint.save(folder / CHECKPOINT, whole | foreign)
+    with pytest.raises(InputError, match="does not fit the settings beside it"):
+        load_generator(folder)
+    (folder / CHECKPOINT).write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=CHECKPOINT):
+        load_generator(folder)

@@ -1,0 +1,174 @@
+"""The processes of a sweep: told, started again when killed, given up when they fail."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from hypergen.errors import RunError
+from hypergen.experiments.run_folder import ReportConfig
+from hypergen.experiments.trials import MAX_ATTEMPTS, Machine, Trials, killed, stop
+from hypergen.runtime.progress import SILENT
+
+OWNER = ["host", "/folder"]
+FINISHED = '{"summary": {"sample": {"accuracy": {"mean": 0.75}, "robustness": {"mean": 0.25}}}}'
+DONE = f"from pathlib import Path; Path('results.json').write_text({FINISHED!r})"
+KILLED = "import os; os.kill(os.getpid(), 9)"
+FAILED = "import sys; print('hypergen: diverged'); sys.exit(1)"
+WRONG = "import sys; print('hypergen: no such file'); sys.exit(2)"
+
+
+class Scripted(Trials):
+    """Instead of a training, each process of a trial runs the next of a list of programs."""
+
+    programs: list[str] = [DONE]
+    started: list[int]
+
+    def start(self, trial: optuna.Trial, sizes: ReportConfig) -> subprocess.Popen[bytes]:
+        folder = self.run_folder(trial)
+        self.started.append(trial.number)
+        program = self.programs[min(len(self.started), len(self.programs)) - 1]
+        with (folder / "log.txt").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=log)
+
+
+@pytest.fixture
+def trials(tmp_path):
+    def make(*programs: str, workers: int = 1, study: optuna.Study | None = None) -> Scripted:
+        study = study or optuna.create_study(directions=["maximize", "maximize"])
+        made = Scripted(study, tmp_path, OWNER, Machine("cpu", None), workers)
+        made.programs, made.started = list(programs), []
+        return made
+
+    return make
+
+
+def choose(trial: optuna.Trial, folder: Path) -> None:
+    trial.suggest_float("beta", 0, 1)
+
+
+def states(trials: Trials) -> list[TrialState]:
+    return [trial.state for trial in trials.study.get_trials()]
+
+
+def test_a_killed_process_is_started_again(trials):
+    some = trials(KILLED, KILLED, DONE)
+    some.work(2, choose, ReportConfig(), SILENT)
+    assert states(some) == [TrialState.COMPLETE] * 2
+    assert some.started == [0, 0, 0, 1]
+    assert some.study.trials[0].values == [0.75, 0.25]
+
+
+def test_what_is_always_killed_has_failed(trials):
+    some = trials(*[KILLED] * MAX_ATTEMPTS, DONE)
+    some.work(1, choose, ReportConfig(), SILENT)
+    assert some.started == [0] * MAX_ATTEMPTS + [1]
+    assert states(some) == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_several_work_at_once(trials):
+    some = trials(DONE, workers=3)
+    some.work(3, choose, ReportConfig(), SILENT)
+    assert states(some) == [TrialState.COMPLETE] * 3
+    assert len({trial.params["beta"] for trial in some.study.trials}) == 3
+    some.work(3, choose, ReportConfig(), SILENT)  # there is nothing left to do
+    assert len(some.started) == 3
+
+
+def test_too_many_failures_end_a_sweep(trials):
+    some = trials(FAILED)
+    with pytest.raises(RunError, match="too many trials fail; last: hypergen: diverged"):
+        some.work(2, choose, ReportConfig(), SILENT)
+    assert states(some) == [TrialState.FAIL] * 3
+
+
+def test_bad_input_ends_a_sweep_at_once(trials):
+    some = trials(WRONG)
+    with pytest.raises(RunError, match="a trial cannot run: hypergen: no such file"):
+        some.work(5, choose, ReportConfig(), SILENT)
+    assert states(some) == [TrialState.FAIL]
+
+
+def test_a_process_that_ends_without_a_report_has_failed(trials):
+    some = trials("pass", DONE)
+    some.work(1, choose, ReportConfig(), SILENT)
+    assert states(some) == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_trials_of_a_dead_sweep_are_continued_and_those_of_others_left(trials):
+    first = trials(DONE)
+    mine = first.ask(choose)
+    other = first.study.ask()
+    other.set_user_attr("owner", ["elsewhere", "/folder"])
+    again = trials(DONE, study=first.study)
+    again.work(1, choose, ReportConfig(), SILENT)
+    assert again.started == [mine.number]
+    assert states(again) == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_an_interrupted_sweep_ends_its_processes(trials):
+    some = trials("import time; time.sleep(600)", workers=2)
+    processes = []
+    whole = some.start
+
+    def start(*args):
+        if len(processes) == 2:
+            raise KeyboardInterrupt
+        processes.append(whole(*args))
+        return processes[-1]
+
+    some.start = start
+    with pytest.raises(KeyboardInterrupt):
+        some.workers = 3
+        some.work(3, choose, ReportConfig(), SILENT)
+    assert all(process.poll() is not None for process in processes)
+    assert TrialState.COMPLETE not in states(some)
+
+
+def test_processes_may_save_before_they_end(tmp_path):
+    program = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: (open('saved', 'w').close(), sys.exit(130)))\n"
+        "open('ready', 'w').close()\n"
+        "time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    stop([process])
+    assert (tmp_path / "saved").exists() and process.returncode == 130 and killed(process)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(-signal.SIGKILL, True), (128 + signal.SIGINT, True), (0, False), (1, False), (2, False)],
+)
+def test_what_was_stopped_from_outside_can_be_continued(status, expected):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    process.returncode = status
+    assert killed(process) == expected
+
+
+def test_a_process_is_the_command_of_the_run(trials, tmp_path, monkeypatch):
+    """With its device, data, plugins and sizes; the sweep's lock goes with it."""
+    seen = {}
+
+    def popen(command, **options):
+        seen["command"], seen["options"] = command, options
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    some = trials(DONE)
+    some.machine = Machine("cpu", tmp_path / "data", ("my.py", "pkg.mod"), lock=7)
+    trial = some.ask(choose)
+    Trials.start(some, trial, ReportConfig(2, 20, 0, 5))
+    words = " ".join(seen["command"])
+    assert f"train --resume --no-baseline --out {some.run_folder(trial)} --device cpu" in words
+    assert f"--data-dir {tmp_path / 'data'} --plugin my.py --plugin pkg.mod" in words
+    assert words.endswith("--samples 2 --images 20 --sra-samples 0 --sra-images 5")
+    assert seen["options"]["pass_fds"] == (7,) and seen["options"]["start_new_session"]

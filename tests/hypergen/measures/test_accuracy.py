@@ -1,0 +1,31 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+import attacks
+from hypergen.measures import ACCURACY, MEASURES, ROBUSTNESS, named
+from hypergen.measures.attacked import attacked_batch
+
+
+def test_measures_are_named_in_the_order_of_their_weights():
+    assert [measure.name for measure in MEASURES] == ["accuracy", "robustness"]
+    assert named(MEASURES) == {"accuracy": ACCURACY, "robustness": ROBUSTNESS}
+    with pytest.raises(ValueError, match="shorter"):
+        named([1.0])
+
+
+def test_accuracy_is_the_share_of_a_plain_loop(mixture, images, threat):
+    batch = attacked_batch(mixture, *images, attacks.PGD(threat, steps=3), 4)
+    found, loss = ACCURACY(mixture, batch), ACCURACY.surrogate_loss(mixture, batch)
+    assert found.shape == loss.shape == (3,)
+    for index in range(3):
+        logits = mixture[index](batch.images)
+        assert found[index] == (logits.argmax(1) == batch.labels).float().mean()
+        torch.testing.assert_close(loss[index], F.cross_entropy(logits, batch.labels))
+
+
+def test_it_is_measured_in_full_precision(mixture, images, threat, precisions):
+    batch = attacked_batch(mixture, *images, attacks.FGSM(threat), 0)
+    precisions.clear()
+    ACCURACY(mixture, batch)
+    assert precisions and set(precisions) == {"ieee"}

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+import attacks
+from hypergen.measures import MEASURES, ROBUSTNESS, VALUE_ATTACKS
+from hypergen.measures.attacked import attacked_batch
+
+
+def test_robustness_is_the_share_of_a_plain_loop(mixture, images, threat):
+    batch = attacked_batch(mixture, *images, attacks.PGD(threat, steps=3), 4)
+    found, loss = ROBUSTNESS(mixture, batch), ROBUSTNESS.surrogate_loss(mixture, batch)
+    assert found.shape == loss.shape == (3,)
+    for index in range(3):
+        logits = mixture[index](batch.attacked[index])
+        assert found[index] == (logits.argmax(1) == batch.labels).float().mean()
+        torch.testing.assert_close(loss[index], F.cross_entropy(logits, batch.labels))
+
+
+@pytest.mark.parametrize("make", VALUE_ATTACKS.values())
+def test_without_a_threat_robustness_is_accuracy(make, mixture, images):
+    batch = attacked_batch(mixture, *images, make(attacks.Threat("linf", 0.0), 2), 0)
+    accuracy, robustness = (measure(mixture, batch) for measure in MEASURES)
+    assert robustness.equal(accuracy) and accuracy.max() > 0.5
+
+
+def test_margin_is_not_fooled_by_large_logits(mixture, images, threat):
+    """Cross-entropy has no gradient left once soft-max is 0 or 1 to the last bit."""
+    theta = mixture.theta.clone()
+    for slot in list(mixture.layout.slots)[-2:]:
+        theta[:, slot.start : slot.stop] *= 1e4
+    saturated = mixture.with_theta(theta)
+
+    def robustness(population, name):
+        attack = VALUE_ATTACKS[name](threat, 5)
+        return ROBUSTNESS(population, attacked_batch(population, *images, attack, 2))
+
+    honest, deceived = (robustness(saturated, name) for name in ("margin", "pgd"))
+    torch.testing.assert_close(honest, robustness(mixture, "margin"))
+    assert (honest <= deceived).all() and honest[1] < deceived[1]
+
+
+@pytest.mark.parametrize(("name", "loss"), [("margin", "margin"), ("pgd", "ce")])
+def test_value_attacks_are_pgd_on_a_loss_of_their_own(name, loss, threat):
+    assert VALUE_ATTACKS[name](threat, 7) == attacks.PGD(threat, steps=7, loss=loss)

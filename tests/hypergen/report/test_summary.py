@@ -1,0 +1,115 @@
+import re
+import shlex
+
+import pytest
+
+from hypergen.report.summary import KEY, next_commands, run_table, value_network_lines
+
+
+def parsed(cell: str) -> list[float]:
+    """The figures of a cell, as shares; none of "-"."""
+    return [float(number) / 100 for number in re.findall(r"\d+\.\d+", cell)]
+
+
+def written(summary: dict | None) -> list[float]:
+    """The figures that a cell of this summary should hold."""
+    if summary is None:
+        return []
+    return [summary["mean"]] + [summary["std"]] * (summary["count"] > 1)
+
+
+def test_every_figure_of_the_table_is_that_of_the_results(run_result):
+    head, *lines = str(run_table(run_result)).split("\n")
+    assert head.split() == ["networks", "accuracy", "PGD-50", "SRA", "disagree"]
+    for line, (kind, summary) in zip(lines, run_result["summary"].items(), strict=False):
+        name, count, accuracy, pgd, sra, disagree = re.split(r"  +", line)
+        assert (name, int(count)) == (kind, summary["count"])
+        assert parsed(accuracy) == pytest.approx(written(summary["accuracy"]), abs=0.5001e-3)
+        beside = summary.get("pgd_on_sra_images", summary["pgd"])
+        assert parsed(pgd) == pytest.approx(written(beside), abs=0.5001e-3)
+        assert parsed(sra) == pytest.approx(written(summary.get("sra")), abs=0.5001e-3)
+        apart = run_result["disagreement"].get(kind)
+        assert parsed(disagree) == pytest.approx([] if apart is None else [apart], abs=0.5001e-4)
+
+
+def test_sra_stands_beside_pgd_on_the_same_images_and_so_never_above_it(run_result):
+    table = run_table(run_result)
+    for row, summary in zip(table.rows, run_result["summary"].values(), strict=True):
+        if "sra" not in summary:
+            assert row[3].endswith("*") and row[4] == "-"
+            continue
+        assert "*" not in row[3] and parsed(row[3])[0] >= parsed(row[4])[0]
+    notes = "\n".join(table.notes)
+    assert "on all 360 images, PGD-50 and SRA on the same 100 and the first 2 networks" in notes
+    assert "* PGD-50 of all networks on 300 images" in table.notes
+
+
+def test_without_sra_pgd_is_on_all_its_images_and_flatters(make_result):
+    result = make_result({"sample": [{"accuracy": 0.9, "pgd": 0.8}] * 2})
+    table = run_table(result)
+    assert table.rows == [("sample", "2", "90.0 +- 0.0", "80.0 +- 0.0", "-", "1.23")]
+    notes = "\n".join(table.notes)
+    assert "PGD-50 on 300" in notes and "PGD-50 alone flatters" in notes and "*" not in notes
+
+
+def test_the_key_explains_the_kinds_that_the_table_has(run_result):
+    key = run_table(run_result).key
+    assert list(key) == ["sample", "start", "fbf", "fbf average", "3 sample voting", "disagree"]
+    assert key["fbf average"] == KEY["fbf average"]
+
+
+def test_inputs_outside_a_dictionary_are_told_by_kind(run_result):
+    run_result["summary"]["sample"]["outside_dictionary"] = {"mean": 0.0167}
+    assert any(note.endswith("most: sample 1.67") for note in run_table(run_result).notes)
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        (
+            {"mean_error": 0.005, "spread": 0.002, "kendall_tau": 0.8, "training_tau": 0.9},
+            "off by 0.5 points on average; the samples themselves differ by 0.2, too little to "
+            "rank; over the whole training Kendall's tau 0.90",
+        ),
+        (
+            {"mean_error": 0.005, "spread": 0.02, "kendall_tau": 0.6, "training_tau": None},
+            "off by 0.5 points on average; it ranks the samples well (Kendall's tau 0.60)",
+        ),
+        (
+            {"mean_error": 0.01, "spread": 0.02, "kendall_tau": 0.3, "training_tau": None},
+            "off by 1.0 points on average; it ranks the samples roughly (Kendall's tau 0.30)",
+        ),
+        (
+            {"mean_error": 0.01, "spread": 0.02, "kendall_tau": -0.5, "training_tau": 0.1},
+            "off by 1.0 points on average; it does not rank the samples at all (Kendall's tau "
+            "-0.50); over the whole training Kendall's tau 0.10",
+        ),
+        (
+            {"mean_error": 0.01, "spread": 0.02, "kendall_tau": None, "training_tau": None},
+            "off by 1.0 points on average; it estimates the same for all samples",
+        ),
+    ],
+)
+def test_the_value_network_is_told_in_words(run_result, figures, expected):
+    run_result["value_network"] = {"accuracy": figures}
+    assert value_network_lines(run_result) == [f"value network, accuracy: {expected}"]
+    assert f"value network, accuracy: {expected}" in run_table(run_result).notes
+
+
+def test_one_sample_has_no_order(make_result):
+    result = make_result({"sample": [{"accuracy": 0.9, "pgd": 0.8}]})
+    figures = {"mean_error": 0.01, "spread": 0.0, "kendall_tau": None, "training_tau": None}
+    result["value_network"] = {"robustness": figures}
+    (line,) = value_network_lines(result)
+    assert line.endswith("robustness: off by 1.0 points on average; one sample has no order")
+
+
+def test_the_next_commands_can_be_copied_whatever_the_folder_is_called():
+    folder = "runs/it's a run; $HOME"
+    commands = [
+        ("the best 5 of 100", ["hypergen", "sample", folder, "--count", "100", "--keep", "5"]),
+        ("what they are worth", ["hypergen", "evaluate", folder, "--attack", "standard"]),
+    ]
+    head, *lines = next_commands(commands).split("\n")
+    assert head == "next:" and [line.strip() for line in lines[::2]] == [c[0] for c in commands]
+    assert [shlex.split(line) for line in lines[1::2]] == [c[1] for c in commands]

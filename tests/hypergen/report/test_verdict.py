@@ -1,0 +1,163 @@
+import math
+import re
+
+import numpy
+import pytest
+from scipy.stats import ttest_ind
+
+from hypergen.report.verdict import differences, images_error, networks_error, verdict
+
+MANY = 10**9
+"""Images of which so many leave nothing open."""
+
+
+def rows(accuracy: float, robustness: float, count: int = 4, sra: bool = True) -> list[dict]:
+    """Networks around these figures."""
+    return [
+        {
+            "accuracy": accuracy + 0.001 * (i % 2),
+            "pgd": robustness + 0.01,
+            **(
+                {"sra": robustness + 0.001 * (i % 2), "pgd_on_sra_images": robustness}
+                if sra
+                else {}
+            ),
+        }
+        for i in range(count)
+    ]
+
+
+# The interval
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), (32, 3), (2, 2)])
+def test_the_part_of_the_networks_is_welchs(sizes):
+    rng = numpy.random.default_rng(0)
+    mine, theirs = (rng.normal(0.7, 0.01 * (1 + i), n).tolist() for i, n in enumerate(sizes))
+    low, high = ttest_ind(mine, theirs, equal_var=False).confidence_interval(0.95)
+    assert networks_error(mine, theirs) == pytest.approx((high - low) / 2)
+    assert networks_error(theirs, mine) == pytest.approx(networks_error(mine, theirs))
+
+
+def test_a_network_alone_is_taken_to_vary_as_the_others_do():
+    """Which is Student's interval of equal variances."""
+    mine, theirs = [0.7, 0.72, 0.69, 0.75], [0.6]
+    low, high = ttest_ind(mine, theirs, equal_var=True).confidence_interval(0.95)
+    assert networks_error(mine, theirs) == pytest.approx((high - low) / 2)
+    assert networks_error(theirs, mine) == pytest.approx((high - low) / 2)
+    assert networks_error([0.7], [0.6]) == 0 == networks_error([0.5, 0.5], [0.5, 0.5])
+
+
+def test_the_part_of_the_images_is_agresti_and_caffos():
+    """By their formula: a success and a failure more on each side."""
+    (one, other), images = (7, 3), 10
+    shares = (one + 1) / (images + 2), (other + 1) / (images + 2)
+    expected = 1.959964 * math.sqrt(sum(p * (1 - p) / (images + 2) for p in shares))
+    assert images_error([0.7], [0.3], images) == pytest.approx(expected, rel=1e-6)
+    assert images_error([0.6, 0.8], [0.3], images) == pytest.approx(expected, rel=1e-6)
+    assert images_error([1.0], [1.0], images) > 0, "ten images prove no perfect network"
+
+
+def test_the_interval_holds_the_true_difference_as_often_as_it_says(make_result):
+    """Networks and images drawn anew for each side, as the interval takes them to be."""
+    rng, held, rounds = numpy.random.default_rng(0), 0, 400
+    for _ in range(rounds):
+        groups = {}
+        for kind, share, count in (("sample", 0.75, 4), ("fbf", 0.65, 3)):
+            of_images = rng.binomial(100, share) / 100
+            drawn = of_images + rng.normal(0, 0.03, count)
+            groups[kind] = [{"accuracy": 0.9, "pgd": 0.5, "sra": float(each)} for each in drawn]
+        _, sra = differences(make_result(groups), "fbf")
+        held += sra.low <= 0.1 <= sra.high
+    assert held / rounds >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / rounds)
+
+
+def test_the_difference_is_that_of_the_means(run_result):
+    accuracy, sra = differences(run_result, "fbf")
+    means = {kind: run_result["summary"][kind]["sra"]["mean"] for kind in ("sample", "fbf")}
+    assert sra.mean == pytest.approx(means["sample"] - means["fbf"])
+    assert sra.low < sra.mean < sra.high and accuracy.low < accuracy.mean < accuracy.high
+    expected = f"SRA ({100 * sra.mean:+.1f} points, 95 % interval {100 * sra.low:+.1f} to "
+    assert f"{expected}{100 * sra.high:+.1f})" == str(sra) and str(sra) in verdict(run_result)
+
+
+# What is said
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "sra", "said", "advice"),
+    [
+        (0.95, 0.8, "are better in accuracy and SRA.", ""),
+        (0.95, 0.7, "are better in accuracy and show no difference in SRA.", ""),
+        (0.9, 0.8, "are better in SRA and show no difference in accuracy.", ""),
+        (
+            0.8,
+            0.8,
+            "are better in SRA and are worse in accuracy.",
+            " That is a trade-off: lower `beta` for more accuracy.",
+        ),
+        (
+            0.95,
+            0.6,
+            "are better in accuracy and are worse in SRA.",
+            " That is a trade-off: raise `beta` for more SRA.",
+        ),
+        (
+            0.8,
+            0.7,
+            "are worse in accuracy and show no difference in SRA.",
+            " For more accuracy lower `beta`, or raise `steps`.",
+        ),
+        (
+            0.9,
+            0.6,
+            "are worse in SRA and show no difference in accuracy.",
+            " For more SRA raise `beta`, or raise `steps`.",
+        ),
+        (
+            0.8,
+            0.6,
+            "are worse in accuracy and SRA.",
+            " Worse in both is no trade-off: they are undertrained, raise `steps`.",
+        ),
+        (
+            0.9,
+            0.7,
+            "show no difference in accuracy and SRA.",
+            " More `sra_images` and `sra_samples` would tell smaller differences in SRA.",
+        ),
+    ],
+)
+def test_samples_are_compared_with_fbf(make_result, accuracy, sra, said, advice):
+    groups = {"sample": rows(accuracy, sra), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
+    text = verdict(make_result(groups, test_images=MANY, sra_images=MANY))
+    without_intervals = re.sub(r" \([^)]*\)", "", text)
+    assert without_intervals == f"Compared with FBF, samples {said}{advice}"
+
+
+def test_a_difference_that_so_few_images_leave_open_is_none(make_result):
+    groups = {"sample": rows(0.9, 0.75), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
+    assert "no difference" in verdict(make_result(groups, sra_images=100))
+    assert "better in SRA" in verdict(make_result(groups, sra_images=10_000))
+
+
+def test_without_fbf_samples_are_compared_with_pgd_training(make_result):
+    groups = {"sample": rows(0.9, 0.8), "start": rows(0.1, 0.0, 1), "pgd": rows(0.9, 0.7, 1)}
+    text = verdict(make_result(groups, sra_images=MANY))
+    assert text.startswith("Compared with PGD training, samples are better in SRA")
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_without_baselines_samples_are_compared_with_their_start(make_result, trained):
+    groups = {"sample": rows(0.9, 0.8) if trained else rows(0.1, 0.0), "start": rows(0.1, 0.0, 1)}
+    text = verdict(make_result(groups))
+    assert text.startswith("No baselines: compared with the network that training started from, ")
+    assert ("undertrained: raise `steps`" in text) != trained
+    assert ("are better in accuracy" in text) == trained
+
+
+def test_without_sra_samples_are_compared_by_pgd_which_flatters(make_result):
+    groups = {"sample": rows(0.95, 0.8, sra=False), "fbf": rows(0.9, 0.5, 3, sra=False)}
+    text = verdict(make_result(groups))
+    assert "PGD-50 (+30.0 points" in text and "SRA" not in text
+    assert text.endswith("set `sra_samples` above 0 for standard robust accuracy.")

@@ -1,0 +1,216 @@
+import copy
+import math
+import struct
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hypergen.storage import checkpoint
+from hypergen.storage.tensor_files import read_tensors, write_tensors
+from hypergen.storage.weights import save_network
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal in type and in every bit."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return (
+            a.dtype == b.dtype
+            and a.shape == b.shape
+            and a.contiguous().view(-1).view(torch.uint8).equal(b.view(-1).view(torch.uint8))
+        )
+    if isinstance(a, float):
+        return struct.pack("d", a) == struct.pack("d", b) or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, dict):
+        return list(map(typed, a)) == list(map(typed, b)) and same(
+            list(a.values()), list(b.values())
+        )
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def typed(key: Any) -> tuple[type, Any]:
+    return type(key), key
+
+
+def round_trip(tree: Any) -> Any:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        checkpoint.save(path, tree)
+        return checkpoint.load(path)
+
+
+@st.composite
+def tensors(draw) -> Tensor:
+    dtype = draw(
+        st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.uint8, torch.int64])
+    )
+    shape = draw(st.lists(st.integers(0, 3), max_size=3))
+    count = math.prod(shape) * dtype.itemsize
+    # Any bits at all, so every NaN and subnormal too.
+    bits = torch.tensor(list(draw(st.binary(min_size=count, max_size=count))), dtype=torch.uint8)
+    tensor = bits.view(dtype).view(shape)
+    return tensor.T if tensor.ndim == 2 and draw(st.booleans()) else tensor
+
+
+KEYS = st.one_of(st.text(), st.integers(), st.booleans(), st.none(), st.tuples(st.integers()))
+TREES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), tensors()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(KEYS, inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TREES)
+def test_every_tree_comes_back_bit_for_bit(tree):
+    assert same(tree, round_trip(tree))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+def test_training_goes_on_as_if_never_stopped(kind, tmp_path):
+    torch.manual_seed(0)
+    module = torch.nn.Linear(5, 3)
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    optimizer = kind(module.parameters(), lr=0.1, **options)
+    rng = torch.Generator().manual_seed(1)
+
+    def steps(module, optimizer, rng):
+        for _ in range(3):
+            optimizer.zero_grad()
+            module(torch.randn(4, 5, generator=rng)).square().sum().backward()
+            optimizer.step()
+        return module.weight
+
+    steps(module, optimizer, rng)
+    state = {
+        "module": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": rng.get_state(),
+        "step": 3,
+    }
+    checkpoint.save(tmp_path / "c", copy.deepcopy(state))
+    expected = steps(module, optimizer, rng).clone()
+
+    loaded = checkpoint.load(tmp_path / "c")
+    module = torch.nn.Linear(5, 3)
+    module.load_state_dict(loaded["module"])
+    optimizer = kind(module.parameters(), lr=0.5)
+    optimizer.load_state_dict(loaded["optimizer"])
+    rng = torch.Generator()
+    rng.set_state(loaded["rng"])
+    assert steps(module, optimizer, rng).equal(expected)
+
+
+def test_shared_tensors_parameters_and_ordered_dicts():
+    shared = torch.nn.Parameter(torch.ones(2, 2))
+    tree = OrderedDict(a=shared, b=[shared, shared[0]])
+    loaded = round_trip(tree)
+    assert same(loaded, {"a": torch.ones(2, 2), "b": [torch.ones(2, 2), torch.ones(2)]})
+
+
+@pytest.mark.parametrize("other", [{1, 2}, b"bytes", 1j, object(), {"a": [torch.float32]}])
+def test_anything_else_is_refused_and_nothing_written(other, tmp_path):
+    with pytest.raises(TypeError, match="a checkpoint cannot hold a"):
+        checkpoint.save(tmp_path / "c", other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_loaded_outlives_its_file(tmp_path):
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, torch.arange(5_000.0))
+    loaded = checkpoint.load(path)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert loaded.equal(torch.arange(5_000.0))
+
+
+def test_damaged_and_external_files_are_refused(tmp_path, refused):
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, {"a": torch.arange(100), "b": [1.5, None]})
+    whole = path.read_bytes()
+    for content in (b"", b"PK\x03\x04 a zip file, perhaps", whole[:20], whole[:-1]):
+        path.write_bytes(content)
+        assert "not a safetensors file, or damaged" in refused(checkpoint.load, path)
+    save_network(path, {"a": torch.zeros(2)}, {})
+    assert "not a checkpoint" in refused(checkpoint.load, path)
+    assert "no file" in refused(checkpoint.load, tmp_path / "none")
+
+
+def test_any_change_is_told(tmp_path, refused):
+    """Of a bit of a number, of the tree, of a tensor's name, type and shape."""
+    path = tmp_path / "checkpoint"
+    tree = {"step": 7, "weights": torch.arange(6.0).view(2, 3), "count": torch.ones(6).int()}
+    checkpoint.save(path, tree)
+    whole = path.read_bytes()
+    for index in range(8, len(whole)):
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
+        try:
+            found = checkpoint.load(path)
+        except Exception:
+            assert str(path) in refused(checkpoint.load, path)
+        else:  # a byte that says nothing, such as a space
+            assert same(found, tree)
+
+
+def test_a_tensor_that_is_gone_or_another_tree_is_told(tmp_path, refused):
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, {"step": 7, "weights": torch.arange(6.0)})
+    tensors, header = read_tensors(path)
+    write_tensors(path, {}, header)
+    assert "is damaged" in refused(checkpoint.load, path)
+    write_tensors(path, tensors, {name: text.replace("7", "8") for name, text in header.items()})
+    assert "is damaged" in refused(checkpoint.load, path)
+    write_tensors(path, tensors, {name: text for name, text in header.items() if "sha" not in name})
+    assert "is damaged" in refused(checkpoint.load, path)
+
+
+def test_what_does_not_fit_is_refused_with_its_cause(tmp_path, refused):
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, torch.nn.Linear(2, 3).state_dict())
+    with pytest.raises(ValueError, match="of another training") as caught:
+        checkpoint.restore(path, torch.nn.Linear(3, 3).load_state_dict)
+    assert "size mismatch" in str(caught.value.__cause__)
+    for wanted in (lambda tree: tree["step"], lambda tree: tree.step, lambda tree: tree + 1):
+        assert "of another training" in refused(checkpoint.restore, path, wanted)
+
+    def too_much(tree):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        checkpoint.restore(path, too_much)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+def test_an_optimizer_of_other_parameters_is_refused(kind, tmp_path, refused):
+    """PyTorch takes its state and fails at the next step."""
+
+    def optimizer(features):
+        module = torch.nn.Linear(features, 3)
+        made = kind(module.parameters())
+        module(torch.rand(2, features)).sum().backward()
+        made.step()
+        return made
+
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, optimizer(5).state_dict())
+    for features, fits in ((5, True), (4, False)):
+        fresh = optimizer(features)
+        load = partial(checkpoint.load_optimizer, fresh)
+        if fits:
+            checkpoint.restore(path, load)
+        else:
+            assert "of another training" in refused(checkpoint.restore, path, load)

@@ -1,0 +1,110 @@
+import os
+import stat
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from hypergen.storage.tensor_files import read_header, read_tensors, require_file, write_tensors
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(0, 4, dtype=torch.int64)}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "t.safetensors"
+    write_tensors(path, TENSORS, {"who": "us"})
+    return path
+
+
+def test_tensors_and_texts_come_back(file):
+    tensors, texts = read_tensors(file)
+    assert texts == {"who": "us"} and tensors.keys() == TENSORS.keys()
+    assert all(tensors[name].equal(TENSORS[name]) for name in TENSORS)
+    shapes, again = read_header(file)
+    assert shapes == {"a": (2, 3), "b": (0, 4)} and again == texts
+
+
+def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask):
+    write_tensors(tmp_path / "t", TENSORS, {})
+    assert stat.S_IMODE((tmp_path / "t").stat().st_mode) == umask
+
+
+def test_nothing_else_is_left_in_the_folder(file):
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_failed_write_keeps_the_old_file(file, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    before = file.read_bytes()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_tensors(file, TENSORS, {})
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_full_disk_is_an_error_of_the_system(file, monkeypatch):
+    def fail(*args):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(OSError, match=f"{file}.*No space left"):
+        write_tensors(file, TENSORS, {})
+
+
+def test_tied_and_strided_tensors_can_be_written(tmp_path):
+    weight = torch.arange(6.0).view(2, 3)
+    write_tensors(tmp_path / "n", {"a": weight, "b": weight, "c": weight.T}, {})
+    tensors, _ = read_tensors(tmp_path / "n")
+    assert tensors["b"].equal(weight) and tensors["c"].equal(weight.T)
+
+
+def test_other_bytes_are_refused(file, refused):
+    whole = file.read_bytes()
+    for content in (b"", b"plain text, and not a short one", whole[:50], whole[:-7]):
+        file.write_bytes(content)
+        for read in (read_header, read_tensors):
+            assert "not a safetensors file, or damaged" in refused(read, file)
+
+
+def test_any_damage_is_told_in_one_line(file, refused):
+    """Every byte of the header, changed in several ways."""
+    whole = file.read_bytes()
+    for index in range(len(whole) - 24):
+        for bit in (1, 32, 128):
+            file.write_bytes(whole[:index] + bytes([whole[index] ^ bit]) + whole[index + 1 :])
+            try:
+                tensors, _ = read_tensors(file)
+            except Exception:
+                assert str(file) in refused(read_tensors, file)
+            else:  # a name, a text, or numbers that can be read some other way
+                assert len(tensors) <= 2
+
+
+def test_the_true_reason_is_told(tmp_path, loop, refused, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    long = tmp_path / ("x" * 300)
+    for path, reason in (
+        (tmp_path / "none", "there is no file"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "pipe", "no ordinary file"),
+        (loop, "symbolic links"),
+        (long, "name too long"),
+    ):
+        for read in (read_header, read_tensors):
+            message = refused(read, path)
+            assert reason in message and str(path) in message
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_tensors(tmp_path / "t", TENSORS, {})
+    assert require_file(type(long)("~/t")) == tmp_path / "t"
+    assert read_header(type(long)("~/t"))[0].keys() == TENSORS.keys()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything is permitted to root")
+def test_a_file_that_may_not_be_read_is_there(file, refused):
+    file.chmod(0)
+    assert "Permission denied" in refused(read_tensors, file)

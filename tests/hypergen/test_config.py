@@ -1,0 +1,99 @@
+"""What decides a run: defaults that depend on others, and what does not go together."""
+
+import pytest
+
+import hypergen.models.generator
+import hypergen.models.value_network  # noqa: F401  (these fill their registries)
+from hypergen.config import TrainConfig, parse_beta, threat_on
+from hypergen.errors import InputError
+from hypergen.settings import fields
+
+
+def test_every_setting_has_one_short_name():
+    shorts = [field.short for field in fields(TrainConfig)]
+    assert len(shorts) == len(set(shorts))
+    assert TrainConfig.of(**TrainConfig().flat()) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "ends"),
+    [
+        ("0.5", "0.5", (0.5, 0.5)),
+        (0.25, "0.25", (0.25, 0.25)),
+        (1, "1.0", (1, 1)),
+        ((0, 1), "0.0:1.0", (0, 1)),
+        ("0:1", "0:1", (0, 1)),
+    ],
+)
+def test_beta_is_a_number_or_a_range(given, text, ends):
+    objective = TrainConfig.of(beta=given).objective
+    assert (objective.beta, objective.beta_range) == (text, ends)
+
+
+@pytest.mark.parametrize("text", ["1.1", "-0.1", "nan", "0.9:0.1", "0:0.5:1", "", ":", "half"])
+def test_beta_is_nothing_else(text):
+    with pytest.raises(InputError, match="`beta` must be a number in"):
+        parse_beta(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("dataset", "mnst", 'unknown data set "mnst" (did you mean "mnist"?)'),
+        ("target", "mpl", 'unknown target "mpl" (did you mean "mlp"?)'),
+        ("activation", "rellu", 'unknown activation "rellu" (did you mean "relu"?)'),
+        ("generator", "chunky", 'unknown generator "chunky" (did you mean "chunk"?)'),
+        ("value_network", "sett", 'unknown value network "sett" (did you mean "set"?)'),
+        ("objective", "dirct", 'unknown objective "dirct" (did you mean "direct"?)'),
+        ("value_attack", "margn", 'unknown value attack "margn" (did you mean "margin"?)'),
+        ("norm", "linv", 'unknown norm "linv" (did you mean "linf"?)'),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(setting, value, words):
+    with pytest.raises(InputError) as refusal:
+        TrainConfig.of(**{setting: value})
+    assert str(refusal.value).startswith(words)
+
+
+def test_families_of_names_are_known():
+    made = TrainConfig.of(
+        dataset="folder:pets", activation="kwta-0.1", epsilon=0.1, generator="auto"
+    )
+    assert (made.data.name, made.activation) == ("folder:pets", "kwta-0.1")
+
+
+def test_the_published_generator_has_its_own_latent_space():
+    assert TrainConfig.of(generator="published").generator.kind == "published"
+    for name, value in (("beta", "0:1"), ("latent_size", 3), ("prior_scale", 0.0)):
+        with pytest.raises(InputError, match=f"the published generator.*`{name}`"):
+            TrainConfig.of(generator="published", **{name: value})
+
+
+def test_the_radius_is_the_usual_one_of_the_data_set():
+    assert TrainConfig.of(dataset="mnist").threat.epsilon == 0.1
+    assert TrainConfig.of(dataset="cifar10").threat.epsilon == 8 / 255
+    given = TrainConfig.of(dataset="folder:pets", norm="l2", epsilon=1.5).threat
+    assert (given.norm, given.epsilon) == ("l2", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "norm"), [("folder:pets", "linf"), ("mnist", "l2"), ("mnist", "l1")]
+)
+def test_a_radius_is_needed_where_there_is_no_usual_one(dataset, norm):
+    with pytest.raises(InputError, match=f"`epsilon` is needed.*{norm} on {dataset}.*8/255"):
+        threat_on(dataset, norm, None)
+
+
+def test_a_radius_of_pixels_up_to_255_is_told():
+    with pytest.raises(InputError, match="got 8; did you mean 8/255?"):
+        TrainConfig.of(epsilon=8)
+    assert TrainConfig.of(norm="l2", epsilon=8).threat.epsilon == 8
+
+
+def test_measuring_may_be_rarer_where_it_only_watches():
+    intervals = {
+        objective: TrainConfig.of(objective=objective).measurement_interval
+        for objective in ("value", "hybrid", "direct")
+    }
+    assert intervals == {"value": 1, "hybrid": 1, "direct": 8}
+    assert TrainConfig.of(objective="direct", measure_every=3).measurement_interval == 3

@@ -1,0 +1,88 @@
+import copy
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import attacks
+from hypergen.data import Split
+from hypergen.training import objective, trainer, value_fitter
+
+
+class Forbidden(Split):
+    """A split whose images must not be looked at."""
+
+    def batch(self, indices: Any) -> tuple[Tensor, Tensor]:
+        raise AssertionError("looked at")
+
+    def head(self, count: int) -> Split:
+        raise AssertionError("looked at")
+
+
+@pytest.fixture
+def forbid() -> Callable[[Split], Split]:
+    """Makes a split that must not be looked at."""
+    return lambda split: Forbidden(split.images, split.labels)
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[SimpleNamespace]:
+    """What the objective was asked in every step."""
+    calls, whole = [], objective.gradient
+
+    def gradient(kind, population, batch, weights, value, measures):
+        call = SimpleNamespace(batch=batch, weights=weights, measures=measures)
+        calls.append(call)
+        return whole(kind, population, batch, weights, value, measures)
+
+    monkeypatch.setattr(objective, "gradient", gradient)
+    return calls
+
+
+@pytest.fixture
+def used(monkeypatch) -> list[attacks.Attack]:
+    """What attacked the images, in order."""
+    calls, whole = [], trainer.attacked_batch
+
+    def attacked_batch(population, images, labels, attack, *rest, **more):
+        calls.append(attack)
+        return whole(population, images, labels, attack, *rest, **more)
+
+    for module in (trainer, value_fitter):
+        monkeypatch.setattr(module, "attacked_batch", attacked_batch)
+    return calls
+
+
+@pytest.fixture
+def same() -> Callable[..., bool]:
+    """Tells whether two nested states are equal, tensors by `near`."""
+
+    def equal(a: Any, b: Any, near: Callable[[Tensor, Tensor], bool] = torch.equal) -> bool:
+        if isinstance(a, Tensor):
+            return near(a, b)
+        if isinstance(a, dict):
+            return list(a) == list(b) and all(equal(a[key], b[key], near) for key in a)
+        if isinstance(a, list | tuple):
+            return len(a) == len(b) and all(equal(x, y, near) for x, y in zip(a, b, strict=True))
+        return a == b
+
+    return equal
+
+
+class Saved:
+    """The last state that was saved, as it was then."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Any]] = []
+
+    def __call__(self, state: dict[str, Any]) -> None:
+        self.states.append(copy.deepcopy(state))
+
+
+@pytest.fixture
+def saved() -> Iterator[Saved]:
+    """Keeps every state that is saved."""
+    yield Saved()

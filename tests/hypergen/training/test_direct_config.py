@@ -1,0 +1,95 @@
+import pytest
+
+from attacks import PGD, AttackError, Threat
+from hypergen.data.builtin import INFOS
+from hypergen.errors import InputError
+from hypergen.training.direct_config import BaselineConfig, DirectPlan
+
+DIGITS = INFOS["digits"]
+
+
+def planned(**settings) -> DirectPlan:
+    return DirectPlan.of(BaselineConfig.of(**settings), DIGITS)
+
+
+@pytest.mark.parametrize("method", ["fbf", "pgd"])
+def test_the_radius_trained_against_grows_until_the_learning_rate_falls(method):
+    def radius(progress, **settings):
+        return planned(method=method, **settings).training_attack(progress).threat.epsilon
+
+    radii = [radius(p, epsilon=0.2, epsilon_factor=1.25) for p in (0.1, 0.2, 0.4, 0.7, 1)]
+    assert radii == pytest.approx([0.0625, 0.125, 0.25, 0.25, 0.25])
+    assert radius(1, epsilon=0.2) == pytest.approx(0.23)
+
+
+def test_the_share_of_kwta_falls_evenly_over_the_first_half():
+    settings = {"activation": "kwta-0.1", "share_start": 1.0, "epochs": 10}
+    shares = [planned(**settings).share(epoch) for epoch in range(10)]
+    assert shares == pytest.approx([1.0, 0.82, 0.64, 0.46, 0.28, *[0.1] * 5])
+    assert planned(activation="kwta-0.1").share(0) is None
+    assert planned(activation="kwta-0.1").config.final_share == 0.1
+    assert planned().config.final_share is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "fgsm"}, 'unknown method "fgsm"'),
+        ({"method": "pdg"}, r'unknown method "pdg" \(did you mean "pgd"\?\)'),
+        ({"dataset": "x"}, "unknown data set"),
+        ({"target": "x"}, 'unknown target "x"'),
+        ({"activation": "rleu"}, r'unknown activation "rleu" \(did you mean "relu"\?\)'),
+        ({"epochs": 0}, "`epochs` must be at least 1, got 0"),
+        ({"epsilon_factor": -1}, "`epsilon_factor` must be at least 0, got -1"),
+        ({"epsilon_factor": -1, "method": "pgd", "epsilon": 0.0}, "`epsilon_factor` must be"),
+        ({"method": "standard", "epsilon_factor": 2.0}, "`beta` and `epsilon_factor` are of"),
+        ({"method": "standard", "beta": 0.5}, "`beta` and `epsilon_factor` are of"),
+        ({"learning_rate": 0.0}, r"`learning_rate` must be above 0 and below 1e\+30, got 0"),
+        ({"beta": 1.5}, r"`beta` must lie in \[0,1\], got 1.5"),
+        ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0,1\), got 1"),
+        ({"ema_decay": float("nan")}, r"`ema_decay` must lie in \[0,1\), got nan"),
+        ({"share_start": 0.5}, "`share_start` needs k-WTA, such as kwta-0.1, not relu"),
+        ({"share_start": 0.05, "activation": "kwta-0.1"}, r"must lie in \[0.1,1\], got 0.05"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, message):
+    with pytest.raises(InputError, match=message) as caught:
+        BaselineConfig.of(**wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_norms_other_than_linf_need_an_epsilon_and_fbf_has_no_recipe_in_l1():
+    with pytest.raises(InputError, match="`epsilon` is needed: there is no usual radius in l2"):
+        BaselineConfig(norm="l2")
+    with pytest.raises(AttackError, match="random-fgsm knows the norms linf and l2 only"):
+        BaselineConfig(norm="l1", epsilon=5)
+    plan = planned(method="pgd", norm="l1", epsilon=5, epsilon_factor=1.2)
+    assert plan.training_attack(1.0) == PGD(Threat("l1", 6), steps=7)
+
+
+def test_the_metadata_say_what_was_trained_whatever_was_left_to_the_recipe():
+    given = planned(method="pgd", epsilon=0.2, beta=0.5, seed=3).metadata()
+    assert given == {
+        "method": "pgd",
+        "epochs": 40,
+        "epsilon_trained": pytest.approx(0.23),
+        "learning_rate": 5e-3,
+        "beta": 0.5,
+        "share_start": None,
+        "ema_decay": 0.0,
+        "pretrained": False,
+        "seed": 3,
+        "epsilon": 0.2,
+        "norm": "linf",
+    }
+    standard = planned(method="standard").metadata()
+    assert standard["beta"] == standard["epsilon_trained"] == 0.0
+
+
+@pytest.mark.parametrize("settings", [{"method": "standard"}, {"beta": 0.0}, {"epsilon": 0.0}])
+def test_nothing_is_attacked_without_a_reason(settings):
+    assert planned(**settings).training_attack(1.0) is None
+
+
+def test_steps_are_those_of_all_epochs(few):
+    assert planned(epochs=5).steps(few) == 5 * 3  # 300 images in batches of 100

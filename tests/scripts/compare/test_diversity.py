@@ -1,0 +1,27 @@
+"""Ways to keep samples apart, on as little as they can be told by."""
+
+from hypergen.config import TrainConfig
+from scripts.compare import diversity
+
+
+def test_all_variants(tmp_path, written):
+    tiny = TrainConfig.of(target="mlp", steps=2, population=3, batch_size=8)
+    config = diversity.CompareConfig(
+        train=tiny,
+        samples=3,
+        images=20,
+        fbf=2,
+        fbf_epochs=1,
+        work=tmp_path / "work",
+        out=tmp_path / "diversity.json",
+    )
+    diversity.main(config)
+    figures = written(config.out)
+    assert set(figures["ways"]) == {*diversity.VARIANTS, "fbf"}
+    differing = {name: row["disagreement"] for name, row in figures["ways"].items()}
+    for name in ("fixed map 0.5", "eight starts"):
+        assert differing["nothing"] < differing[name]
+    for row in figures["ways"].values():
+        assert 0 <= row["error_overlap"] <= 1 and row["worst_pgd"] <= row["pgd"]
+        assert 0 < row["weight_distance"]["matched"] <= row["weight_distance"]["before"]
+        assert row["pgd"] <= row["best"]["pgd"] and row["accuracy"] <= row["best"]["accuracy"]

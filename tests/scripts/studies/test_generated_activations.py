@@ -1,0 +1,37 @@
+"""Generated networks beside FBF-trained ones, on as little as they can be told by."""
+
+from dataclasses import replace
+
+import pytest
+
+from hypergen.errors import InputError
+from scripts.studies import generated_activations
+
+
+def test_generated_beside_direct_networks(brief, tmp_path, written):
+    config = generated_activations.StudyConfig(
+        dataset="digits",
+        epochs=1,
+        target="mlp",
+        activations=("relu", "kwta-0.2"),
+        ways=("direct from fbf",),
+        steps=2,
+        samples=2,
+        seeds=1,
+        images=5,
+        work=tmp_path / "runs",
+        out=tmp_path / "figures.json",
+    )
+    with pytest.raises(InputError, match="direct from pgd"):
+        generated_activations.main(replace(config, ways=("direct from pgd",)))
+    # One activation after the other: what is written is all that is there.
+    generated_activations.main(replace(config, only=("kwta-0.2",)))
+    assert list(written(config.out)["summary"]) == ["kwta-0.2, fbf", "kwta-0.2, direct from fbf"]
+    generated_activations.main(replace(config, only=("relu",)))
+    figures = written(config.out)
+    kinds = ["relu, fbf", "relu, direct from fbf", "kwta-0.2, fbf", "kwta-0.2, direct from fbf"]
+    assert list(figures["summary"]) == kinds
+    assert [row["count"] for row in figures["summary"].values()] == [1, 2, 1, 2]
+    assert len(figures["networks"]) == 6
+    for row in figures["summary"].values():
+        assert list(row["after"].values())[-1] == pytest.approx(row["robustness"])
