@@ -16,7 +16,7 @@ lint: install
 	$(BIN)/lint-imports
 
 docs: install
-	$(BIN)/python -m pytest --nbmake docs/examples
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake docs/examples
 
 bench: install
 	$(BIN)/python -m scripts.bench.population $(ARGS)

@@ -19,6 +19,7 @@ from hypergen.experiments.run_folder import (
     dated,
 )
 from hypergen.presets import PresetName, preset
+from hypergen.registry import loaded
 from hypergen.report.summary import next_commands, run_table
 from hypergen.report.verdict import verdict
 from hypergen.runtime.progress import ProgressBar
@@ -72,7 +73,7 @@ def run(settings: dict[str, Any], own: TrainOptions) -> None:
         with ProgressBar("train") as bar:
             done = run_training(asked, dataset, folder, device, own.resume, bar)
     except KeyboardInterrupt:
-        command = f"hypergen train --resume --out {shlex.quote(str(folder))}"
+        command = shlex.join(_words("train", folder, "--resume --out"))
         raise KeyboardInterrupt(f"; continue by {command}") from None
     print(run_table(done.results))
     print()
@@ -96,4 +97,10 @@ def suggestions(folder: Path) -> list[tuple[str, list[str]]]:
 
 
 def _words(command: str, path: Path, options: str) -> list[str]:
-    return ["hypergen", command, str(path), *options.split()]
+    """A command on a path, with the plugins that this one was given."""
+    words = ["hypergen", command, str(path), *options.split()]
+    if command == "train":
+        words = ["hypergen", command, *options.split(), str(path)]
+    for plugin in loaded():
+        words += ["--plugin", plugin.source]
+    return words

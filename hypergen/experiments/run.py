@@ -115,8 +115,12 @@ def run(
 
 
 def require_startable(settings: RunSettings, dataset: Dataset, folder: Path, resume: bool) -> None:
-    """`InputError` where `folder` holds another run or the base does not fit; writes nothing."""
+    """`InputError` where `folder` holds another run, or networks or base cannot be; writes nothing.
+
+    Networks and generator are made once for that: a user's own may fail.
+    """
     require_free(folder, settings, resume)
+    ModelBundle.fresh(settings.config, dataset.info)
     if not (folder / BASE).exists():  # a run keeps a copy of the network it started from
         require_base(settings.config, dataset.info)
 

@@ -99,7 +99,7 @@ def _difference(
     """
     mean = statistics.fmean(mine) - statistics.fmean(theirs)
     half = math.hypot(networks_error(mine, theirs), images_error(mine, theirs, images))
-    return Difference(figure, mean, mean - half, mean + half)
+    return Difference(figure, mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
 def networks_error(mine: Sequence[float], theirs: Sequence[float]) -> float:

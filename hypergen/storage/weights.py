@@ -105,6 +105,9 @@ def _skeleton(metadata: Mapping[str, Any]) -> nn.Module | None:
 
 
 def _build(metadata: Mapping[str, Any], path: Path) -> nn.Module:
+    # What a loaded plugin holds without having registered it, `targets` knows only then.
+    TARGETS.get(metadata["target"])
+    ACTIVATIONS.get(metadata["activation"])
     try:
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             return targets.build(

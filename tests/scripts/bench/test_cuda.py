@@ -38,6 +38,7 @@ def test_all_checks(tmp_path, written):
     assert all(figures[check]["within"] for check in checks)
 
 
+@pytest.mark.slow
 def test_a_run_that_forgets_its_state_is_noticed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Trainer, "load_state_dict", lambda trainer, state: None)
     config = check_config(tmp_path)

@@ -3,9 +3,12 @@
 import math
 from dataclasses import replace
 
+import pytest
+
 from scripts.bench import population
 
 
+@pytest.mark.slow
 def test_a_population_is_attacked_beside_a_loop_over_torchattacks(tmp_path, written, brief_run):
     config = population.BenchConfig(
         dataset="digits",

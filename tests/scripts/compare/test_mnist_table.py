@@ -16,6 +16,7 @@ from scripts.compare import mnist_table
 from targets import Population
 
 
+@pytest.mark.slow
 def test_the_whole_table(brief, brief_pretraining, tmp_path, monkeypatch, capsys):
     config = mnist_table.TableConfig(
         dataset="digits",

@@ -1,5 +1,6 @@
 """Value networks side by side, on as little as they can be told by."""
 
+import pytest
 import torch
 
 import attacks
@@ -13,6 +14,7 @@ from scripts.compare.gallery import CompareConfig, Group
 from targets import Population
 
 
+@pytest.mark.slow
 def test_all_kinds_answer_for_all_groups(brief, tmp_path, written):
     tiny = TrainConfig.of(target="mlp", steps=8, population=2, batch_size=8, epsilon=0.02)
     config = CompareConfig(

@@ -6,6 +6,7 @@ from hypergen.config import TrainConfig
 from scripts.studies import convergence
 
 
+@pytest.mark.slow
 def test_convergence(brief, brief_pretraining, tmp_path, written):
     config = convergence.ConvergenceConfig(
         train=TrainConfig.of(target="mlp", steps=2, population=2, batch_size=8),
