@@ -23,7 +23,7 @@ from attacks.base import (
     evaluate,
     misclassified,
 )
-from attacks.errors import unknown
+from attacks.errors import require_known
 from attacks.options import require_counts
 from attacks.threat import Threat
 
@@ -63,8 +63,7 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         require_counts(self, "steps", "restarts")
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
+        require_known("loss", self.loss, LOSSES)
 
     @property
     def name(self) -> str:

@@ -20,6 +20,21 @@ class AttackError(ValueError):
         return super().__str__() + suffix
 
 
+def shown(value: object) -> str:
+    """The value as a message shows it: on one line of at most 60 characters, whatever it is."""
+    try:
+        return f"{' '.join(repr(value).split()):.60}"
+    except ValueError:  # Python prints no whole number of very many digits
+        return f"a {type(value).__name__} of very many digits"
+
+
+def require_known(kind: str, name: object, known: Iterable[str]) -> None:
+    """Raises AttackError unless the name is one of `known`; it may be no text at all."""
+    known = tuple(known)
+    if not isinstance(name, str) or name not in known:
+        raise unknown(kind, name, known)
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> AttackError:
     """The error for a name that is none of `known`, which it lists."""
-    return AttackError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+    return AttackError(f"unknown {kind} {shown(name)}; known: {', '.join(known)}")

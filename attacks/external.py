@@ -23,7 +23,7 @@ from attacks.base import (
     evaluate,
     misclassified,
 )
-from attacks.errors import unknown
+from attacks.errors import require_known
 from attacks.options import require_norm
 from attacks.threat import NORMS, TOLERANCE
 
@@ -68,11 +68,10 @@ class Torchattacks(Attack):
     unconstrained_norms = NORMS
 
     def __post_init__(self) -> None:
-        if self.attack in REFUSED:
+        if isinstance(self.attack, str) and self.attack in REFUSED:
             raise AttackError(f"{self.name} is refused: {REFUSED[self.attack]}")
         known = [name for name in _library().__all__ if name not in (*REFUSED, "VANILA")]
-        if self.attack not in known:
-            raise unknown("attack of torchattacks", self.attack, known)
+        require_known("attack of torchattacks", self.attack, known)
         parameters = self._parameters()
         if "norm" in parameters:
             require_norm(self.name, self.threat.norm, list(NAMES))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Model, PerNetworkRNG, differentiate, evaluate
-from attacks.errors import AttackError
+from attacks.errors import AttackError, shown
 from attacks.losses import cross_entropy
 from attacks.options import positive, require_norm
 from attacks.pgd import PGD
@@ -97,8 +97,8 @@ class LineSearchFGSM(RandomFGSM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.lengths:
-            raise AttackError("expected at least one length of step, got none")
+        if not isinstance(self.lengths, tuple | list) or not self.lengths:
+            raise AttackError(f"expected at least one length of step, got {shown(self.lengths)}")
         lengths = tuple(positive("length", length) for length in self.lengths)
         object.__setattr__(self, "lengths", lengths)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.errors import AttackError
+from attacks.errors import AttackError, shown
 from attacks.model import Model, call
 
 ROUNDING = 1e-6
@@ -54,6 +54,7 @@ def checked(
     Raises:
         AttackError: one of them is not what `Attack.__call__` expects.
     """
+    require_callable("model", model)
     images = _checked_images(images)
     networks, batch = images.shape[:2]
     labels = as_tensor("labels", labels)
@@ -70,11 +71,18 @@ def checked(
     return CheckedModel(model, high), images, labels, _checked_seeds(seeds, networks)
 
 
+def require_callable(name: str, value: object) -> None:
+    """Raises AttackError unless the value can be called with images, as a network is."""
+    if not callable(value):
+        raise AttackError(f"expected a {name} that is called with images, got {shown(value)}")
+
+
 def as_tensor(name: str, values: Array) -> Tensor:
     """The values as a tensor that autograd can use and knows no history of.
 
     Raises:
-        AttackError: they are no numbers, or lists of unequal lengths.
+        AttackError: they are no numbers, or lists of unequal lengths; a tensor on "meta", sparse
+            or quantized.
     """
     if not isinstance(values, Tensor):
         try:
@@ -84,7 +92,15 @@ def as_tensor(name: str, values: Array) -> Tensor:
                 f"expected {name} as a tensor or an array of numbers, "
                 f"got {type(values).__name__}: {error}"
             ) from None
+    if values.is_meta or values.is_quantized or values.layout != torch.strided:
+        raise AttackError(f"expected {name} as plain numbers, got a {_kind(values)} tensor")
     return values.clone() if values.is_inference() else values.detach()
+
+
+def _kind(values: Tensor) -> str:
+    if values.layout != torch.strided:
+        return str(values.layout).removeprefix("torch.")
+    return "quantized" if values.is_quantized else "meta"
 
 
 def _checked_images(images: Array) -> Tensor:
@@ -104,9 +120,11 @@ def _checked_seeds(seeds: Iterable[int], networks: int) -> list[int]:
     try:
         whole = [index(seed) for seed in seeds]
     except TypeError:
-        raise AttackError(f"expected seeds, one whole number a network, got {seeds!r}") from None
+        raise AttackError(
+            f"expected seeds, one whole number a network, got {shown(seeds)}"
+        ) from None
     if len(whole) != networks:
         raise AttackError(f"expected {networks} seeds, one a network, got {len(whole)}")
     if not all(-(2**63) <= seed < 2**64 for seed in whole):
-        raise AttackError(f"expected seeds of at most 64 bits, got {whole}")
+        raise AttackError(f"expected seeds of at most 64 bits, got {shown(whole)}")
     return whole

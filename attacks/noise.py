@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from attacks.base import ActiveSet, Attack, Model, PerNetworkRNG, evaluate, misclassified
-from attacks.errors import unknown
+from attacks.errors import require_known
 from attacks.options import require_counts
 
 KINDS = ("uniform", "gaussian")
@@ -31,8 +31,7 @@ class Noise(Attack):
 
     def __post_init__(self) -> None:
         require_counts(self, "draws")
-        if self.kind not in KINDS:
-            raise unknown("kind of noise", self.kind, KINDS)
+        require_known("kind of noise", self.kind, KINDS)
 
     @property
     def name(self) -> str:

@@ -17,8 +17,8 @@ from attacks.base import (
     evaluate,
     misclassified,
 )
-from attacks.errors import unknown
-from attacks.options import require_counts, require_positive
+from attacks.errors import require_known
+from attacks.options import require_counts, require_flags, require_positive
 
 LOSSES = {"ce": losses.cross_entropy, "margin": losses.margin}
 TARGETED = ("targeted", "random")
@@ -53,10 +53,10 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         require_counts(self, "steps", "restarts")
+        require_flags(self, "random_start")
         if self.step_size is not None:
             require_positive(self, "step_size")
-        if self.loss not in (*LOSSES, *TARGETED):
-            raise unknown("loss", self.loss, (*LOSSES, *TARGETED))
+        require_known("loss", self.loss, (*LOSSES, *TARGETED))
         if self.restarts > 1 and not self.random_start and self.loss != "targeted":
             raise AttackError(
                 f"expected 1 restart without a random start, got {self.restarts}: all the same"

@@ -12,7 +12,7 @@ from attacks.base import Attack
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
 from attacks.eot import EOTPGD
-from attacks.errors import AttackError, unknown
+from attacks.errors import AttackError, shown, unknown
 from attacks.external import PREFIX, Torchattacks
 from attacks.fab import TargetedFAB
 from attacks.fgsm import FGSM, RandomFGSM
@@ -56,6 +56,8 @@ def build(name: str, threat: Threat, **options: Any) -> Attack:
     Raises:
         AttackError: an unknown name or option (the known ones are listed), or a value out of range.
     """
+    if not isinstance(name, str):
+        raise AttackError(f"expected an attack's name, or an Attack, got {shown(name)}")
     if name.startswith(PREFIX):
         if options:
             raise AttackError(f"{name} takes no options here, got {', '.join(options)}")
@@ -63,7 +65,7 @@ def build(name: str, threat: Threat, **options: Any) -> Attack:
     if name not in ATTACKS:
         raise unknown("attack", name, (*ATTACKS, f"{PREFIX}NAME"))
     if not isinstance(threat, Threat):
-        raise AttackError(f'expected a threat, Threat("linf", 0.1) say, got {threat!r}')
+        raise AttackError(f'expected a threat, Threat("linf", 0.1) say, got {shown(threat)}')
     _check_options(name, options)
     attack = ATTACKS[name](threat, **options)
     if not isinstance(attack, Attack):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import ActiveSet, Attack, Model, PerNetworkRNG, evaluate, misclassified
-from attacks.errors import AttackError
+from attacks.errors import AttackError, shown
 from attacks.losses import margin
 from attacks.options import count, require_positive
 from attacks.threat import NORMS
@@ -46,10 +46,11 @@ class SamplingGradient(Attack):
     unconstrained_norms = NORMS
 
     def __post_init__(self) -> None:
-        if not self.schedule:
+        pairs = self.schedule if isinstance(self.schedule, tuple | list) else None
+        if pairs is None or not all(isinstance(e, tuple | list) and len(e) == 2 for e in pairs):
+            raise AttackError(f"expected pairs (steps, samples), got {shown(self.schedule)}")
+        if not pairs:
             raise AttackError("expected a schedule of at least one pair (steps, samples), got none")
-        if any(len(pair) != 2 for pair in self.schedule):
-            raise AttackError(f"expected pairs (steps, samples), got {self.schedule}")
         schedule = tuple((count("steps", n), count("samples", k)) for n, k in self.schedule)
         for _, samples in schedule:
             if samples % 2:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from attacks.base import Array, Attack, AttackError, AttackResult
-from attacks.inputs import as_tensor
+from attacks.inputs import as_tensor, require_callable
 from attacks.registry import build
 from attacks.threat import Threat
 
@@ -53,6 +53,7 @@ def attack(
         AttackError: an unknown name or option, bad input, or logits that are not finite or [B,K].
     """
     chosen = _chosen(name, norm, epsilon, options)
+    require_callable("network", network)
     images, labels = as_tensor("images", images), as_tensor("labels", labels)
     if images.ndim != 4 or 0 in images.shape:
         raise AttackError(f"expected images [B,C,H,W], none empty, got {list(images.shape)}")

@@ -19,7 +19,7 @@ from attacks.base import (
     evaluate,
     misclassified,
 )
-from attacks.options import require_counts, require_share
+from attacks.options import require_counts, require_flags, require_share
 
 # The share of pixels in a square halves after each of these queries (of 10,000, if rescaled).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -66,6 +66,7 @@ class Square(Attack):
 
     def __post_init__(self) -> None:
         require_counts(self, "queries")
+        require_flags(self, "rescale")
         require_share(self, "p_init")
 
     @property

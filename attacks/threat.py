@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.errors import unknown
+from attacks.errors import require_known
 from attacks.options import require_nonnegative
 from attacks.rng import PerNetworkRNG
 
@@ -31,8 +31,7 @@ class Threat:
     epsilon: float
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise unknown("norm", self.norm, NORMS)
+        require_known("norm", self.norm, NORMS)
         require_nonnegative(self, "epsilon")
 
     def bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,7 @@ _PLACES = {
     "register_attack": "hypergen.experiments.api",
     "register_dataset": "hypergen.experiments.api",
     "register_generator": "hypergen.experiments.api",
+    "register_measure": "hypergen.experiments.api",
     "register_target": "hypergen.experiments.api",
     "register_value_network": "hypergen.experiments.api",
 }

@@ -12,6 +12,7 @@ from hypergen.experiments.api import register_activation as register_activation
 from hypergen.experiments.api import register_attack as register_attack
 from hypergen.experiments.api import register_dataset as register_dataset
 from hypergen.experiments.api import register_generator as register_generator
+from hypergen.experiments.api import register_measure as register_measure
 from hypergen.experiments.api import register_target as register_target
 from hypergen.experiments.api import register_value_network as register_value_network
 from hypergen.experiments.api import train as train

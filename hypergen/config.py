@@ -8,11 +8,24 @@ import attacks
 from hypergen import data
 from hypergen.catalog import ACTIVATIONS, GENERATORS, TARGETS, VALUE_NETWORKS
 from hypergen.errors import InputError
-from hypergen.settings import RATE, SEED, SHARE, Norm, Range, Registered, Settings, Short
+from hypergen.measure_spec import MeasureSpec
+from hypergen.settings import (
+    COUNT,
+    RATE,
+    SEED,
+    SHARE,
+    SIZE,
+    Norm,
+    Range,
+    Registered,
+    Settings,
+    Short,
+)
 
 Target = Annotated[str, Registered(TARGETS)]
 Activation = Annotated[str, Registered(ACTIVATIONS)]
-Epsilon = Annotated[float | None, Range(0)]
+Epsilon = Annotated[float | None, SIZE]
+ImageSize = Annotated[int | None, Range(1, data.MAX_IMAGE_SIZE)]
 Method = Literal["standard", "fbf", "pgd"]
 """How a network is trained directly."""
 
@@ -23,7 +36,7 @@ class DataConfig(Settings):
 
     name: Annotated[str, Registered(data.DATASETS), Short("dataset")] = "digits"
     """folder:PATH (a sub-folder a class), npz:PATH, torchvision:NAME, or one by its name"""
-    image_size: Annotated[int | None, Range(1)] = None
+    image_size: ImageSize = None
     """resize all images to a square of so many pixels a side"""
     grey: bool = False
     """turn colour images into grey ones"""
@@ -35,9 +48,9 @@ class GeneratorConfig(Settings):
 
     kind: Annotated[str, Registered(GENERATORS, ("auto",)), Short("generator")] = "auto"
     """the generator's form, which auto chooses by the size of the target"""
-    latent_size: Annotated[int, Range(1)] = 16
+    latent_size: Annotated[int, COUNT] = 16
     """Z, the length of a latent sample"""
-    prior_scale: Annotated[float, Range(0)] = 0.5
+    prior_scale: Annotated[float, SIZE] = 0.5
     """size of the random prior, an untrained map of z that keeps samples apart, relative to
     1/sqrt(fan-in); with 0 they become nearly one network"""
 
@@ -48,19 +61,19 @@ class ValueNetworkConfig(Settings):
 
     kind: Annotated[str, Registered(VALUE_NETWORKS), Short("value_network")] = "set"
     """what it looks at, as `hypergen list value-network` says of each"""
-    members: Annotated[int, Range(1), Short("value_members")] = 1
+    members: Annotated[int, Range(1, 1000), Short("value_members")] = 1
     """value networks that form an ensemble; from 2 on, an estimate comes with its uncertainty"""
     learning_rate: Annotated[float, RATE, Short("value_learning_rate")] = 2e-3
     """of the value network (Adam)"""
-    weight_decay: Annotated[float, Range(0), Short("value_weight_decay")] = 0.0
+    weight_decay: Annotated[float, SIZE, Short("value_weight_decay")] = 0.0
     """of the value network"""
-    steps: Annotated[int, Range(1), Short("value_steps")] = 16
+    steps: Annotated[int, COUNT, Short("value_steps")] = 16
     """steps of the value network a measurement"""
-    replay_size: Annotated[int, Range(1)] = 512
+    replay_size: Annotated[int, COUNT] = 512
     """measurements kept for fitting it"""
-    measure_every: Annotated[int | None, Range(1)] = None
+    measure_every: Annotated[int | None, COUNT] = None
     """generator steps between measurements; by default 1, with objective direct 8"""
-    num_perturbed: Annotated[int, Range(0)] = 1
+    num_perturbed: Annotated[int, SIZE] = 1
     """perturbed copies measured beside the generated networks, at most one of each"""
 
 
@@ -74,16 +87,50 @@ class ObjectiveConfig(Settings):
     beta: str = "0.5"
     """weight of robustness, beside 1 - beta of accuracy; a range such as 0:1 trains one generator
     for all preferences in it"""
+    measures: Annotated[tuple[str, ...], Short("measure")] = ()
+    """what to train for instead, repeatable, with its weight: NAME=WEIGHT, with options as in
+    robustness:norm=l2,epsilon=1.5=0.3 (see `hypergen list measure`); weights are normalised; with
+    ranges, such as accuracy=0:1 and int8=0:1, one generator is trained for all preferences"""
     warmup: Annotated[float, SHARE] = 0.2
-    """share of the steps over which beta (from scratch) or the spread of z (from a base) grows"""
+    """share of the steps over which all but accuracy (from scratch) or the spread of z (from a
+    base) grows"""
 
     def require(self) -> None:
         parse_beta(self.beta)
+        if not self.measures:
+            return
+        if self.beta != ObjectiveConfig.beta:
+            raise InputError("`beta` weighs accuracy and robustness alone: leave out `measure`")
+        specs = self.specs
+        names = [spec.name for spec in specs]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise InputError(f"`measure` {twice[0]} is given twice")
+        if sum(spec.high for spec in specs) == 0:
+            raise InputError("`measure`: at least one weight must be above 0")
+        if sum(spec.is_ranged for spec in specs) == 1:
+            raise InputError("`measure`: a range needs a second one beside it, to trade it against")
 
     @property
     def beta_range(self) -> tuple[float, float]:
         """(lowest, highest) preference for robustness, both in [0,1]; equal when it is fixed."""
         return parse_beta(self.beta)
+
+    @property
+    def has_many_preferences(self) -> bool:
+        """Whether measures have ranges of weights, so that a preference is one of all of them."""
+        return any(spec.is_ranged for spec in self.specs) if self.measures else False
+
+    @property
+    def specs(self) -> tuple[MeasureSpec, ...]:
+        """The measures with their weights, accuracy first; those of the highest beta by default."""
+        beta = self.beta_range[1]
+        asked = self.measures or (f"accuracy={1 - beta}", f"robustness={beta}")
+        found = [MeasureSpec.parse(text) for text in asked]
+        if not any(spec.name == "accuracy" for spec in found):
+            # Training starts with it: alone, other measures often have trivial optima.
+            found.insert(0, MeasureSpec.parse("accuracy=0"))
+        return tuple(sorted(found, key=lambda spec: spec.name != "accuracy"))
 
 
 @dataclass(frozen=True)
@@ -95,19 +142,19 @@ class AdversaryConfig(Settings):
     epsilon: Epsilon = None
     """radius of the threat, for pixels in [0,1], such as 0.1 or 8/255; by default the data set's
     usual one in linf"""
-    epsilon_factor: Annotated[float | None, Range(0)] = None
+    epsilon_factor: Annotated[float | None, SIZE] = None
     """radius trained against and measured at, relative to epsilon; by default 1.15, on colour
     images 1, as of networks trained directly"""
     epsilon_warmup: Annotated[float, SHARE] = 0.25
     """share of the steps over which that radius is reached, from 0.6 of it; with 0 it is there
     from the first step, and where it is large networks then learn to hide from gradients"""
-    attack_steps: Annotated[int, Range(1)] = 3
+    attack_steps: Annotated[int, COUNT] = 3
     """steps of every gradient attack inside a training step"""
     value_attack: Literal["pgd", "margin"] = "pgd"
     """what attacks the images that the value network sees and is fitted to: PGD on cross-entropy
     (pgd) or on the margin, which flatters less and teaches less"""
     max_robustness_gap: Annotated[float, SHARE] = 0.1
-    """how far that attack may flatter, against standard robust accuracy now and then on a few
+    """how far that attack may flatter, against the quick attacks now and then on a few
     samples, before all attacks inside a training step get twice the steps; with 1 nothing is
     compared, which on a GPU is most of a short run's time"""
 
@@ -116,15 +163,15 @@ class AdversaryConfig(Settings):
 class OptimisationConfig(Settings):
     """How the generator is trained."""
 
-    steps: Annotated[int, Range(1)] = 1000
+    steps: Annotated[int, COUNT] = 1000
     """generator steps"""
-    population: Annotated[int, Range(1)] = 4
+    population: Annotated[int, COUNT] = 4
     """networks generated a step"""
-    batch_size: Annotated[int, Range(1)] = 64
+    batch_size: Annotated[int, COUNT] = 64
     """training images a step, the same for each network"""
     learning_rate: Annotated[float, RATE] = 2e-3
     """of the generator (Adam)"""
-    weight_decay: Annotated[float, Range(0)] = 0.0
+    weight_decay: Annotated[float, SIZE] = 0.0
     """of the generator"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """of the generator's learning rate"""
@@ -155,6 +202,8 @@ class TrainConfig(Settings):
 
     def require(self) -> None:
         published = self.generator.kind == "published"
+        if published and self.objective.has_many_preferences:
+            raise InputError("the published generator knows no preference: `measure` has a range")
         if published and len(set(self.objective.beta_range)) > 1:
             raise InputError(
                 "the published generator knows no preference: `beta` must be one number, "
@@ -190,10 +239,18 @@ def _as_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     if "beta" in values and not isinstance(values["beta"], str):
         beta = values["beta"]
         ends = beta if isinstance(beta, tuple | list) else [beta]
-        values["beta"] = ":".join(str(float(end)) for end in ends)
+        values["beta"] = ":".join(_as_text(end) for end in ends)
     if values.get("base") is not None:
         values["base"] = str(values["base"])
     return values
+
+
+def _as_text(beta: Any) -> str:
+    """A number as `parse_beta` reads it; something that it refuses for what is none."""
+    try:
+        return str(float(beta))
+    except (TypeError, ValueError, OverflowError):
+        return f"something of type {type(beta).__name__}"
 
 
 def threat_on(dataset: str, norm: str, epsilon: float | None) -> attacks.Threat:
@@ -204,10 +261,16 @@ def threat_on(dataset: str, norm: str, epsilon: float | None) -> attacks.Threat:
     if epsilon is None:
         epsilon = data.usual_epsilon(dataset) if norm == "linf" else None
     if epsilon is None:
+        data.require_there(dataset)  # where that is the mistake, a radius would not help
         raise InputError(
             f"`epsilon` is needed: there is no usual radius in {norm} on {dataset}; for pixels in "
             "[0,1], such as 0.1 or 8/255"
         )
+    return pixel_threat(norm, epsilon)
+
+
+def pixel_threat(norm: str, epsilon: float) -> attacks.Threat:
+    """The threat of that norm and radius; `InputError` for a linf radius that is none in [0,1]."""
     if norm == "linf" and epsilon > 1:
         raise InputError(
             f"`epsilon` in linf is for pixels in [0,1], got {epsilon:g}; did you mean "
@@ -226,6 +289,6 @@ def parse_beta(text: str) -> tuple[float, float]:
     if len(values) not in (1, 2) or not in_range or values != sorted(values):
         raise InputError(
             f"`beta` must be a number in [0,1] or a range such as 0:1 (the weight of accuracy is "
-            f"1 - beta), got {text}"
+            f"1 - beta), got {text:.60}"
         )
     return values[0], values[-1]

@@ -3,6 +3,7 @@
 Code runs only where the user names it, in `load_plugin`, `load_named` and `resolve`.
 """
 
+import ast
 import hashlib
 import importlib
 import os
@@ -30,7 +31,7 @@ from hypergen.registry import (
 )
 
 
-def load_plugin(spec: str) -> Plugin:
+def load_plugin(spec: str | Path) -> Plugin:
     """Runs FILE.py, or imports package.module, and notes what it registers.
 
     A file is run once, and again only when it has changed: what its new version registers then
@@ -43,7 +44,12 @@ def load_plugin(spec: str) -> Plugin:
             plugin with nothing in it that could be named. Nothing that it registered is then left,
             and the former version of a changed file stays.
     """
-    return _load(spec).plugin
+    if not isinstance(spec, str | Path):
+        got = type(spec).__name__
+        raise InputError(
+            f"expected a plugin, FILE.py or package.module, got something of type {got}"
+        )
+    return _load(str(spec)).plugin
 
 
 def load_named(plugins: Iterable[str]) -> list[Plugin]:
@@ -79,10 +85,14 @@ def resolve(registry: Registry, name: str) -> str:
 
     Raises:
         InputError: as from `load_plugin`; a plugin without that name, or that imports it from
-            elsewhere and does not list it in `__all__`; a name that is taken.
+            elsewhere and does not list it in `__all__`; a name that is taken; a file alone.
     """
     source, _, plain = name.rpartition(":")
-    if not source or name in registry:
+    if name in registry:
+        return name
+    if not source:
+        if name.endswith(".py"):
+            raise InputError(_which_of(name))
         return name
     if source.isidentifier() and source not in sys.modules and find_spec(source) is None:
         return name  # no module, but perhaps a mistyped family, as in foldr:pets
@@ -97,6 +107,22 @@ def resolve(registry: Registry, name: str) -> str:
         plugin.registered.append((registry, plain, things[plain]))
         plugin.install()
     return plain
+
+
+def _which_of(file: str) -> str:
+    """What a user is told who names a file and nothing in it, which is not run to find out."""
+    try:
+        tree = ast.parse(Path(file).expanduser().read_bytes())
+    except OSError as error:
+        return f"plugin {file}: {error.strerror}"
+    except (SyntaxError, ValueError) as error:
+        return f"plugin {file}: {type(error).__name__}: {error}"
+    defined = ast.ClassDef, ast.FunctionDef
+    names = [node.name for node in tree.body if isinstance(node, defined)]
+    names = [name for name in names if not name.startswith("_")]
+    if not names:
+        return f"plugin {file} defines no class or function to be named"
+    return f"{file} is a file: say what of it, as in {file}:{names[0]}; it has {', '.join(names)}"
 
 
 def _load(spec: str) -> LoadedPlugin:

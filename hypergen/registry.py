@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -27,7 +27,7 @@ Thing = TypeVar("Thing")
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The hint ` (did you mean "x"?)` for the choice closest to `name`, or an empty string."""
     known = {choice.lower(): choice for choice in choices}
-    matches = get_close_matches(name.lower(), known, n=1)
+    matches = get_close_matches(str(name).lower(), known, n=1)
     return f' (did you mean "{known[matches[0]]}"?)' if matches else ""
 
 
@@ -46,12 +46,10 @@ class Plugin:
 class Registry(Generic[T]):
     """Finds things of one kind by name: those shipped, those of a pattern, those of plugins.
 
-    kind: what one of them is called in messages and records, such as "target"; every kind has one
-        registry.
+    kind: what one is called in messages and records, such as "target"; each has one registry.
     entries: name -> thing, to which is added; or a function that returns this mapping, called when
         it is first needed, so that a registry is made without importing what it holds.
-    family: understands names of a pattern, such as kwta-0.1 or folder:PATH; returns the thing, or
-        None for any other name.
+    family: gives the thing of a name of a pattern, such as kwta-0.1; None for any other name.
     """
 
     def __init__(
@@ -74,9 +72,8 @@ class Registry(Generic[T]):
         """A decorator that adds the class or function under `name` and returns it unchanged.
 
         Raises:
-            InputError: a name that is taken, empty, or with "=", ":" or white space in it; or
-                something that cannot be called. What stands in a notebook's cell may be defined,
-                and so registered, again.
+            InputError: a name that is taken, empty, or with "=", ":" or white space in it; or what
+                cannot be called. What a notebook's cell defines may be registered again.
         """
         if not isinstance(name, str) or not name or re.search(r"[\s=:]", name):
             raise InputError(
@@ -119,12 +116,14 @@ class Registry(Generic[T]):
         return _attribute(name)
 
     def _look_up(self, name: str) -> tuple[T, Plugin | None]:
+        if not isinstance(name, str):
+            raise InputError(f"expected the name of a {self.kind}, got a {type(name).__name__}")
         found = self._find(name)
         if found is None:
-            own = [key for plugin in LOADED.values() for key in plugin.public()]
-            hint = nearest(name, [*self, *own])
-            bring = "" if LOADED else "; bring your own with `plugin` FILE.py"
-            raise InputError(f'unknown {self.kind} "{name}"{hint}; known: {", ".join(self)}{bring}')
+            own = [key for plugin in LOADED.values() for key in plugin.free(self)]
+            known = f"{nearest(name, [*self, *own])}; known: {', '.join(self)}"
+            bring = "" if LOADED else "; add yours by `plugin` FILE.py or hypergen.load_plugin"
+            raise InputError(f'unknown {self.kind} "{name:.60}"{known}{bring}')
         return found
 
     def get(self, name: str) -> T:
@@ -150,7 +149,7 @@ class Registry(Generic[T]):
     def describe(self, name: str) -> str:
         """The first line of its docstring, or an empty string. Raises as `get` does."""
         thing = self.get(name)
-        while isinstance(thing, partial):  # whose own docstring is that of functools
+        while isinstance(thing, partial) and "__doc__" not in vars(thing):  # it is functools' own
             thing = thing.func
         return (thing.__doc__ or "").strip().partition("\n")[0]
 
@@ -167,11 +166,9 @@ class Registry(Generic[T]):
 
 def _defined_again(old: Any, new: Any) -> bool:
     """Whether a notebook's cell, or a script, defines the same class or function once more."""
-
-    def definition(thing: Any) -> tuple[str | None, str | None]:
-        return getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-
-    return definition(new)[0] == "__main__" and definition(old) == definition(new)
+    names = "__module__", "__qualname__"
+    before, after = ([getattr(thing, name, None) for name in names] for thing in (old, new))
+    return after[0] == "__main__" and before == after
 
 
 @dataclass
@@ -196,6 +193,12 @@ class LoadedPlugin:
             if callable(thing)
             and (name in listed or (not name.startswith("_") and self._defines(thing)))
         }
+
+    def free(self, registry: Registry) -> list[str]:
+        """The public names that may be of the registry's kind: not registered as another."""
+        others = [thing for owner, _, thing in self.registered if owner is not registry]
+        taken = {id(getattr(thing, "__wrapped__", thing)) for thing in others}
+        return [name for name, thing in self.public().items() if id(thing) not in taken]
 
     def _defines(self, thing: Any) -> bool:
         if not isinstance(thing, type) and not inspect.isroutine(thing):
@@ -245,14 +248,14 @@ def loaded() -> list[Plugin]:
     return [each.plugin for each in LOADED.values()]
 
 
-def plugin_record(names: Mapping[Registry, str]) -> list[dict[str, str]]:
+def plugin_record(names: Iterable[tuple[Registry, str]]) -> list[dict[str, str]]:
     """What config and weight files say of those of the named things that came from plugins.
 
     Each is `{"kind": "target", "name": "MyNet", "source": "my_net.py", "sha256": "..."}`.
     """
     return [
         {"kind": registry.kind, "name": name, "source": plugin.source, "sha256": plugin.sha256}
-        for registry, name in names.items()
+        for registry, name in names
         if (plugin := registry.origin(name)) is not None
     ]
 
@@ -261,8 +264,7 @@ def require_plugins(record: Any, where: str, accept_changed: bool = False) -> No
     """Refuses a file whose plugins are not loaded, and warns if they have changed; loads none.
 
     record: what `plugin_record` returned, as read from the file: it is not trusted.
-    where: the file, for messages.
-    accept_changed: do not warn.
+    where: the file, for messages. accept_changed: do not warn.
 
     Raises:
         InputError: a thing that is not registered now, or something else than such a record.
@@ -270,7 +272,8 @@ def require_plugins(record: Any, where: str, accept_changed: bool = False) -> No
     for kind, name, source, sha256 in _entries(record, where):
         if name not in REGISTRIES[kind]:
             there = any(Path(plugin.source).name == Path(source).name for plugin in loaded())
-            lack = ", which lacks it now" if there else f": add `plugin` {shlex.quote(source)}"
+            add = f"`plugin` {shlex.quote(source)} (in Python hypergen.load_plugin({source!r}))"
+            lack = ", which lacks it now" if there else f": add {add}"
             raise InputError(f"{where} needs the {kind} {name} of {source}{lack}")
         plugin = REGISTRIES[kind].origin(name)
         if accept_changed or (plugin is not None and plugin.sha256 == sha256):

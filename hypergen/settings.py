@@ -15,15 +15,17 @@ import numbers
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union
 
+from hypergen.data.wording import abridged
 from hypergen.errors import InputError
 from hypergen.registry import Registry, nearest
 
-HUGE = 1e9
+HUGE = 10**9
 """A bound from here on is there for the machine's sake, not for the user's."""
 
 
@@ -45,15 +47,16 @@ class Range:
         high = value < self.high if self.below else value <= self.high
         return low and high and abs(value) != math.inf
 
-    def __str__(self) -> str:
-        """What a value must do, as in "lie in [0,1]" or "be above 0"."""
-        low = f"be {'above' if self.above else 'at least'} {self.low:g}"
-        if self.high == math.inf:
-            return low
-        if self.high >= HUGE:
-            return f"{low} and {'below' if self.below else 'at most'} {self.high:.3g}"
-        left, right = "(" if self.above else "[", ")" if self.below else "]"
-        return f"lie in {left}{self.low:g},{self.high:g}{right}"
+    def wanted(self, value: float) -> str:
+        """What a value must do that is not admitted, as in "lie in [0,1]" or "be above 0"."""
+        if self.high < HUGE:
+            left, right = "(" if self.above else "[", ")" if self.below else "]"
+            return f"lie in {left}{self.low:g},{self.high:g}{right}"
+        if value >= self.high:
+            return f"be {'below' if self.below else 'at most'} {self.high:.3g}"
+        if abs(value) == math.inf:
+            return "be a finite number"
+        return f"be {'above' if self.above else 'at least'} {self.low:g}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class Registered:
     also: tuple[str, ...] = ()
 
 
+COUNT = Range(1, HUGE)
+SIZE = Range(0, HUGE)
+"""Of radii, factors and penalties, say: what is multiplied by them must not overflow."""
 SHARE = Range(0, 1)
 RATE = Range(0, 1e30, above=True, below=True)
 """Of learning rates: Adam divides by them, which must not overflow."""
@@ -123,13 +129,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, kind, marks in _hints(type(self)):
-            value = getattr(self, name)
-            if _is_part(kind):
-                if not isinstance(value, kind):
-                    raise InputError(f"`{name}` must be a {kind.__name__}, got {value!r}")
-                continue
-            short = _short(name, marks)
-            object.__setattr__(self, name, _checked(short, value, kind, marks))
+            value = _checked(_short(name, marks), getattr(self, name), kind, marks)
+            object.__setattr__(self, name, value)
         self.require()
 
     def require(self) -> None:
@@ -179,7 +180,8 @@ class Settings:
         values: dict[str, Any] = {}
         for name, kind, _ in _hints(cls):
             value = tree[name]
-            values[name] = kind.from_tree(value, where) if _is_part(kind) else _from_json(value)
+            value = kind.from_tree(value, where) if _is_part(kind) else value
+            values[name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
         try:
             return cls(**values)
         except ValueError as error:
@@ -193,26 +195,29 @@ def fields(cls: type[Settings]) -> list[Field]:
 
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """The settings in `theirs` that are others in `mine`, as "name: mine, not theirs"."""
-    return [
-        f"{name}: {mine.get(name)}, not {value}"
-        for name, value in theirs.items()
-        if mine.get(name) != value
-    ]
+    apart = [(name, mine.get(name), value) for name, value in theirs.items()]
+    return [f"{name}: {own}, not {value}" for name, own, value in apart if own != value]
+
+
+def parse_number(text: str) -> float:
+    """Gives "0.1" as 0.1 and "8/255" as a fraction; ValueError for anything else."""
+    try:
+        return float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ArithmeticError):
+        raise ValueError(f"expected a number or a fraction such as 8/255, got {text:.60}") from None
 
 
 def _fields(cls: type[Settings], path: tuple[str, ...]) -> Iterator[Field]:
-    defaults = {field.name: _default(field) for field in dataclasses.fields(cls)}
+    unset = dataclasses.MISSING
+    defaults = {
+        field.name: field.default if field.default_factory is unset else field.default_factory()
+        for field in dataclasses.fields(cls)
+    }
     for name, kind, marks in _hints(cls):
         if _is_part(kind):
             yield from _fields(kind, (*path, name))
         else:
             yield Field(_short(name, marks), (*path, name), kind, marks, defaults[name])
-
-
-def _default(field: dataclasses.Field) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 @cache
@@ -245,10 +250,6 @@ def _require_known(cls: type[Settings], values: Mapping[str, Any]) -> None:
             raise InputError(f"unknown setting `{name}`{hint}")
 
 
-def _from_json(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _checked(short: str, value: Any, kind: Any, marks: tuple[Any, ...]) -> Any:
     """The value as the field holds it; `InputError` unless it is of the kind and as marked."""
     choices = typing.get_args(kind) if typing.get_origin(kind) in (Union, UnionType) else (kind,)
@@ -258,7 +259,7 @@ def _checked(short: str, value: Any, kind: Any, marks: tuple[Any, ...]) -> Any:
     value = _of_kind(short, value, kind)
     for mark in marks:
         if isinstance(mark, Range) and not mark.admits(value):
-            raise InputError(f"`{short}` must {mark}, got {value}")
+            raise InputError(f"`{short}` must {mark.wanted(value)}, got {abridged(value)}")
         if isinstance(mark, Registered) and value not in mark.also and mark.registry.names():
             mark.registry.get(value)
     return value
@@ -274,24 +275,24 @@ def _of_kind(short: str, value: Any, kind: Any) -> Any:
     if kind is int and number and isinstance(value, numbers.Integral):
         return int(value)
     if kind is float and number:
-        return _as_float(short, value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise InputError(f"`{short}` is larger than any floating-point number") from None
     plain = typing.get_origin(kind) or kind
     if plain not in (int, float, tuple) and isinstance(value, plain):
+        # Python keeps a byte that is no UTF-8 as half a character, which no file can hold.
+        if isinstance(value, str) and value.encode(errors="ignore").decode() != value:
+            raise InputError(f"`{short}` must be a text in UTF-8, got {ascii(value):.60}")
         return value
-    raise InputError(f"`{short}` must be {NAMES.get(plain, plain.__name__)}, got {value!r}")
-
-
-def _as_float(short: str, value: numbers.Real) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(f"`{short}` is larger than any floating-point number") from None
+    what = NAMES.get(plain, f"a {plain.__name__}")
+    raise InputError(f"`{short}` must be {what}, got {abridged(value)}")
 
 
 def _choice(short: str, value: Any, known: tuple[str, ...]) -> str:
     if not isinstance(value, str):
-        raise InputError(f"`{short}` must be one of {', '.join(known)}, got {value!r}")
+        raise InputError(f"`{short}` must be one of {', '.join(known)}, got {abridged(value)}")
     if value not in known:
-        what = f'unknown {short.replace("_", " ")} "{value}"{nearest(value, known)}'
+        what = f'unknown {short.replace("_", " ")} "{value:.60}"{nearest(value, known)}'
         raise InputError(f"{what}; known: {', '.join(known)}")
     return value

@@ -18,24 +18,33 @@ from targets.errors import TargetError
 from targets.kaf import KAF
 from targets.kwta import KWTA
 
+
+def _described(text: str, make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """What makes an activation, with the text that a list of activations shows."""
+    make.__doc__ = text
+    return make
+
+
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
-    "relu": lambda channels: nn.ReLU(),
-    "leaky_relu": lambda channels: nn.LeakyReLU(),
-    "prelu": nn.PReLU,
-    "elu": lambda channels: nn.ELU(),
-    "gelu": lambda channels: nn.GELU(),
-    "swish": lambda channels: nn.SiLU(),
-    "tanh": lambda channels: nn.Tanh(),
-    "softplus": lambda channels: nn.Softplus(),
-    "kwta-0.2": lambda channels: KWTA(0.2),
-    "kaf": KAF,
-    "kaf-relu": partial(KAF, start=F.relu),
-    "kaf-elu": partial(KAF, start=F.elu),
-    "kaf-swish": partial(KAF, start=F.silu),
-    "kaf-tanh": partial(KAF, start=torch.tanh),
-    "kaf-identity": partial(KAF, start=lambda x: x),
-    "kaf-free": partial(KAF, free=True),
-    "kaf-authors": partial(KAF, convention="authors"),
+    "relu": _described("max(x, 0)", lambda channels: nn.ReLU()),
+    "leaky_relu": _described("x, and 0.01 x below 0", lambda channels: nn.LeakyReLU()),
+    "prelu": _described("x, and a learned slope times x below 0", partial(nn.PReLU)),
+    "elu": _described("x, and exp(x) - 1 below 0", lambda channels: nn.ELU()),
+    "gelu": _described("x times the normal distribution at x", lambda channels: nn.GELU()),
+    "swish": _described("x sigmoid(x), also called SiLU", lambda channels: nn.SiLU()),
+    "tanh": _described("tanh(x)", lambda channels: nn.Tanh()),
+    "softplus": _described("log(1 + exp(x)), a smooth ReLU", lambda channels: nn.Softplus()),
+    "kwta-0.2": _described("keeps the greatest 20 % of a layer", lambda channels: KWTA(0.2)),
+    "kaf": _described("learned sum of Gaussians, from random weights", partial(KAF)),
+    "kaf-relu": _described("KAF that starts as ReLU", partial(KAF, start=F.relu)),
+    "kaf-elu": _described("KAF that starts as ELU", partial(KAF, start=F.elu)),
+    "kaf-swish": _described("KAF that starts as swish", partial(KAF, start=F.silu)),
+    "kaf-tanh": _described("KAF that starts as tanh", partial(KAF, start=torch.tanh)),
+    "kaf-identity": _described("KAF that starts as x", partial(KAF, start=lambda x: x)),
+    "kaf-free": _described("KAF whose Gaussians move and widen too", partial(KAF, free=True)),
+    "kaf-authors": _described(
+        "KAF as in the code of Scardapane et al.", partial(KAF, convention="authors")
+    ),
 }
 """What is known by a name of its own. `kwta-<share>` takes any other share, as in kwta-0.1, and
 each KAF any other size of its dictionary, as in kaf-elu-40."""

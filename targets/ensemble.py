@@ -17,11 +17,18 @@ class Ensemble(nn.Module):
     The members' weights and buffers are its buffers: it is moved, saved and copied like any module.
 
     Raises:
-        TargetError: images of another shape.
+        TargetError: no population, or one of no networks; images of another shape.
     """
 
     def __init__(self, members: Population):
         super().__init__()
+        if not isinstance(members, Population):
+            raise TargetError(
+                f"an ensemble is of a population, got {type(members).__name__}; "
+                "Population.of([network, ...]) makes one"
+            )
+        if not len(members):
+            raise TargetError("an ensemble needs at least one network, got an empty population")
         self._members = members
         self.register_buffer("theta", members.theta)
         for name, buffer in members.buffers.items():

@@ -1,5 +1,26 @@
 """What goes wrong with a target."""
 
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
 
 class TargetError(ValueError):
     """A target, an activation or a weight vector that cannot be: one line, for people."""
+
+
+@contextlib.contextmanager
+def told(images: Tensor) -> Iterator[None]:
+    """Tells in one line what a module raises on images [B,C,H,W]: they may be of a wrong size."""
+    try:
+        yield
+    except (TargetError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TargetError(
+            f"the networks fail on images {list(images.shape[1:])} of {images.dtype}: "
+            f"{reason:.200}; are they made for such images?"
+        ) from error

@@ -1,5 +1,6 @@
 """P networks of one architecture, evaluated by one call."""
 
+import contextlib
 import copy
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,12 +12,13 @@ from torch.func import functional_call, vmap
 
 from targets.batch_norm import measure_statistics, norm_layers
 from targets.copies import copy_with, without_numbers
-from targets.errors import TargetError
+from targets.errors import TargetError, told
 from targets.fast_cpu import fast_where_safe
 from targets.layout import WeightLayout
 from targets.parallel import max_workers, parallel_map
 from targets.skeleton import Skeleton
 from targets.structure import architecture
+from targets.traits import WORST
 
 _BYTES_KEPT: dict[tuple[str, torch.Size, torch.dtype], int] = {}
 
@@ -66,6 +68,9 @@ class Population:
         modules = list(modules)
         if not modules:
             raise TargetError("a population needs at least one network")
+        for module in modules:
+            if not isinstance(module, nn.Module):
+                raise TargetError(f"a population is of modules, got a {type(module).__name__}")
         if len({architecture(module) for module in modules}) > 1:
             raise TargetError("a population needs networks of one architecture")
         layout = WeightLayout.of(modules[0])
@@ -117,8 +122,9 @@ class Population:
 
     def with_theta(self, theta: Tensor) -> Self:
         """The same networks (architecture, buffers) with other weights [P,D]; or `TargetError`."""
-        if theta.shape != self.theta.shape:
-            raise TargetError(f"expected weights {list(self.theta.shape)}, got {list(theta.shape)}")
+        if not isinstance(theta, Tensor) or theta.shape != self.theta.shape:
+            got = list(theta.shape) if isinstance(theta, Tensor) else type(theta).__name__
+            raise TargetError(f"expected weights {list(self.theta.shape)}, got {got}")
         return self.with_tensors(theta, self.buffers)
 
     def with_tensors(self, theta: Tensor, buffers: dict[str, Tensor]) -> Self:
@@ -137,10 +143,16 @@ class Population:
 
     def _loop(self, networks: Sequence[dict[str, Tensor]], images: Tensor) -> Tensor:
         found = self._skeleton.traits(images[0])
+        works = found != WORST or torch.compiler.is_compiling()  # at the worst it failed when tried
         batches = [batch.clone() for batch in images] if found.changes_images else images
-        with fast_where_safe(found):
+        with fast_where_safe(found), contextlib.nullcontext() if works else told(images[0]):
             pairs = zip(networks, batches, strict=True)
             logits = [self._skeleton.call(tensors, batch) for tensors, batch in pairs]
+        if not isinstance(logits[0], Tensor):
+            raise TargetError(
+                f"expected the networks to answer with logits as one tensor, got a "
+                f"{type(logits[0]).__name__}; select_output picks the logits"
+            )
         return torch.stack(logits)
 
     def _vmap(self, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -184,9 +196,12 @@ class Population:
         if not len(images):
             raise TargetError("batch-norm statistics need at least one image")
         batches = images.tensor_split(-(-len(images) // batch_size))
-        if self.theta.device.type == "cpu" or not self._skeleton.vmappable(batches[0]):
-            return self.with_tensors(self.theta, self._statistics_loop(batches))  # as in a call
-        return self.with_tensors(self.theta, self._statistics_vmap(batches, chunk_size))
+        with told(batches[0]):
+            if self.theta.device.type == "cpu" or not self._skeleton.vmappable(batches[0]):
+                statistics = self._statistics_loop(batches)  # as in a call
+            else:
+                statistics = self._statistics_vmap(batches, chunk_size)
+        return self.with_tensors(self.theta, statistics)
 
     def _statistics_loop(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
         """The buffers of all networks after the batches, each [B,C,H,W]."""
@@ -243,7 +258,8 @@ class Population:
                 empty = torch.empty_like(images, device="meta")
                 _BYTES_KEPT[key] = _bytes_kept(self._skeleton.module, empty)
             except Exception:  # whatever a stranger's module raises
-                _BYTES_KEPT[key] = _bytes_kept(self[0], images.detach())
+                with told(images):
+                    _BYTES_KEPT[key] = _bytes_kept(self[0], images.detach())
         return _BYTES_KEPT[key]
 
     def chunks(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:

@@ -105,7 +105,8 @@ def build(
     key = name, target, activation, num_classes, shape
     if key not in _CHECKED or any(map(is_lazy, module.parameters())):
         _check(name, module, num_classes, shape)
-        _CHECKED.add(key)
+        if not any(parameter.is_meta for parameter in module.parameters()):  # without numbers
+            _CHECKED.add(key)
     if pretrained:
         if not isinstance(module, ImageNetTarget):
             raise TargetError(f"{name} has no pretrained weights; alexnet and resnet18 have")

@@ -1,14 +1,13 @@
 """The command line: finds the command, runs it, and says errors in one line."""
 
-import contextlib
 import importlib
-import io
-import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 
-from hypergen.cli.early import Early
+from hypergen.cli.output import fill_closed_descriptors, forgiving_output
+from hypergen.cli.signals import Interrupted, exit_on_signals, interruptible
 from hypergen.cli.wording import in_options
 from hypergen.errors import InputError, RunError
 
@@ -26,17 +25,25 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: 0 done, 1 a failed run, 2 bad input, 130 interrupted."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Entry point: 0 done, 1 a failed run, 2 bad input, 128 + N after signal N: 130 after Ctrl-C.
+
+    arguments: by default those of the process, which then is the command's own.
+    """
+    if arguments is None:
+        arguments = sys.argv[1:]
+        exit_on_signals()  # first of all: imports take seconds
+        fill_closed_descriptors()
     return exit_status(lambda: run_command(arguments))
 
 
 def exit_status(action: Callable[[], int | None]) -> int:
     """Runs a command; what went wrong, and warnings, are said in one line. As `main` returns it."""
     warnings.formatwarning = lambda message, *_: f"hypergen: {in_options(str(message))}\n"
-    # A name that the terminal cannot show costs no results.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    with forgiving_output():
+        return _status(action)
+
+
+def _status(action: Callable[[], int | None]) -> int:
     try:
         return action() or 0
     except RunError as error:
@@ -44,10 +51,11 @@ def exit_status(action: Callable[[], int | None]) -> int:
     except InputError as error:
         return _tell(error, 2)
     except KeyboardInterrupt as interrupt:
-        return _tell(f"interrupted{interrupt}", 130)
-    except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        # CPython ends by SIGINT once code in a string was interrupted, handled or not, unless
+        # other code in a string has run since.
+        exec("")
+        number = interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT
+        return _tell(f"interrupted{interrupt}", 128 + number)
     except OSError as error:  # no space, no permission
         return _tell(error, 1)
     except MemoryError:
@@ -65,8 +73,7 @@ def errors_below() -> tuple[type[Exception], ...]:
 
 
 def _tell(error: object, status: int) -> int:
-    with contextlib.suppress(OSError, ValueError):  # standard error may be closed
-        print(f"hypergen: {in_options(str(error))}", file=sys.stderr)
+    print(f"hypergen: {in_options(str(error))}", file=sys.stderr)
     return status
 
 
@@ -86,11 +93,14 @@ def run_command(arguments: list[str]) -> int | None:
 
         known = ", ".join(COMMANDS)
         raise InputError(f'unknown command "{name}"{nearest(name, COMMANDS)}; known: {known}')
-    from hypergen.plugins import load_named  # here and below: slow to import
+    from hypergen.cli.early import Early  # here and below: slow to import
+    from hypergen.plugins import load_named
 
     load_named(Early.of(rest).plugins)
     command = importlib.import_module(f"hypergen.cli.{name}")
-    return command.run(*command.COMMAND.parse(name, rest))
+    settings, own = command.COMMAND.parse(name, rest)
+    with interruptible():
+        return command.run(settings, own)
 
 
 def usage() -> str:

@@ -7,13 +7,13 @@ the names that are registered, those of plugins among them.
 import ast
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union
@@ -24,12 +24,12 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from hypergen.catalog import ATTACKS
 from hypergen.cli.early import Early
-from hypergen.cli.wording import in_options, one_line
+from hypergen.cli.wording import in_options, one_line, option
 from hypergen.data import DATASETS
 from hypergen.errors import InputError
 from hypergen.plugins import resolve
 from hypergen.registry import Registry
-from hypergen.settings import Field, Registered, Settings, fields
+from hypergen.settings import Field, Registered, Settings, fields, parse_number
 from hypergen.storage.folders import expanded
 
 POSITIONAL = ("run", "paths", "kind")
@@ -60,8 +60,10 @@ class Command:
 
         `InputError`: an unknown option, or a value that a field cannot hold.
         """
-        help_wanted = {"-h", "--help"} & set(arguments)
-        defaults = {} if help_wanted else self.defaults(Early.of(arguments))
+        defaults = {}
+        if not {"-h", "--help"} & set(arguments):
+            self._load_named(arguments)
+            defaults = self.defaults(Early.of(arguments))
         complaint = io.StringIO()
         try:
             with contextlib.redirect_stderr(complaint):
@@ -73,6 +75,16 @@ class Command:
         values = dict(_flat(parsed))
         made = {each: as_settings(cls, values) for each, cls in self.settings.items()}
         return made, as_settings(self.own, values)
+
+    def _load_named(self, arguments: list[str]) -> None:
+        """Loads the plugins of `--target FILE.py:NAME` and its like, which a run may be made of."""
+        known = [field for cls in self.settings.values() for field in fields(cls)]
+        registries = {option(field.short): _registry(field) for field in known}
+        for text, after in zip(arguments, [*arguments, ""][1:], strict=True):
+            name, equals, value = text.partition("=")
+            registry = registries.get(name)
+            if registry is not None:
+                resolve(registry, value if equals else after)
 
     def parser(self, defaults: Mapping[str, Settings]) -> type:
         """The dataclass that tyro parses: the command's own options, then a group for each part."""
@@ -116,9 +128,12 @@ def as_settings(cls: type[Settings], values: Mapping[str, Any]) -> Any:
         registry = _registry(field)
         if registry is not None and isinstance(chosen[field.short], str):
             chosen[field.short] = resolve(registry, chosen[field.short])
+        if field.kind == tuple[Path, ...]:  # read here, for tyro tells no reason for one of several
+            chosen[field.short] = tuple(map(expanded, chosen[field.short]))
     return cls.of(**chosen)
 
 
+@functools.cache
 def field_docs(cls: type[Settings]) -> dict[str, str]:
     """The string below each field, in one line, by the field's short name; also of the parts."""
     docs = dict(_docs(cls))
@@ -154,8 +169,8 @@ def _option(field: Field, doc: str, default: Any, positional: bool) -> tuple[str
         names = [*(mark.also if mark else ()), *registry.names()]
         doc = f"{doc}; known: {', '.join(names)}"
     shown: dict[str, Any] = {"help": in_options(doc)}
-    # No default is shown where the text says what happens by default.
-    if default in (None, (), False) or positional:
+    # No default is shown where the text says what happens by default; 0 is one.
+    if default is None or default is False or default == () or positional:
         shown["help_behavior_hint"] = ""
     if not positional:
         shown["name"] = field.short.replace("_", "-")
@@ -184,7 +199,8 @@ def _kind(field: Field) -> tuple[Any, bool]:
         return bool, False
     if typing.get_origin(kind) is tuple:
         element = typing.get_args(kind)[0]
-        return tuple[Annotated[element, _reader(element, optional=False)], ...], True  # type: ignore
+        reader = _reader(str if element is Path else element, optional=False)
+        return tuple[Annotated[element, reader], ...], True  # type: ignore
     return Annotated[Any, _reader(kind, optional=NoneType in choices)], False
 
 
@@ -202,7 +218,7 @@ def _reader(kind: Any, optional: bool) -> PrimitiveConstructorSpec:
         metavar=metavar,
         instance_from_str=value,
         is_instance=lambda value: True,
-        str_from_instance=lambda value: [f"{value:g}" if kind is float and value else str(value)],
+        str_from_instance=lambda value: [f"{value:g}" if isinstance(value, float) else str(value)],
     )
 
 
@@ -210,28 +226,13 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"expected a whole number, got {text}") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ArithmeticError):
-        raise ValueError(f"expected a number or a fraction such as 8/255, got {text}") from None
-
-
-def _path(text: str) -> Path:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{ascii(text)} is no UTF-8") from None
-    return expanded(text)
+        raise ValueError(f"expected a whole number, got {text:.60}") from None
 
 
 READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     int: ("INT", _whole),
-    float: ("FLOAT", _number),
-    Path: ("PATH", _path),
+    float: ("FLOAT", parse_number),
+    Path: ("PATH", expanded),
 }
 """Type -> what help calls its values, and what reads one."""
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hypergen.cli.early import Early
+from hypergen.cli.failures import told_failures
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
 from hypergen.config import TrainConfig
 from hypergen.experiments import trials
-from hypergen.experiments.run_folder import ReportConfig, dated
+from hypergen.experiments.run_folder import ReportSizes, dated
 from hypergen.experiments.sweep import SweepConfig, run_sweep
 from hypergen.presets import PresetName, preset
 from hypergen.registry import loaded
@@ -21,7 +22,10 @@ from hypergen.settings import Settings
 
 @dataclass(frozen=True)
 class SweepOptions(Settings):
-    """Train many generators, their settings chosen by Optuna for accuracy and robustness."""
+    """Train many generators, their settings chosen by Optuna for accuracy and robustness.
+
+    Trials are chosen by validation images; the front is judged once more on test images.
+    """
 
     preset: PresetName | None = None
     """start from the settings of a published protocol"""
@@ -32,17 +36,17 @@ class SweepOptions(Settings):
 
 def defaults(early: Early) -> dict[str, Settings]:
     """Smaller reports than of a single run, and a preset in the place of the usual settings."""
-    small: dict[str, Settings] = {"report": ReportConfig(samples=8, sra_samples=2, sra_images=50)}
+    small: dict[str, Settings] = {"report": ReportSizes(samples=8, sra_samples=2, sra_images=50)}
     return small if early.preset is None else small | {"training": preset(early.preset)}
 
 
 COMMAND = Command(
-    SweepOptions, {"search": SweepConfig, "training": TrainConfig, "report": ReportConfig}, defaults
+    SweepOptions, {"search": SweepConfig, "training": TrainConfig, "report": ReportSizes}, defaults
 )
 
 
-def run(settings: dict[str, Any], own: SweepOptions) -> None:
-    """Runs the command."""
+def run(settings: dict[str, Any], own: SweepOptions) -> int:
+    """Runs the command; status 1 if some of the front cannot be judged on test images."""
     config: TrainConfig = settings["training"]
     own.machine.chosen  # noqa: B018  (a wrong one is said once, not by every trial)
     folder = own.out or dated("sweep")
@@ -58,3 +62,4 @@ def run(settings: dict[str, Any], own: SweepOptions) -> None:
         raise KeyboardInterrupt(f"; {again}") from None
     print(front_table(result))
     print(f"written to {folder}: results.json, scatter.png, one run folder a trial")
+    return told_failures(result)

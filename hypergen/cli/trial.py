@@ -1,6 +1,7 @@
 """One trial of a sweep: `hypergen train` that ends when its sweep does."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,7 +15,10 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    # Also from a sweep in the background of a shell, where Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    parent = int(sys.argv.pop(1))
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     from hypergen.cli.main import main  # takes seconds, in which the sweep may end
 
-    sys.exit(main(sys.argv[2:]))
+    sys.exit(main())

@@ -65,15 +65,21 @@ def load_folder(path: str, image_size: int | None = None, grey: bool = False) ->
         return build(DatasetInfo(name, shape, class_names), torch.uint8, sources)
 
 
-def _roots(where: str, path: str) -> dict[str, Path]:
-    """Part -> folder of its class folders; train alone where the parts are not given."""
+def require_folder_there(path: str) -> None:
+    """`InputError` unless there is such a folder."""
+    where = shown(f"folder:{path}")
     try:
-        root = Path(path).expanduser()
-        found = bool(path) and root.is_dir()
-    except (OSError, RuntimeError) as error:  # a name too long, a home of nobody
+        found = bool(path) and Path(path).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home of nobody, ...
         raise InputError(f"{where}: {one_line(error)}") from error
     if not found:
         raise InputError(f"{where}: there is no such folder; expected folder:PATH")
+
+
+def _roots(where: str, path: str) -> dict[str, Path]:
+    """Part -> folder of its class folders; train alone where the parts are not given."""
+    require_folder_there(path)
+    root = Path(path).expanduser()
     roots = {part: root / part for part in PARTS}
     if not roots["train"].is_dir() or not any(each.is_dir() for each in _visible(roots["train"])):
         return {"train": root}  # a folder train without sub-folders is a class

@@ -1,5 +1,6 @@
 """Finds data sets by name and loads them: shipped ones, files of the user, registered functions."""
 
+import math
 import os
 import traceback
 from collections.abc import Callable
@@ -8,27 +9,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hypergen.catalog import call_by_name
 from hypergen.data import builtin
 from hypergen.data.dataset import Dataset, Split
-from hypergen.data.folder import load_folder
-from hypergen.data.npz import load_npz
+from hypergen.data.folder import load_folder, require_folder_there
+from hypergen.data.memory import Need, is_large, require_memory, room
+from hypergen.data.npz import load_npz, require_npz_there
 from hypergen.data.own import from_returned
 from hypergen.data.pixels import adapted, require_image_size
-from hypergen.data.splitting import PARTS
-from hypergen.data.torchvision_sets import load_torchvision
+from hypergen.data.splitting import CHUNK_BYTES, PARTS
+from hypergen.data.torchvision_sets import load_torchvision, require_torchvision_kind
 from hypergen.data.wording import one_line
 from hypergen.errors import InputError
 from hypergen.registry import Registry
+from hypergen.storage.folders import expanded
 
 FAMILIES: dict[str, Callable[..., Dataset]] = {
     "folder": load_folder,
     "npz": load_npz,
     "torchvision": load_torchvision,
 }
-IMAGES_AT_ONCE = 1024
+REQUIRED: dict[str, Callable[[str], None]] = {
+    "folder": require_folder_there,
+    "npz": require_npz_there,
+    "torchvision": require_torchvision_kind,
+}
+"""Family -> what refuses a PATH or NAME of nothing, before anything is read."""
 
 
 def _family(name: str) -> Callable[..., Dataset] | None:
@@ -66,7 +75,7 @@ def load(
             images or labels that no data set can be made of.
     """
     require_image_size(image_size)
-    folder = Path(data_dir or os.environ.get("HYPERGEN_DATA") or "~/.cache/hypergen").expanduser()
+    folder = expanded(data_dir or os.environ.get("HYPERGEN_DATA") or "~/.cache/hypergen")
     maker = DATASETS.get(name)
     options = {"data_dir": folder, "image_size": image_size, "grey": grey}
     if name in builtin.INFOS or ":" in name:
@@ -79,6 +88,17 @@ def load(
 def require_known(name: str) -> None:
     """`InputError` for the name of no data set; no file is looked at."""
     DATASETS.get(name)
+
+
+def require_there(name: str) -> None:
+    """`InputError` for the name of no data set, or for a path where there is none; nothing is read.
+
+    What only the files, or a function of the user's, can tell is told by `load`.
+    """
+    require_known(name)
+    family, colon, rest = name.partition(":")
+    if colon:
+        REQUIRED[family](rest)
 
 
 def usual_epsilon(name: str) -> float | None:
@@ -110,10 +130,19 @@ def _adapted(dataset: Dataset, image_size: int | None, grey: bool) -> Dataset:
     if (image_size is None or size == [image_size] * 2) and not (grey and channels != 1):
         return dataset
 
-    def adapt(split: Split) -> Split:
-        chunks = [adapted(part, image_size, grey) for part in split.images.split(IMAGES_AT_ONCE)]
-        return Split(torch.cat(chunks), split.labels)
+    splits: dict[str, Split] = {part: getattr(dataset, part) for part in PARTS}
+    channels, height, width = adapted(splits["train"].images[:1], image_size, grey).shape[1:]
+    shape, kind = (channels, height, width), str(splits["train"].images.dtype)[6:]
+    total = sum(map(len, splits.values())) * math.prod(shape) * np.dtype(kind).itemsize
+    require_memory([Need(total, "lower `image_size`")])
+    mapped = is_large(total)
+    at_once = max(1, CHUNK_BYTES // (4 * max(math.prod(shape), math.prod(dataset.input_shape))))
 
-    parts = {part: adapt(getattr(dataset, part)) for part in PARTS}
-    channels, height, width = parts["train"].images.shape[1:]
-    return Dataset(replace(dataset.info, input_shape=(channels, height, width)), **parts)
+    def adapt(split: Split) -> Split:
+        images = torch.from_numpy(room((len(split), *shape), np.dtype(kind), mapped))
+        for there, part in zip(images.split(at_once), split.images.split(at_once), strict=True):
+            there.copy_(adapted(part, image_size, grey))
+        return Split(images, split.labels)
+
+    parts = {part: adapt(split) for part, split in splits.items()}
+    return Dataset(replace(dataset.info, input_shape=shape), **parts)

@@ -1,15 +1,19 @@
-"""Finds room for images: in memory, or in a temporary file where they would fill it."""
+"""Looks whether the memory is there; finds room for images that would fill it in a file."""
 
 import math
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from hypergen.errors import InputError
 
 GIGABYTE = 1e9
+DRAWN_COPIES = 3
+"""Numbers at once for each weight generated: what the prior gives, what the head gives, the sum."""
 
 
 def machine_memory() -> int:
@@ -18,6 +22,34 @@ def machine_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):
         return int(8 * GIGABYTE)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that something takes at least, and what a user can do to have it take fewer."""
+
+    size: float
+    remedy: str
+
+
+def drawn_networks(count: int, weights: int, setting: str) -> Need:
+    """What it takes to generate `count` networks of so many weights; `setting` says how many."""
+    return Need(DRAWN_COPIES * 4.0 * count * weights, f"lower `{setting}`")
+
+
+def require_memory(needs: Sequence[Need], memory: int | None = None) -> None:
+    """`InputError`, with what is best done, unless all needs together are in the memory.
+
+    memory: bytes there are; by default the machine's.
+    """
+    memory = machine_memory() if memory is None else memory
+    total = sum(need.size for need in needs)
+    if total > memory:
+        largest = max(needs, key=lambda need: need.size)
+        raise InputError(
+            f"this needs about {total / GIGABYTE:,.1f} GB of memory, and there are "
+            f"{memory / GIGABYTE:,.1f} GB; {largest.remedy}"
+        )
 
 
 def is_large(size: int) -> bool:
@@ -37,7 +69,8 @@ def room(shape: tuple[int, ...], dtype: np.dtype, mapped: bool) -> np.ndarray:
     if size > free:  # writing to a mapped file on a full disk would end the process
         raise InputError(
             f"{size / GIGABYTE:.1f} GB of images need a temporary file, but {folder} has "
-            f"{free / GIGABYTE:.1f} GB free: set TMPDIR to a folder on a larger disk"
+            f"{free / GIGABYTE:.1f} GB free: set TMPDIR to a folder on a larger disk, or have them "
+            "made smaller by `image_size`"
         )
     with tempfile.TemporaryFile() as file:  # removed once nothing maps it any more
         return np.memmap(file, dtype, "w+", shape=shape)

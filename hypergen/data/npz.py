@@ -1,6 +1,7 @@
 """Reads images and labels of an npz file, never more than it says beforehand, never a pickle."""
 
 import math
+import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,13 @@ def load_npz(path: str, image_size: int | None = None, grey: bool = False) -> Da
         layout,
         class_names,
     )
+
+
+def require_npz_there(path: str) -> None:
+    """`InputError` unless there is such a file."""
+    with _told(shown(f"npz:{path}")):
+        if not stat.S_ISREG(Path(path).expanduser().stat().st_mode):
+            raise InputError("there is no such file; expected npz:PATH")
 
 
 @contextmanager

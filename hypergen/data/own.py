@@ -176,7 +176,8 @@ def _source(
         chosen = np.ascontiguousarray(chosen, np.float32 if floats else np.uint8)
         return adapted(torch.from_numpy(chosen), image_size, grey)
 
-    return Source(labels, read, max(1, CHUNK_BYTES // (images.nbytes // len(images))))
+    bytes_each = max(images.nbytes // len(images), 4 * images.shape[1] * (image_size or 0) ** 2)
+    return Source(labels, read, max(1, CHUNK_BYTES // bytes_each))
 
 
 def _checked(name: str, dataset: Dataset) -> Dataset:

@@ -6,16 +6,23 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from hypergen.data.wording import abridged
 from hypergen.errors import InputError
 
+MAX_IMAGE_SIZE = 4096
+"""Pixels of a side that images can be resized to; a few such pictures fill a gigabyte."""
 GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
 """Pillow's modes without colour, beside those of 16 bits (I;16, I;16B, ...)."""
 
 
 def require_image_size(image_size: int | None) -> None:
     """`InputError` unless it is None or a number of pixels that an image's side can have."""
-    if image_size is not None and (type(image_size) is not int or image_size < 1):
-        raise InputError(f"`image_size` must be a whole number of pixels from 1, got {image_size}")
+    if image_size is None or (type(image_size) is int and 1 <= image_size <= MAX_IMAGE_SIZE):
+        return
+    raise InputError(
+        f"`image_size` must be a whole number of pixels from 1 to {MAX_IMAGE_SIZE}, "
+        f"got {abridged(image_size)}"
+    )
 
 
 def adapted(images: Tensor, image_size: int | None, grey: bool) -> Tensor:

@@ -61,12 +61,19 @@ def load_torchvision(
     return from_arrays(name, arrays, "", image_size, grey, "NCHW", class_names)
 
 
-def _reader(kind: str) -> Callable[..., Any]:
+def require_torchvision_kind(kind: str) -> None:
+    """`InputError` unless torchvision has a data set of that name."""
     from torchvision import datasets
 
     if kind not in datasets.__all__:
         hint = nearest(kind, datasets.__all__)
         raise InputError(f'torchvision has no data set "{shown(kind)}"{hint}')
+
+
+def _reader(kind: str) -> Callable[..., Any]:
+    from torchvision import datasets
+
+    require_torchvision_kind(kind)
     return getattr(datasets, kind)
 
 

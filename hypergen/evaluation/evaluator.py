@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ class Evaluator:
     step_size: float | None = None
     cache: ResultsCache | None = None
     others: tuple[attacks.Threat, ...] = ()
-    split: str = "test"
+    split: Literal["test", "val"] = "test"
 
     @property
     def pgd(self) -> attacks.PGD:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import attacks
-from hypergen.measures.attacked import attacked_batch, predictions
+from hypergen.measures.attacked import attacked_images, predictions
 from targets import Ensemble, Population
 
 LOSSES = "ce", "margin", "targeted", "random"
@@ -37,6 +37,6 @@ def random_ensemble(
     worst = shares_correct(population, images, labels)
     for loss in LOSSES:
         attack = attacks.PGD(threat, steps=steps, loss=loss)
-        points = attacked_batch(Ensemble(population), images, labels, attack, seed).attacked[0]
+        points = attacked_images(Ensemble(population), images, labels, attack, seed)[0]
         worst = torch.minimum(worst, shares_correct(population, points, labels))
     return float(worst.mean())

@@ -1,5 +1,9 @@
 """Draws networks from a trained generator, and estimates their measures."""
 
+import math
+import numbers
+import operator
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -8,10 +12,10 @@ from torch import Tensor
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset, DatasetInfo
 from hypergen.errors import InputError
-from hypergen.measures import VALUE_ATTACKS
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures import VALUE_ATTACKS, Stage, build_measures, prepare_batch
 from hypergen.models.bundle import ModelBundle, describe
-from hypergen.models.latent import Latent, draw_beta
+from hypergen.models.latent import Latent, draw_preferences
+from hypergen.registry import nearest
 from hypergen.runtime.batching import chunks, recalibrated
 from hypergen.runtime.torch_state import usual_state
 from targets import Population
@@ -44,31 +48,75 @@ class Sampler:
     ):
         self.config, self.info, self.models = config, info, models
         self.attack_steps, self.dataset = attack_steps, dataset
+        self.measures = build_measures(config)
 
     @usual_state()
     @torch.no_grad()
     def draw(
-        self, count: int, beta: float | None = None, seed: int = 0
+        self,
+        count: int,
+        beta: float | None = None,
+        seed: int = 0,
+        prefer: Mapping[str, float] | None = None,
     ) -> tuple[Population, Tensor, Tensor]:
-        """`count` networks, their z [count,Z] and preferences [count].
+        """`count` networks, their z [count,Z] and preferences (see `draw_preferences`).
 
         beta in [0,1]: weight of robustness; by default what the run was trained at, drawn from its
-        range. `InputError` for a preference outside that range, a count below 1, or a target with
+        range. prefer: weights of measures by name, for a run trained on ranges of them; those not
+        named get 0, and the sum is made 1.
+
+        `InputError` for a preference that it was not trained for, a count below 1, or a target with
         batch norm and no data set.
         """
-        if count < 1:
-            raise InputError(f"`count` must be at least 1, got {count}")
-        low, high = self.config.objective.beta_range
-        if beta is not None and not low <= beta <= high:
-            raise InputError(
-                f"this generator was trained for `beta` in [{low:g}, {high:g}], not {beta:g}"
-            )
+        count, seed = _whole("count", count, 1), _whole("seed", seed, 0)
         rng = torch.Generator().manual_seed(seed)
         z = cast(Latent, self.models.generator.latent).draw(count, rng)
-        betas = draw_beta(count, (low, high) if beta is None else (beta, beta), rng)
+        if beta is None and prefer is None:
+            preference = draw_preferences(count, self.config.objective, rng)
+        else:
+            preference = self._asked(beta, prefer).expand(count, *[-1] * (prefer is not None))
         device = next(self.models.ema.parameters()).device
-        theta = self.models.ema(z.to(device), betas.to(device))
-        return self._calibrated(Population(self.models.target, theta)), z, betas
+        theta = self.models.ema(z.to(device), preference.to(device))
+        return self._calibrated(Population(self.models.target, theta)), z, preference
+
+    def _asked(self, beta: float | None, prefer: Mapping[str, float] | None) -> Tensor:
+        """The preference that is asked for, beta [] or weights [M]."""
+        objective = self.config.objective
+        if prefer is None and objective.has_many_preferences:
+            raise InputError("this generator was trained for ranges of measures: use `prefer`")
+        if prefer is None:
+            low, high = objective.beta_range
+            if not isinstance(beta, numbers.Real):
+                raise InputError(f"`beta` must be a number, got {type(beta).__name__}")
+            beta = float(beta)
+            if not low <= beta <= high:
+                raise InputError(
+                    f"this generator was trained for `beta` in [{low:g}, {high:g}], not {beta:g}"
+                )
+            return torch.tensor(beta)
+        if beta is not None:
+            raise InputError("`beta` and `prefer` ask for a preference both: leave out one")
+        if not objective.has_many_preferences:
+            raise InputError("`prefer` is for generators that were trained for ranges of measures")
+        names = [measure.name for measure in self.measures]
+        for name, weight in prefer.items():
+            if name not in names:
+                known = ", ".join(names)
+                raise InputError(
+                    f"`prefer`: no measure {name}{nearest(name, names)}; it has {known}"
+                )
+            if not 0 <= weight < math.inf:
+                raise InputError(f"`prefer`: the weight of {name} must be at least 0, got {weight}")
+        weights = torch.tensor([float(prefer.get(name, 0)) for name in names])
+        if weights.sum() == 0:
+            raise InputError("`prefer`: at least one weight must be above 0")
+        return weights / weights.sum()
+
+    def preference_row(self, preference: Tensor) -> dict[str, Any]:
+        """What a row or a weight file says of one network's preference, beta [] or weights [M]."""
+        if preference.ndim == 0:
+            return {"beta": float(preference)}
+        return {"preference": self.named(preference)}
 
     def _calibrated(self, population: Population) -> Population:
         if self.dataset is not None:
@@ -81,12 +129,23 @@ class Sampler:
             )
         return population
 
-    def sample(self, count: int, beta: float | None = None, seed: int = 0) -> Population:
+    def sample(
+        self,
+        count: int,
+        beta: float | None = None,
+        seed: int = 0,
+        prefer: Mapping[str, float] | None = None,
+    ) -> Population:
         """`count` networks as a population, of which `population[0]` is one in plain PyTorch.
 
         Arguments and errors as in `draw`.
         """
-        return self.draw(count, beta, seed)[0]
+        return self.draw(count, beta, seed, prefer)[0]
+
+    def named(self, values: Tensor) -> dict[str, float]:
+        """The values [M] of one network by the names of the run's measures."""
+        names = [measure.name for measure in self.measures]
+        return dict(zip(names, values.tolist(), strict=True))
 
     @usual_state()
     @torch.no_grad()
@@ -101,10 +160,12 @@ class Sampler:
         """
         chosen, labels = dataset.val.first(images)
         config, value = self.config, self.models.value
-        attack = VALUE_ATTACKS[config.adversary.value_attack](config.threat, self.attack_steps)
+        make = VALUE_ATTACKS[config.adversary.value_attack]
+        seed = config.optimisation.seed
+        stage = Stage(lambda threat: make(threat, self.attack_steps), seed)
         features = []
         for _, some in population.chunks(ESTIMATION_CHUNK):
-            batch = attacked_batch(some, chosen, labels, attack, config.optimisation.seed)
+            batch = prepare_batch(self.measures, some, chosen, labels, stage)
             features += [
                 value.features(chunk, batch.for_networks(network_slice))
                 for network_slice, chunk in chunks(some, chosen)
@@ -112,13 +173,28 @@ class Sampler:
         whole = torch.cat(features)
         return value(whole), value.uncertainty(whole)
 
-    def metadata(self, population: Population, z: Tensor, beta: float) -> dict[str, Any]:
+    def metadata(
+        self, population: Population, z: Tensor, preference: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """What the weight file of one of the networks says of where it comes from; z [Z]."""
         config = self.config
         return {
             **describe(config.target, config.activation, self.info, population.layout),
             "z": z.tolist(),
-            "beta": beta,
+            **preference,
             "epsilon": config.threat.epsilon,
             "norm": config.adversary.norm,
         }
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """An integer of any type; `InputError` for anything else, and outside [least, 2^63)."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"`{name}` must be an integer, got {value!r:.40}") from None
+    if number < least:
+        raise InputError(f"`{name}` must be at least {least}, got {value!s:.40}")
+    if number >= 2**63:
+        raise InputError(f"`{name}` must be below 2^63, got a larger number")
+    return number

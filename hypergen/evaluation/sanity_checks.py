@@ -16,7 +16,7 @@ from torch import Tensor
 import attacks
 from attacks.base import differentiate
 from attacks.losses import cross_entropy, margin
-from hypergen.measures.attacked import attack_population, attacked_batch, predictions
+from hypergen.measures.attacked import attack_population, attacked_images, predictions
 from hypergen.runtime.batching import for_all, map_chunks
 from hypergen.runtime.precision import full_precision
 from targets import Population, outside_dictionary
@@ -145,9 +145,9 @@ def transfer(context: CheckContext) -> list[CheckResult]:
     """Attacks made for another network must not do better than those made for this one."""
     if len(context.population) < 2:
         return grade(torch.zeros(1), (1, 1), "")
-    points = attacked_batch(
+    points = attacked_images(
         context.population, context.images, context.labels, context.pgd(), context.seed
-    ).attacked.roll(1, 0)
+    ).roll(1, 0)
     chunks = zip(context.population.chunks(1), points, strict=True)
     right = torch.cat([predictions(chunk, own) for (_, chunk), own in chunks]) == context.labels
     reason = "images attacked for another network break {} that PGD leaves"

@@ -16,8 +16,8 @@ from torch import Tensor
 import attacks
 from hypergen.data import Split
 from hypergen.evaluation.evaluator import cost
+from hypergen.measures import Measure, Stage, measured, prepare_batch
 from hypergen.measures.attacked import accuracies, attack_population
-from hypergen.models.latent import preference_weights
 from hypergen.runtime.progress import SILENT, Progress
 from targets import Population
 
@@ -41,19 +41,19 @@ def sizes(count: int, keep: int, rounds: int) -> list[int]:
     return [round(count * ratio**index) for index in range(rounds)] + [keep]
 
 
-def rank(scores: Tensor, betas: Tensor) -> Tensor:
-    """[P], the order of networks by (1 - beta) * accuracy + beta * robustness, best first.
+def rank(scores: Tensor, weights: Tensor) -> Tensor:
+    """[P], the order of networks by the weighted sum of their measures, best first.
 
-    scores: [P,2] in [0,1], measured or estimated; betas: [P] in [0,1], weights of robustness.
+    scores: [P,M] in [0,1], measured or estimated; weights: [P,M], of the measures.
     """
-    total = (preference_weights(betas.to(scores.device)) * scores).sum(-1)
+    total = (weights.to(scores.device) * scores).sum(-1)
     return total.argsort(descending=True, stable=True)
 
 
 def successive_halving(
     population: Population,
     order: Tensor,
-    betas: Tensor,
+    weights: Tensor,
     split: Split,
     schedule: Sequence[attacks.Attack],
     keep: int,
@@ -66,7 +66,7 @@ def successive_halving(
     Args:
         population: P networks.
         order: their indices [P], best first, as far as is known before any attack; decides ties.
-        betas: [P] in [0,1], weights of robustness.
+        weights: [P,2], of accuracy and robustness.
         split: where accuracy is taken on all images and robustness on the first `images`.
         schedule: what attacks, cheap ones first (see `attack_schedule`).
         keep: how many are wanted, at most P.
@@ -86,5 +86,25 @@ def successive_halving(
         masks = attack_population(some, attacked, labels, attack, seed, advance=phase.advance)
         phase.finish()
         scores = torch.stack([accuracy[indices], masks.robust_accuracy], -1)
-        indices = indices[rank(scores, betas.to(indices.device)[indices])]
+        indices = indices[rank(scores, weights.to(indices.device)[indices])]
     return indices[:last]
+
+
+@torch.no_grad()
+def best_measured(
+    population: Population,
+    weights: Tensor,
+    measures: Sequence[Measure],
+    images: Tensor,
+    labels: Tensor,
+    stage: Stage,
+    keep: int,
+) -> Tensor:
+    """Indices [keep] of the best of P networks by measures of any kind, best first.
+
+    weights: [P,M], of the measures, each of which is taken once of all networks on images
+    [N,C,H,W], with the budget that it is judged by.
+    """
+    strict = [measure.strict() for measure in measures]
+    batch = prepare_batch(strict, population, images, labels, stage)
+    return rank(measured(strict, population, batch), weights)[:keep]

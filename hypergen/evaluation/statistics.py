@@ -1,14 +1,12 @@
 """Sums up figures of many networks: intervals, spreads, and how well estimates agree with them."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
-
-from hypergen.measures import named
 
 QUANTILES = 0.05, 0.25, 0.5, 0.75, 0.95
 FIGURES = (
@@ -31,10 +29,13 @@ def interval(share: float, images: int) -> list[float]:
     return [float(found.low), float(found.high)]
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure."""
+def summarise(rows: Sequence[dict[str, Any]], measures: Iterable[str] = ()) -> dict[str, Any]:
+    """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure.
+
+    measures: names of figures beside `FIGURES`.
+    """
     summary: dict[str, Any] = {"count": len(rows)}
-    for name in FIGURES:
+    for name in (*FIGURES, *measures):
         values = [row[name] for row in rows if name in row]
         if values:
             summary[name] = {
@@ -58,15 +59,19 @@ def kendall_tau(estimated: Sequence[float], measured: Sequence[float]) -> float 
     return tau if tau == tau else None
 
 
-def agreement(estimates: Tensor, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How estimates [P,M] agree with what was measured of the same networks, by measure.
+def agreement(
+    names: Iterable[str], estimates: Tensor, rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """How estimates [P,M] agree with what was measured of the same networks, by measure's name.
+
+    rows: of the networks, each with a figure by the name of each measure.
 
     mean_error is absolute; r2 and kendall_tau say little where networks are nearly equal, which
     spread tells, the standard deviation of what was measured: r2 then falls far below 0, and tau is
     chance.
     """
     result = {}
-    for name, estimated in named(estimates.T).items():
+    for name, estimated in zip(names, estimates.T, strict=True):
         measured = torch.tensor([row[name] for row in rows])
         total = (measured - measured.mean()).square().sum()
         residual = (measured - estimated).square().sum()

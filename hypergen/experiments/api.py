@@ -25,6 +25,7 @@ from hypergen.experiments.registration import (
     register_attack,
     register_dataset,
     register_generator,
+    register_measure,
     register_target,
     register_value_network,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "register_attack",
     "register_dataset",
     "register_generator",
+    "register_measure",
     "register_target",
     "register_value_network",
     "train",
@@ -238,6 +240,9 @@ def ensemble(population: Population) -> Ensemble:
 
     Returns:
         A module: images [B,C,H,W] in [0,1] -> log of the mean soft-max, [B,K].
+
+    Raises:
+        TargetError: no population, or one of no networks.
     """
     return Ensemble(population)
 

@@ -16,6 +16,7 @@ import targets
 from hypergen import __version__
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
+from hypergen.experiments.memory import require_baseline_memory
 from hypergen.measures.attacked import accuracies
 from hypergen.models.bundle import describe
 from hypergen.runtime.progress import SILENT, Progress
@@ -58,6 +59,7 @@ def train_baseline(
     """
     path, saved = out / NETWORK, out / CHECKPOINT
     require_folder(out)
+    require_baseline_memory(config, dataset)
     _require_begun(out, config, resume)
     with locked(out):
         _require_begun(out, config, resume)  # again: until now another command could be at work
@@ -83,8 +85,8 @@ def train_baselines(
     """
     stopped = stop or threading.Event()
     missing = {path: config for path, config in recipes.items() if not path.exists()}
-    steps = {path.stem: float(_steps(config, dataset)) for path, config in missing.items()}
-    phases = progress.split(steps) if steps else {}
+    costs = {path.stem: _cost(config, dataset) for path, config in missing.items()}
+    phases = progress.split(costs) if costs else {}
 
     def require_wanted() -> None:
         if stopped.is_set():
@@ -133,13 +135,13 @@ def trained_alongside(
             raise
 
 
-def steps_left(recipes: Mapping[Path, BaselineConfig], dataset: Dataset) -> int:
-    """Steps of the weights, of all files that are not there yet."""
-    return sum(_steps(config, dataset) for path, config in recipes.items() if not path.exists())
+def cost_left(recipes: Mapping[Path, BaselineConfig], dataset: Dataset) -> float:
+    """About what training all files costs that are not there yet, in forward passes."""
+    return sum(_cost(config, dataset) for path, config in recipes.items() if not path.exists())
 
 
-def _steps(config: BaselineConfig, dataset: Dataset) -> int:
-    return DirectPlan.of(config, dataset.info).steps(dataset)
+def _cost(config: BaselineConfig, dataset: Dataset) -> float:
+    return DirectPlan.of(config, dataset.info).cost(dataset)
 
 
 def save_baseline(

@@ -1,12 +1,13 @@
 """The samples of a run beside directly trained networks: what is compared, and the figures."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from hypergen import __version__
+from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator
@@ -15,7 +16,7 @@ from hypergen.evaluation.statistics import agreement, kendall_tau, summarise
 from hypergen.experiments.competitors import competitors
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
 from hypergen.experiments.sample import save_samples
-from hypergen.measures import MEASURES, named
+from hypergen.measures import Measure, Stage, measured, prepare_batch
 from hypergen.report.page import page
 from hypergen.report.plots import scatter, write_picture
 from hypergen.report.summary import run_table
@@ -24,6 +25,7 @@ from hypergen.report.verdict import verdict
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.tracker import METRICS
 from hypergen.storage.atomic import write_json, write_text
+from hypergen.storage.json_lines import json_lines
 from hypergen.training.direct_config import BaselineConfig
 from targets import Ensemble, Population
 
@@ -32,6 +34,8 @@ SAMPLE_SEED = 2**20
 VOTERS = 10
 """How many of the samples vote together."""
 DISAGREEMENT_IMAGES = 10_000
+JUDGED = "accuracy", "robustness"
+"""Measures that the evaluator judges, by attacks of its own."""
 
 
 def report(
@@ -51,28 +55,39 @@ def report(
     """
     config = sampler.config
     seed = config.optimisation.seed + SAMPLE_SEED
-    population, z, betas = sampler.draw(sizes.samples, seed=seed)
+    population, z, preferences = sampler.draw(sizes.samples, seed=seed)
     groups = competitors(folder, sampler, dataset, population, baselines)
-    evaluator = Evaluator(
-        config.threat, restarts=1, images=sizes.images, seed=config.optimisation.seed
-    )
-    networks = measure(groups, evaluator, dataset, sizes, progress)
+    evaluator = judge_of(config, sizes)
+    others = [measure for measure in sampler.measures if measure.name not in JUDGED]
+    networks = measure(groups, evaluator, others, dataset, sizes, progress)
     own = [row for row in networks if row["kind"] == "sample"]
     estimates, _ = sampler.estimate(population, dataset)
-    for row, estimate, sample_z, beta in zip(own, estimates.tolist(), z, betas, strict=True):
-        row["estimated"] = named(estimate)
-        row["z"], row["beta"] = sample_z.tolist(), float(beta)
-    result = summary_of(networks, groups, evaluator, dataset, sizes)
-    taus = training_taus(folder)
+    for row, estimate, sample_z, asked in zip(own, estimates, z, preferences, strict=True):
+        row["estimated"] = sampler.named(estimate)
+        row |= {"z": sample_z.tolist(), **sampler.preference_row(asked)}
+    names = [measure.name for measure in sampler.measures]
+    result = summary_of(networks, groups, evaluator, names, dataset, sizes)
+    taus = training_taus(folder, names)
     result["seed"] = config.optimisation.seed
     result |= {"report": asdict(sizes), "baselines": bool(baselines)}
     result["value_network"] = {
         name: figures | {"training_tau": taus.get(name)}
-        for name, figures in agreement(estimates.cpu(), own).items()
+        for name, figures in agreement(names, estimates.cpu(), own).items()
     }
     _write_samples(folder, sampler, population, own, result["attack"], seed)
     write(folder, result)
     return result
+
+
+def judge_of(config: TrainConfig, sizes: ReportConfig) -> Evaluator:
+    """What judges the samples of a run and what they are compared with."""
+    return Evaluator(
+        config.threat,
+        restarts=1,
+        images=sizes.images,
+        seed=config.optimisation.seed,
+        split=sizes.split,
+    )
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
@@ -90,74 +105,94 @@ def write(folder: Path, result: dict[str, Any]) -> None:
 def measure(
     groups: Mapping[str, Population],
     evaluator: Evaluator,
+    others: Sequence[Measure],
     dataset: Dataset,
     sizes: ReportConfig,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
-    """A row a network of each kind, and one for the samples, and FBF networks, voting."""
+    """A row a network of each kind, and one for the samples, and FBF networks, voting.
+
+    others: measures of the run beside those that are `JUDGED`.
+    """
+    # As one population: groups one after the other would often leave a core idle.
+    everyone = Population.of(network for group in groups.values() for network in group)
+    few = [network for group in groups.values() for network in group[: sizes.sra_samples]]
     strong = replace(evaluator, attack_name="standard", images=sizes.sra_images)
-    voting = {kind: groups[kind] for kind in ("sample", "fbf") if len(groups.get(kind, ())) > 1}
-    phases = progress.split(_costs(groups, evaluator, strong, dataset, sizes))
+    phases = progress.split(report_costs(map(len, groups.values()), evaluator, dataset, sizes))
+    rows = iter(evaluator.evaluate(everyone, dataset, phases["PGD"]))
+    further = iter(_further(others, everyone, evaluator, dataset))
+    judged = iter(strong.evaluate(Population.of(few), dataset, phases["SRA"]) if few else ())
     networks: list[dict[str, Any]] = []
     for kind, group in groups.items():
-        rows = evaluator.evaluate(group, dataset, phases[kind])
-        if sizes.sra_samples:
-            few = group[: sizes.sra_samples]
-            some = strong.evaluate(few, dataset, phases[f"{kind}, SRA"])
-            for row, judged in zip(rows, some, strict=False):
-                row |= {"sra": judged["sra"], "after": judged["after"]}
-                row["pgd_on_sra_images"] = judged["pgd"]
-        networks += [{"kind": kind, **row} for row in rows]
-    for kind, group in voting.items():
-        voters = Ensemble(group[:VOTERS])
-        (row,) = evaluator.evaluate(voters, dataset)
-        networks.append({"kind": f"{len(voters.members)} {kind} voting", **row})
+        own = [{"kind": kind, **row, **next(further)} for row in islice(rows, len(group))]
+        for row, strongly in zip(own[: sizes.sra_samples], judged, strict=False):
+            row |= {"sra": strongly["sra"], "after": strongly["after"]}
+            row["pgd_on_sra_images"] = strongly["pgd"]
+        networks += own
+    for kind in ("sample", "fbf"):
+        if len(groups.get(kind, ())) > 1:
+            voters = Ensemble(groups[kind][:VOTERS])
+            (row,) = evaluator.evaluate(voters, dataset)
+            networks.append({"kind": f"{len(voters.members)} {kind} voting", **row})
     return networks
 
 
-def _costs(
-    groups: Mapping[str, Population],
-    evaluator: Evaluator,
-    strong: Evaluator,
-    dataset: Dataset,
-    sizes: ReportConfig,
+def _further(
+    measures: Sequence[Measure], population: Population, evaluator: Evaluator, dataset: Dataset
+) -> list[dict[str, float]]:
+    """What the measures say of each network on the evaluator's images, by their names."""
+    if not measures:
+        return [{} for _ in range(len(population))]
+    strict = [measure.strict() for measure in measures]
+    images, labels = evaluator.images_of(dataset).first(evaluator.images)
+    stage = Stage(lambda threat: replace(evaluator, threat=threat).pgd, evaluator.seed)
+    figures = measured(strict, population, prepare_batch(strict, population, images, labels, stage))
+    names = [measure.name for measure in measures]
+    return [dict(zip(names, row, strict=True)) for row in figures.tolist()]
+
+
+def report_costs(
+    counts: Iterable[int], evaluator: Evaluator, dataset: Dataset, sizes: ReportConfig
 ) -> dict[str, float]:
-    """About what each phase of `measure` costs, in forward passes."""
-    costs = {}
-    for kind, group in groups.items():
-        costs[kind] = sum(evaluator.costs(dataset, len(group)).values())
-        if sizes.sra_samples:
-            few = min(len(group), sizes.sra_samples)
-            costs[f"{kind}, SRA"] = sum(strong.costs(dataset, few).values())
-    return costs
+    """About what each phase of `measure` costs, in forward passes; counts: of networks by kind."""
+    counts = list(counts)
+    few = sum(min(count, sizes.sra_samples) for count in counts)
+    strong = replace(evaluator, attack_name="standard", images=sizes.sra_images)
+    return {
+        "PGD": sum(evaluator.costs(dataset, sum(counts)).values()),
+        "SRA": sum(strong.costs(dataset, few).values()),
+    }
 
 
 def summary_of(
     networks: list[dict[str, Any]],
     groups: Mapping[str, Population],
     evaluator: Evaluator,
+    names: Sequence[str],
     dataset: Dataset,
     sizes: ReportConfig,
 ) -> dict[str, Any]:
     """What results.json says of the networks of each kind, and of how they were measured."""
-    images, labels = dataset.test.first(DISAGREEMENT_IMAGES)
+    split = evaluator.images_of(dataset)
+    images, labels = split.first(DISAGREEMENT_IMAGES)
     differ = {
         kind: pairwise_differences(group, images, labels)
         for kind, group in groups.items()
         if len(group) > 1
     }
-    sra = None
+    sra, others = None, [name for name in names if name not in JUDGED]
     if sizes.sra_samples:
-        sra = {"images": min(len(dataset.test), sizes.sra_images), "name": "standard"}
+        sra = {"images": min(len(split), sizes.sra_images), "name": "standard"}
     return {
         "version": __version__,
         "attack": evaluator.describe(dataset),
         "sra": sra,
         "dataset": dataset.name,
-        "test_images": len(dataset.test),
+        "all_images": len(split),
         "networks": networks,
+        "measures": list(names),
         "summary": {
-            kind: summarise([row for row in networks if row["kind"] == kind])
+            kind: summarise([row for row in networks if row["kind"] == kind], others)
             for kind in dict.fromkeys(row["kind"] for row in networks)
         },
         "disagreement": {kind: own["disagreement"] for kind, own in differ.items()},
@@ -165,33 +200,24 @@ def summary_of(
     }
 
 
-def training_taus(folder: Path) -> dict[str, float]:
+def training_taus(folder: Path, measures: Iterable[str]) -> dict[str, float]:
     """How well V ranked what it was shown over the whole training: Kendall's tau by measure.
 
     Between the means that were measured and those that it estimated, from measurement to
     measurement.
     """
     path = folder / METRICS
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    steps = [step for step in map(_logged, lines) if step is not None]
+    raw = path.read_bytes() if path.exists() else b""
+    steps = [step for _, step in json_lines(raw)]
     taus = {}
-    for measure in MEASURES:
-        names = f"estimated/{measure.name}", f"measured/{measure.name}"
+    for measure in measures:
+        names = f"estimated/{measure}", f"measured/{measure}"
         rows = [[step.get(name) for name in names] for step in steps]
         pairs = [row for row in rows if all(isinstance(value, float) for value in row)]
         tau = kendall_tau(*zip(*pairs, strict=True)) if len(pairs) > 1 else None
         if tau is not None:
-            taus[measure.name] = tau
+            taus[measure] = tau
     return taus
-
-
-def _logged(line: bytes) -> dict[str, Any] | None:
-    """What a line of metrics.jsonl holds; None for a damaged one."""
-    try:
-        step = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return step if isinstance(step, dict) else None
 
 
 def _write_samples(

@@ -1,6 +1,7 @@
 """Judges networks that stand in files: accuracy, robustness, and signs that these are not real."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,14 @@ from hypergen.evaluation.sanity_checks import CheckContext, check
 from hypergen.evaluation.statistics import summarise
 from hypergen.experiments.evaluate_config import AttackConfig, EvaluateConfig, parse_norms
 from hypergen.runtime.progress import SILENT, Progress
+from hypergen.storage.folders import CONFIG, expanded
 from hypergen.storage.network_files import NetworkFile, agreed, find, open_networks
 from hypergen.storage.results_cache import ResultsCache
 from targets import Ensemble, Population
 
 DISAGREEMENT_IMAGES = 10_000
+SHOWN_FILES = 3
+"""How many that are left out a message names."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def open_for(
     `InputError`: files that cannot be read, or that differ in what the options do not say.
     """
     files = find(paths)
+    tell_skipped(paths)
     info = None if dataset is None else dataset.info
     if info is None and options.target is not None and options.dataset is not None:
         info = _load(options, options.dataset, None, data_dir, "cpu").info
@@ -72,6 +77,25 @@ def open_for(
     for network in networks:
         require_images(network, dataset.info)
     return Judged(networks, dataset, threat)
+
+
+def tell_skipped(paths: Sequence[Path]) -> None:
+    """Warns, in one line, of files in the folders among `paths` that `find` leaves out."""
+    folders = [path for path in map(expanded, paths) if path.is_dir()]
+    inside = [path / "samples" if (path / CONFIG).exists() else path for path in folders]
+    skipped = sorted(
+        file
+        for folder in inside
+        for file in folder.iterdir()
+        if file.is_file() and file.suffix != ".safetensors" and not file.name.startswith(".")
+    )
+    if skipped:
+        names = ", ".join(map(str, skipped[:SHOWN_FILES])) + ", ..." * (len(skipped) > SHOWN_FILES)
+        are = "1 file that is" if len(skipped) == 1 else f"{len(skipped)} files that are"
+        warnings.warn(
+            f"left out {are} not .safetensors: {names}; name files one by one to judge them too",
+            stacklevel=3,
+        )
 
 
 def _load(

@@ -6,10 +6,10 @@ from typing import Annotated, get_args
 import attacks
 from hypergen import data
 from hypergen.catalog import ATTACKS, TARGETS
-from hypergen.config import Activation, Epsilon
+from hypergen.config import Activation, Epsilon, ImageSize
 from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
-from hypergen.settings import SEED, Norm, Range, Registered, Settings
+from hypergen.settings import COUNT, HUGE, SEED, Norm, Range, Registered, Settings, parse_number
 from hypergen.storage.results_cache import ResultsCache
 
 
@@ -19,23 +19,23 @@ class AttackConfig(Settings):
 
     attack: str = "pgd"
     """any attack by its name, or torchattacks:NAME"""
-    steps: Annotated[int, Range(1)] = 50
+    steps: Annotated[int, COUNT] = 50
     """of PGD"""
-    restarts: Annotated[int, Range(1)] = 10
+    restarts: Annotated[int, COUNT] = 10
     """of PGD"""
-    step_size: Annotated[float | None, Range(0, above=True)] = None
+    step_size: Annotated[float | None, Range(0, HUGE, above=True)] = None
     """length of a step of PGD, for pixels in [0,1]; by default 2.5 * epsilon / steps"""
     epsilon: Epsilon = None
     """radius of the threat, such as 0.1 or 8/255; by default what the networks were made for"""
     norm: Norm | None = None
     """of the threat; by default what the networks were made for"""
-    images: Annotated[int, Range(1)] = 1000
+    images: Annotated[int, COUNT] = 1000
     """test images attacked"""
     seed: Annotated[int, SEED] = 0
     """of the attacks' random starts"""
     dataset: str | None = None
     """images to judge on; by default those that the networks were made for"""
-    image_size: Annotated[int | None, Range(1)] = None
+    image_size: ImageSize = None
     """resize images to a square of so many pixels a side; by default as the networks saw them"""
     grey: bool = False
     """turn colour images into grey ones"""
@@ -84,7 +84,7 @@ class EvaluateConfig(AttackConfig):
     """pgd; standard: worst case of APGD-CE, APGD-T, FAB-T and Square; quick: the same, briefly;
     adaptive: and stronger ones where a network needs them (k-WTA: seconds an image);
     any other attack; torchattacks:NAME"""
-    images: Annotated[int, Range(1)] = 1000
+    images: Annotated[int, COUNT] = 1000
     """test images attacked; accuracy is over all"""
     ensemble: bool = False
     """judge the networks also as one: voting, and drawing another network for every query"""
@@ -92,7 +92,7 @@ class EvaluateConfig(AttackConfig):
     """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
     norms: str | None = None
     """judge in several norms and in all at once (union), instead of `norm` and `epsilon`: norms
-    with their radii, such as linf=0.3,l2=1.5,l1=10; `checks` and the drawing look at the first"""
+    with their radii, such as linf=8/255,l2=1.5,l1=10; `checks` and the drawing look at the first"""
 
     def require(self) -> None:
         super().require()
@@ -112,12 +112,14 @@ def parse_norms(text: str) -> list[attacks.Threat]:
     for each in text.split(","):
         norm, _, radius = each.strip().partition("=")
         if norm not in get_args(Norm):
-            raise InputError(f'unknown norm "{norm}"; known: {", ".join(get_args(Norm))}')
+            raise InputError(f'unknown norm "{norm:.60}"; known: {", ".join(get_args(Norm))}')
         if norm in threats:
             raise InputError(f"`norms` names {norm} twice")
         try:
-            epsilon = float(radius)
+            epsilon = parse_number(radius)
         except ValueError:
-            raise InputError(f"`norms`: {norm} needs a radius, as in {norm}=0.3") from None
+            raise InputError(
+                f"`norms`: {norm} needs a radius, as in {norm}=0.3 or {norm}=8/255"
+            ) from None
         threats[norm] = attacks.Threat(norm, epsilon)
     return list(threats.values())

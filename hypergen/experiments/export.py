@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hypergen.errors import InputError
-from hypergen.storage.export import export
+from hypergen.storage.export import export, require_writable
 from hypergen.storage.folders import require_folder
 from hypergen.storage.network_files import find, open_networks
 from targets import Ensemble, Population
@@ -31,6 +31,7 @@ def export_files(
         InputError: as from `open_networks` and `export`; networks that cannot vote together; or a
             file that is there already and was not named.
     """
+    require_writable(format, int8)
     networks = open_networks(find(paths))
     if ensemble and len(networks) < 2:
         raise InputError("`ensemble` needs several networks, got one")

@@ -63,6 +63,9 @@ def dataset_name(dataset: str | Dataset) -> str:
     """The name of a data set; an object that no name is known of yet is registered."""
     if isinstance(dataset, str):
         return dataset
+    if not isinstance(dataset, Dataset):
+        got = type(dataset).__name__
+        raise InputError(f"expected a data set or the name of one, got something of type {got}")
     name = dataset.name
     if name in DATASETS and isinstance(DATASETS.get(name), _InMemory):
         DATASETS.drop(name)  # an object of an earlier call
@@ -86,7 +89,7 @@ def load_images(
 def sorted_out(
     networks: Networks | Iterable[Networks],
 ) -> tuple[list[nn.Module], list[Path]]:
-    """Modules and paths, of which a call has one kind."""
+    """Modules and paths, of which a call has one kind. `InputError`: anything else."""
     if isinstance(networks, Run):
         return [], [networks.folder]
     if isinstance(networks, Population):
@@ -95,6 +98,8 @@ def sorted_out(
         return [networks], []
     if isinstance(networks, str | Path):
         return [], [expanded(networks)]
+    if not isinstance(networks, Iterable):
+        raise InputError(f"expected networks or paths of some, got {type(networks).__name__}")
     modules: list[nn.Module] = []
     paths: list[Path] = []
     for each in networks:

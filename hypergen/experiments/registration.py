@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from hypergen.catalog import ACTIVATIONS, ATTACKS, GENERATORS, TARGETS, VALUE_NETWORKS
+from hypergen.catalog import ACTIVATIONS, ATTACKS, GENERATORS, MEASURES, TARGETS, VALUE_NETWORKS
 from hypergen.data import DATASETS
 from targets.outputs import select_output
 
@@ -82,6 +82,22 @@ def register_attack(name: str) -> Callable[[Any], Any]:
     The class takes a threat and options; `attacks.Attack` says what it must have.
     """
     return ATTACKS.register(name)
+
+
+def register_measure(name: str) -> Callable[[Any], Any]:
+    """A decorator that makes a function, or a class of measures, known by a name.
+
+        >>> @hypergen.register_measure("sureness")
+        ... def sureness(population, images, labels):
+        ...     logits = population(images.expand(len(population), *images.shape))
+        ...     return logits.softmax(-1).amax(-1).mean(1)
+
+    A function takes a population of P networks, images [B,C,H,W] and labels [B], and whatever
+    options it has by name; it returns P numbers in [0,1], the higher the better. Nothing is
+    differentiated: the value network learns what they depend on. A class derives from one of those
+    in hypergen/measures/base.py, and may say more of itself.
+    """
+    return MEASURES.register(name)
 
 
 def register_generator(name: str) -> Callable[[Any], Any]:

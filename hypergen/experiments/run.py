@@ -13,9 +13,10 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
 from hypergen.experiments.base import prepare_base, require_base
-from hypergen.experiments.baseline import steps_left, trained_alongside
-from hypergen.experiments.compare import report
+from hypergen.experiments.baseline import cost_left, trained_alongside
+from hypergen.experiments.compare import judge_of, report, report_costs
 from hypergen.experiments.competitors import direct_recipes, share_base
+from hypergen.experiments.memory import require_run_memory
 from hypergen.experiments.run_folder import (
     BASE,
     RunSettings,
@@ -38,11 +39,6 @@ from hypergen.training.loop import train
 from hypergen.training.trainer import Trainer
 from targets import Population
 
-REPORT_COST = 0.35
-"""About how long the report takes, in times of the whole training of a default run."""
-DIRECT_STEP_COST = 0.1
-"""The same of a step of a direct training, in steps of the generator."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -61,13 +57,20 @@ class Run:
     results: dict[str, Any]
     sampler: Sampler
 
-    def sample(self, count: int, beta: float | None = None, seed: int = 0) -> Population:
+    def sample(
+        self,
+        count: int,
+        beta: float | None = None,
+        seed: int = 0,
+        prefer: Mapping[str, float] | None = None,
+    ) -> Population:
         """`count` networks as a population: images [P,B,C,H,W] -> logits [P,B,K].
 
         beta in [0,1]: weight of robustness, for a run trained on a range; by default drawn from it.
+        prefer: weights of measures by name, for a run trained on ranges of them.
         `InputError` for a preference that it was not trained for.
         """
-        return self.sampler.sample(count, beta, seed)
+        return self.sampler.sample(count, beta, seed, prefer)
 
     def __str__(self) -> str:
         return str(run_table(self.results))
@@ -120,6 +123,7 @@ def require_startable(settings: RunSettings, dataset: Dataset, folder: Path, res
     Networks and generator are made once for that: a user's own may fail.
     """
     require_free(folder, settings, resume)
+    require_run_memory(settings, dataset)
     ModelBundle.fresh(settings.config, dataset.info)
     if not (folder / BASE).exists():  # a run keeps a copy of the network it started from
         require_base(settings.config, dataset.info)
@@ -131,14 +135,16 @@ def costs(
     recipes: Mapping[Path, BaselineConfig],
     is_reported: bool,
 ) -> dict[str, float]:
-    """About what each phase costs, in steps of the generator."""
-    steps = float(settings.config.optimisation.steps)
-    phases = {"training": steps}
+    """About what each phase costs, in forward passes; a gradient costs three."""
+    step, config = settings.config.optimisation, settings.config
+    gradients = config.adversary.attack_steps + 1
+    phases = {"training": 3.0 * gradients * step.steps * step.population * step.batch_size}
     if recipes:
-        phases["baselines"] = DIRECT_STEP_COST * steps_left(recipes, dataset)
+        phases["baselines"] = cost_left(recipes, dataset)
     if not is_reported:
-        networks = settings.report.samples + len(recipes)
-        phases["report"] = REPORT_COST * 1000 * networks / 37
+        counts = [settings.report.samples, *[1] * len(recipes)]
+        judge = judge_of(config, settings.report)
+        phases["report"] = sum(report_costs(counts, judge, dataset, settings.report).values())
     return phases
 
 
@@ -161,7 +167,7 @@ def train_generator(
     tracker = Tracker(folder, config.flat(), trainer.step)
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
-        if "sra_check/sra" in metrics:
+        if "check/gap" in metrics:
             title = "training images, attacked as in training"
             tracker.figure(step, "scores", scatter(trainer.scores(), "robustness", title))
         tracker.log(step, metrics)
@@ -190,6 +196,8 @@ def load_generator(folder: Path | str, dataset: Dataset | None = None) -> Sample
     dataset: needed for targets with batch norm, whose statistics are measured on training images.
     `InputError`: not a run, or one without a checkpoint.
     """
+    if dataset is not None and not isinstance(dataset, Dataset):
+        raise InputError("`dataset` must be one that load_dataset gives, not its name")
     folder = expanded(folder)
     settings = RunSettings.load(folder)
     saved = folder / CHECKPOINT

@@ -1,19 +1,23 @@
 """The folder of a run: its settings, and what it has reached."""
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from hypergen import __version__
-from hypergen.catalog import ACTIVATIONS, GENERATORS, TARGETS, VALUE_NETWORKS
+from hypergen.catalog import ACTIVATIONS, GENERATORS, MEASURES, TARGETS, VALUE_NETWORKS
 from hypergen.config import TrainConfig
 from hypergen.data import DATASETS, Dataset, DatasetInfo
 from hypergen.errors import InputError
 from hypergen.registry import plugin_record, require_plugins
-from hypergen.settings import Range, Settings
+from hypergen.report.summary import run_table
+from hypergen.report.verdict import verdict
+from hypergen.settings import COUNT, SIZE, Settings
 from hypergen.storage.atomic import read_json, write_json
+from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.folders import CONFIG, require_folder
 from hypergen.storage.lock import LOCK
 
@@ -25,17 +29,25 @@ FINGERPRINT_CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class ReportConfig(Settings):
+class ReportSizes(Settings):
     """How much is measured at the end of a run."""
 
-    samples: Annotated[int, Range(1)] = 32
+    samples: Annotated[int, COUNT] = 16
     """networks sampled, written and measured"""
-    images: Annotated[int, Range(1)] = 1000
-    """test images for PGD-50; accuracy is over all"""
-    sra_samples: Annotated[int, Range(0)] = 4
+    images: Annotated[int, COUNT] = 1000
+    """images for PGD-50; accuracy is over all"""
+    sra_samples: Annotated[int, SIZE] = 2
     """of the samples, how many get standard robust accuracy; 0 for none"""
-    sra_images: Annotated[int, Range(1)] = 100
-    """test images for standard robust accuracy"""
+    sra_images: Annotated[int, COUNT] = 100
+    """images for standard robust accuracy"""
+
+
+@dataclass(frozen=True)
+class ReportConfig(ReportSizes):
+    """How much is measured at the end of a run, and on which images."""
+
+    split: Literal["test", "val"] = "test"
+    """images that the report is on: test, or val (validation) where it is still to be chosen by"""
 
 
 @dataclass(frozen=True)
@@ -60,14 +72,15 @@ class RunSettings:
     def plugins(self) -> list[dict[str, str]]:
         """What of the user's own code the run needs."""
         config = self.config
-        names = {
-            TARGETS: config.target,
-            ACTIVATIONS: config.activation,
-            VALUE_NETWORKS: config.value_network.kind,
-            DATASETS: config.data.name,
-        }
+        names = [
+            (TARGETS, config.target),
+            (ACTIVATIONS, config.activation),
+            (VALUE_NETWORKS, config.value_network.kind),
+            (DATASETS, config.data.name),
+            *((MEASURES, kind) for kind in {spec.kind: None for spec in config.objective.specs}),
+        ]
         if config.generator.kind != "auto":
-            names[GENERATORS] = config.generator.kind
+            names.append((GENERATORS, config.generator.kind))
         return plugin_record(names)
 
     def save(self, folder: Path) -> None:
@@ -94,7 +107,7 @@ class RunSettings:
         that is not loaded; none is ever loaded here.
         """
         path = folder / CONFIG
-        if not path.is_file():
+        if not os.path.isfile(path):  # which a name of no file, however long, is not either
             raise InputError(f"{folder} is not a run: it has no {CONFIG}")
         tree = read_json(path)
         if tree.get("format") != FORMAT:
@@ -102,7 +115,7 @@ class RunSettings:
         require_plugins(tree.get("plugins"), str(folder))
         if not isinstance(tree.get("baselines"), bool):
             raise InputError(f"{path}: `baselines` must be true or false")
-        if not isinstance(tree.get("images"), str | None):
+        if not isinstance(tree.get("images", 0), str | None):
             raise InputError(f"{path}: `images` must be a fingerprint")
         try:
             info = DatasetInfo.from_json(tree.get("data"))
@@ -147,7 +160,8 @@ def dated(kind: str) -> Path:
 
 
 def require_free(folder: Path, settings: RunSettings, resume: bool) -> None:
-    """`InputError` when `folder` is in the way of this run."""
+    """`InputError` when `folder` is in the way of this run, or lacks what it would go on from."""
+    require_folder(folder)
     if resume:
         begun = RunSettings.load(folder)
         apart = begun.config.differences(settings.config)
@@ -158,6 +172,11 @@ def require_free(folder: Path, settings: RunSettings, resume: bool) -> None:
             raise InputError(
                 f"{folder} was started with other settings ({'; '.join(apart)}); resume it with "
                 "its own, or choose another `out`"
+            )
+        if (folder / RESULTS).exists() and not (folder / CHECKPOINT).exists():
+            raise InputError(
+                f"{folder} is finished and its {CHECKPOINT} was removed, so there is nothing to "
+                "resume; its samples can still be evaluated, or train anew in another `out`"
             )
         return
     if (folder / CONFIG).exists():
@@ -178,6 +197,10 @@ def read_results(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = read_json(path)
-    if "value_network" not in result:
-        raise InputError(f"{path} is no report of a run; remove it to have it made anew")
+    try:  # whatever is shown of it must be there, and of its type
+        run_table(result)
+        verdict(result)
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
+        reason = "is no report of a run, or a damaged one; remove it to have it made anew"
+        raise InputError(f"{path} {reason}") from None
     return result

@@ -1,5 +1,7 @@
 """Draws networks from a run, finds and verifies the best, and writes them."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,38 +9,50 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+import attacks
 from hypergen import __version__
 from hypergen.data import Dataset
+from hypergen.data.memory import drawn_networks, require_memory
 from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
-from hypergen.evaluation.selection import attack_schedule, rank, successive_halving
+from hypergen.evaluation.selection import (
+    attack_schedule,
+    best_measured,
+    rank,
+    successive_halving,
+)
 from hypergen.evaluation.statistics import summarise
 from hypergen.experiments.run_folder import require_empty
-from hypergen.measures import named
+from hypergen.measures import Stage
 from hypergen.measures.attacked import accuracies
+from hypergen.models.latent import preference_weights
+from hypergen.runtime.batching import gpu_memory
 from hypergen.runtime.progress import SILENT, Progress
-from hypergen.settings import SEED, SHARE, Range, Settings
+from hypergen.settings import COUNT, SEED, SHARE, Settings
 from hypergen.storage.lock import locked
 from hypergen.storage.weights import save_network
-from targets import Population
+from targets import Population, WeightLayout
 
 
 @dataclass(frozen=True)
 class SampleConfig(Settings):
     """Which networks are drawn, and how the best are verified."""
 
-    count: Annotated[int, Range(1)]
+    count: Annotated[int, COUNT]
     """networks drawn"""
-    keep: Annotated[int | None, Range(1)] = None
+    keep: Annotated[int | None, COUNT] = None
     """how many of the best are written: found by successive halving on validation images, from
     cheap attacks on all to the standard ones on a few, and verified on test images; by default all,
     unattacked, in the value network's order"""
     beta: Annotated[float | None, SHARE] = None
     """weight of robustness, for a run trained on a range; by default drawn from it"""
+    prefer: str | None = None
+    """weights of measures, such as accuracy=0.2,int8=0.8, for a run trained on ranges of them; by
+    default drawn from these"""
     seed: Annotated[int, SEED] = 1
     """of the latent samples"""
-    images: Annotated[int, Range(1)] = 100
+    images: Annotated[int, COUNT] = 100
     """of validation to choose and of test to verify what `keep` keeps, by PGD-50 and standard
     robust accuracy"""
 
@@ -58,40 +72,85 @@ def draw_samples(
 
     Returns attack, dataset, networks (a row each, with its file) and summary, as `evaluate` does;
     without `keep` the attack is None and rows have an accuracy and what V estimates.
-    `InputError`: a folder that is not empty.
+    `InputError`: a folder that is not empty, or more networks than the memory holds.
     """
     require_empty(out)
+    size = WeightLayout.of(sampler.models.target).size
+    require_memory([drawn_networks(options.count, size, "count")], gpu_memory(dataset.device))
     phases = progress.split({"choosing": 1.0, "verifying": 1.0})
     with locked(out):
         require_empty(out)
-        population, z, betas = sampler.draw(options.count, options.beta, options.seed)
+        prefer = parse_prefer(options.prefer, [measure.name for measure in sampler.measures])
+        population, z, preference = sampler.draw(options.count, options.beta, options.seed, prefer)
         estimates, uncertainty = sampler.estimate(population, dataset)
         # Less its uncertainty, so that what V does not know is not preferred.
-        order = rank(estimates - uncertainty, betas)
+        weights = preference_weights(preference, sampler.config.objective)
+        order = rank(estimates - uncertainty, weights)
         if options.keep is not None:
-            order = successive_halving(
-                population,
-                order,
-                betas,
-                dataset.val,
-                attack_schedule(sampler.config.threat),
-                options.keep,
-                options.images,
-                options.seed,
-                phases["choosing"],
+            order = choose(
+                sampler, population, order, weights, dataset, options, phases["choosing"]
             )
         order = order.cpu()  # where z is
         population = population.choose(order)
         rows, attack = verify(sampler, population, dataset, options, phases["verifying"])
         for index, row in zip(order, rows, strict=True):
-            row |= {"z": z[index].tolist(), "beta": float(betas[index]), "seed": options.seed}
-            row["estimated"] = named(estimates[index].tolist())
+            row |= {"z": z[index].tolist(), "seed": options.seed}
+            row |= sampler.preference_row(preference[index])
+            row["estimated"] = sampler.named(estimates[index])
             if sampler.config.value_network.members > 1:
-                row["uncertainty"] = named(uncertainty[index].tolist())
+                row["uncertainty"] = sampler.named(uncertainty[index])
         paths = save_samples(out, sampler, population, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     found = {"attack": attack, "dataset": dataset.name, "networks": shown}
     return found | {"summary": summarise(shown)}
+
+
+def parse_prefer(text: str | None, names: Sequence[str]) -> dict[str, float] | None:
+    """Reads NAME=WEIGHT,...; names may themselves have "=" and "," in them. `InputError` else."""
+    if text is None:
+        return None
+    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    found: dict[str, float] = {}
+    rest = text
+    while rest:
+        match = re.match(rf"({known}|[^=,]+)=([^=,]+)(?:,|$)", rest)
+        try:
+            found[match[1]] = float(match[2])  # pyright: ignore[reportOptionalSubscript]
+        except (TypeError, ValueError):
+            raise InputError(
+                f"`prefer` must be weights of measures, such as accuracy=0.2,int8=0.8, got {text}"
+            ) from None
+        assert match is not None
+        rest = rest[match.end() :]
+    return found
+
+
+def choose(
+    sampler: Sampler,
+    population: Population,
+    order: Tensor,
+    weights: Tensor,
+    dataset: Dataset,
+    options: SampleConfig,
+    progress: Progress,
+) -> Tensor:
+    """Indices of the `keep` best by the weighted sum of the run's measures, on validation images.
+
+    Accuracy and robustness are found by successive halving under the standard attacks; where other
+    measures were named, each is taken once of every network, robustness by PGD-50.
+    """
+    assert options.keep is not None
+    threat, seed = sampler.config.threat, options.seed
+    if sampler.config.objective.measures:
+        images, labels = dataset.val.first(options.images)
+        stage = Stage(lambda judged: attacks.PGD(judged, 50), seed)
+        return best_measured(
+            population, weights, sampler.measures, images, labels, stage, options.keep
+        )
+    return successive_halving(
+        *(population, order, weights, dataset.val, attack_schedule(threat)),
+        *(options.keep, options.images, seed, progress),
+    )
 
 
 def verify(
@@ -122,13 +181,14 @@ def save_samples(
 ) -> list[Path]:
     """Writes every network as sample-0000.safetensors ... with its row; the paths.
 
-    rows: the figures of each network, with its z [Z] and beta.
+    rows: the figures of each network, with its z [Z] and its preference.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index, row in enumerate(rows):
         paths.append(folder / f"sample-{index:04d}.safetensors")
         z: Tensor = torch.tensor(row["z"], dtype=torch.float64)
-        metadata = sampler.metadata(population, z, row["beta"]) | {"version": __version__}
+        preference = {name: row[name] for name in ("beta", "preference") if name in row}
+        metadata = sampler.metadata(population, z, preference) | {"version": __version__}
         save_network(paths[-1], population[index].state_dict(), row | metadata)
     return paths

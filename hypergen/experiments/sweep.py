@@ -3,61 +3,66 @@
 This process asks and tells; every trial is an ordinary `hypergen train` in a folder of its own,
 run as a child process (see `experiments.trials`). A sweep that dies takes its children with it and
 is continued by the same command.
+
+Trials are chosen by validation images. Those that are chosen, the front, are judged once more on
+test images (see `experiments.front`).
 """
 
+import json
 import socket
-import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.errors import InputError
+from hypergen.errors import InputError, RunError
+from hypergen.experiments import study
 from hypergen.experiments.base import require_base
-from hypergen.experiments.run_folder import RESULTS, ReportConfig, RunSettings, fingerprint
+from hypergen.experiments.front import judge_front, on_test, points
+from hypergen.experiments.memory import require_run_memory
+from hypergen.experiments.run_folder import (
+    RESULTS,
+    ReportConfig,
+    ReportSizes,
+    RunSettings,
+    fingerprint,
+)
 from hypergen.experiments.trials import GRACE_SECONDS, Machine, Trials
 from hypergen.experiments.vary import DEFAULT_VARY, Suggest, parse_vary
 from hypergen.report.plots import scatter, write_picture
 from hypergen.runtime.progress import SILENT, Progress
-from hypergen.settings import Range, Settings
+from hypergen.settings import COUNT, Range, Settings
 from hypergen.storage.atomic import read_json, write_json
-from hypergen.storage.folders import require_folder
-from hypergen.storage.lock import LOCK, lock, unlock
+from hypergen.storage.folders import CONFIG, is_empty, require_folder
+from hypergen.storage.lock import lock, unlock
 
 SETTINGS = "sweep.json"
+FRONT_COST = 0.05
+"""About how long the front takes to judge, in times of all trials."""
 
 
 @dataclass(frozen=True)
 class SweepConfig(Settings):
     """What is varied, how often, and where Optuna keeps it."""
 
-    trials: Annotated[int, Range(1)] = 12
+    trials: Annotated[int, COUNT] = 12
     """finished trials wanted in the storage, those of earlier calls included"""
-    workers: Annotated[int, Range(1)] = 1
+    workers: Annotated[int, Range(1, 1000)] = 1
     """trials at work at once"""
     vary: tuple[str, ...] = ()
     """what to vary, repeatable: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C; by default
     beta=0:1"""
     storage: str | None = None
     """any Optuna storage URL; by default a journal file in the folder"""
-
-
-def open_storage(url: str | None, folder: Path) -> BaseStorage:
-    """The journal file of the folder, or what the URL names."""
-    if url is None:
-        return JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
-    try:
-        return get_storage(url)
-    except Exception as error:  # each back end has errors of its own
-        raise InputError(f"`storage` {url}: {str(error).splitlines()[0]}") from error
 
 
 class Sweep:
@@ -68,11 +73,11 @@ class Sweep:
         dataset: of the trials; they load it anew.
         folder: of the sweep; a trial's run is in a folder inside.
         options: what is varied, and how often.
-        sizes: of each trial's report.
+        sizes: of each trial's report, which is on validation images.
 
     Raises:
-        InputError: settings that cannot be, a folder that holds something else, or a storage in
-            which another study has this name.
+        InputError: settings that cannot be, a folder that holds something else, or a storage that
+            is damaged or in which another study has this name.
     """
 
     def __init__(
@@ -81,10 +86,11 @@ class Sweep:
         dataset: Dataset,
         folder: Path,
         options: SweepConfig,
-        sizes: ReportConfig,
+        sizes: ReportSizes,
     ):
         self.config, self.dataset, self.folder = config, dataset, folder
-        self.options, self.sizes = options, sizes
+        self.options = options
+        self.sizes = ReportConfig.of(**asdict(sizes) | {"split": "val"})
         self.images = fingerprint(dataset)
         self.vary: dict[str, Suggest] = {}
         for text in options.vary or DEFAULT_VARY:
@@ -93,7 +99,8 @@ class Sweep:
                 raise InputError(f"`vary`: {name} is given twice")
             self.vary[name] = suggest
         require_base(config, dataset.info)
-        storage = None if options.storage is None else open_storage(options.storage, folder)
+        require_run_memory(RunSettings(config, dataset.info, self.sizes, False), dataset)
+        storage = None if options.storage is None else study.open_storage(options.storage)
         self.check_folder()  # another's is left alone, and told without waiting for its lock
         folder.mkdir(parents=True, exist_ok=True)
         # Those of a killed sweep need a little to notice.
@@ -121,25 +128,30 @@ class Sweep:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides what its trials find."""
-        return {
+        """All that decides what its trials find, as JSON gives it back."""
+        whole = {
             "config": asdict(self.config),
+            "images": self.images,
             "vary": list(self.options.vary or DEFAULT_VARY),
             "report": asdict(self.sizes),
         }
+        return json.loads(json.dumps(whole))
 
     def check_folder(self) -> bool:
         """Whether the folder holds this sweep already; `InputError` if it holds anything else."""
         folder, path = self.folder, self.folder / SETTINGS
         require_folder(folder)
         if path.exists():
-            if read_json(path) != self.settings:
+            found = read_json(path)
+            if study.judged_on_test(found):
+                raise InputError(f"the sweep in {folder} {study.JUDGED_ON_TEST}")
+            if found != self.settings:
                 raise InputError(
                     f"{folder} holds a sweep with other settings ({path.name} lists them); "
                     "repeat its command, or choose another `out`"
                 )
             return True
-        if folder.exists() and any(inside.name != LOCK for inside in folder.iterdir()):
+        if not is_empty(folder):
             raise InputError(f"{folder} exists and is not a sweep; choose another `out`")
         return False
 
@@ -152,33 +164,20 @@ class Sweep:
         if not begun:
             write_json(self.folder / SETTINGS, self.settings)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            study_name=self.folder.name,
-            storage=storage or open_storage(None, self.folder),
-            directions=["maximize", "maximize"],
-            load_if_exists=True,
-        )
-        # A storage may be shared by sweeps of other folders of the same name.
-        claimed = study.user_attrs.get("settings")
-        foreign = claimed is None and study.get_trials(deepcopy=False)
-        upwards = [optuna.study.StudyDirection.MAXIMIZE] * 2
-        if foreign or claimed not in (None, self.settings) or study.directions != upwards:
+        try:
+            if storage is None:
+                return study.of_journal(self.folder, self.settings)
+            return study.of_storage(storage, self.folder.name, self.settings)
+        except InputError:
             if not begun:
                 (self.folder / SETTINGS).unlink()
-            raise InputError(
-                f"the storage holds a study {study.study_name!r} with other settings; choose an "
-                "`out` of another name"
-            )
-        study.set_user_attr("settings", self.settings)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(["accuracy", "robustness"])
-        return study
+            raise
 
     def work(self, machine: Machine, progress: Progress) -> None:
         """Runs trials until the storage holds as many finished as wanted; see `Trials.work`."""
         machine = replace(machine, lock=self.lock)
-        trials = Trials(self.study, self.folder, self.owner, machine, self.options.workers)
+        alone, workers = self.options.storage is None, self.options.workers
+        trials = Trials(self.study, self.folder, self.owner, machine, workers, alone)
         trials.work(self.options.trials, self.write_settings, self.sizes, progress)
 
     @property
@@ -187,35 +186,67 @@ class Sweep:
         return [socket.gethostname(), str(self.folder.resolve())]
 
     def write_settings(self, trial: optuna.Trial, folder: Path) -> None:
-        """Writes the configuration of a trial, its settings chosen by Optuna, as that of a run."""
+        """Writes the configuration of a trial, its settings chosen by Optuna, as that of a run.
+
+        A run of other settings in its folder, of a trial that the storage has lost, is set aside.
+        """
         chosen = {name: suggest(trial) for name, suggest in self.vary.items()}
         config = self.config.replace(**chosen)
         settings = RunSettings(config, self.dataset.info, self.sizes, False, self.images)
+        if (folder / CONFIG).exists() and RunSettings.load(folder) != settings:
+            aside = (folder.with_name(f"{folder.name}-lost-{index}") for index in count(1))
+            folder.rename(next(path for path in aside if not path.exists()))
+            folder.mkdir()
         settings.save(folder)
 
-    def origin(self, trial: FrozenTrial) -> str:
-        """Where a trial was run: its folder here, else that of the sweep which shares the storage.
+    def place(self, trial: FrozenTrial) -> tuple[str | None, Path]:
+        """Where a trial was run: the host, and the folder of its run. None for the host: unknown.
 
-        The latter as a whole path, and with its host if it is another: "host:/path/trial-0000".
+        That is here, else in the folder of the sweep which shares the storage.
         """
         own = self.folder / f"trial-{trial.number:04d}"
         if own.exists():  # whatever its path was when it began
-            return str(own)
-        host, folder = trial.user_attrs.get("owner", self.owner)
-        path = f"{folder}/{own.name}"
-        return path if host == socket.gethostname() else f"{host}:{path}"
+            return socket.gethostname(), own
+        match trial.user_attrs.get("owner"):
+            case [str(host), str(folder)]:
+                return host, Path(folder) / own.name
+        return None, Path(own.name)
 
-    def report(self) -> dict[str, Any]:
-        """Writes results.json and scatter.png; what results.json holds, the most robust first."""
+    def origin(self, trial: FrozenTrial) -> str:
+        """The folder of a trial's run, with its host if it is another: "host:/path/trial-0000"."""
+        host, folder = self.place(trial)
+        return str(folder) if host in (None, socket.gethostname()) else f"{host}:{folder}"
+
+    def judge_front(self, machine: Machine, progress: Progress) -> dict[str, str]:
+        """Judges the front on test images, as far as that is not done and its runs are here.
+
+        Returns run -> why it cannot be judged.
+        """
+        runs = {}
+        for trial in self.study.best_trials:
+            host, run = self.place(trial)
+            if host == socket.gethostname() and run.exists():
+                runs[trial.number] = run
+        return judge_front(self.study, runs, self.dataset, self.sizes, machine.device, progress)
+
+    def report(self, failed: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Writes results.json and scatter.png; what results.json holds, the most robust first.
+
+        A row a trial: accuracy and robustness on validation images, by which the front is chosen;
+        under "test" those on test images, None for what is dominated or was not judged.
+        failed: see `judge_front`.
+        """
         front = {trial.number for trial in self.study.best_trials}
         finished = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         rows = [
             {
                 "kind": "front" if trial.number in front else "dominated",
                 "run": self.origin(trial),
+                "split": "val",
                 "accuracy": trial.values[0],
                 "robustness": trial.values[1],
-                **trial.params,
+                "test": on_test(self.study, trial.number) if trial.number in front else None,
+                **{name: trial.params.get(name) for name in self.vary},
             }
             for trial in finished
         ]
@@ -225,9 +256,10 @@ class Sweep:
             "varied": list(self.vary),
             "dataset": self.dataset.name,
             "report": asdict(self.sizes),
+            "failed": dict(failed or {}),
         }
-        title = f"{self.dataset.name}: {len(rows)} trials"
-        write_picture(self.folder / "scatter.png", scatter(rows, "robustness", title))
+        title = f"{self.dataset.name}: {len(rows)} trials, the front on test images too"
+        write_picture(self.folder / "scatter.png", scatter(points(rows), "robustness", title))
         write_json(self.folder / RESULTS, result)
         return result
 
@@ -238,13 +270,18 @@ def run_sweep(
     folder: Path,
     options: SweepConfig,
     machine: Machine,
-    sizes: ReportConfig,
+    sizes: ReportSizes,
     progress: Progress = SILENT,
 ) -> Mapping[str, Any]:
     """Runs or continues a sweep; what its results.json holds."""
     sweep = Sweep(config, dataset, folder, options, sizes)
+    phases = progress.split({"trials": 1.0, "front": FRONT_COST})
     try:
-        sweep.work(machine, progress)
-        return sweep.report()
+        sweep.work(machine, phases["trials"])
+        sweep.report()
+        return sweep.report(sweep.judge_front(machine, phases["front"]))
+    except StorageInternalError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise RunError(f"the sweep's storage failed: {reason}; repeat the command") from error
     finally:
         sweep.close()

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from hypergen.errors import RunError
+from hypergen.errors import InputError, RunError
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
 from hypergen.runtime.progress import Progress
+from hypergen.runtime.signals import ENDING
 from hypergen.storage.atomic import read_json
 
 MAX_ATTEMPTS = 3
@@ -50,6 +52,7 @@ class Trials:
         owner: host and folder, by which a trial in a shared storage is known to be of this sweep.
         machine: what trials run on.
         workers: how many at a time.
+        alone: no other sweep has trials in the study.
     """
 
     def __init__(
@@ -59,9 +62,10 @@ class Trials:
         owner: list[str],
         machine: Machine,
         workers: int,
+        alone: bool = False,
     ):
         self.study, self.folder, self.owner = study, folder, owner
-        self.machine, self.workers = machine, workers
+        self.machine, self.workers, self.alone = machine, workers, alone
 
     def work(
         self,
@@ -73,7 +77,7 @@ class Trials:
         """Runs trials until the storage holds `wanted` finished ones.
 
         write_settings: writes a trial's configuration into its folder; sizes: of its report.
-        `RunError` when too many fail.
+        `RunError` when too many fail; `InputError`: a results.json that is not what was asked for.
         """
         running: dict[int, tuple[optuna.Trial, subprocess.Popen[bytes], int]] = {}
         waiting = self.abandoned(write_settings)
@@ -91,7 +95,7 @@ class Trials:
                     if process.poll() is None:
                         continue
                     del running[number]
-                    if self.tell(trial, process.returncode):
+                    if self.tell(trial, process.returncode, sizes):
                         progress.advance()
                     elif killed(process) and attempt < MAX_ATTEMPTS:
                         running[number] = trial, self.start(trial, sizes), attempt + 1
@@ -114,12 +118,16 @@ class Trials:
             raise RunError(f"a trial cannot run: {self.complaint(trial)}")
 
     def abandoned(self, write_settings: Callable[[optuna.Trial, Path], None]) -> list[optuna.Trial]:
-        """Trials that an earlier process of this sweep, dead by now, left unfinished."""
+        """Trials that an earlier process of this sweep, dead by now, left unfinished.
+
+        Where there is no other sweep these are all: it may have died before it had signed one, and
+        its folder may have been moved.
+        """
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         trials = [
             optuna.Trial(self.study, frozen._trial_id)
             for frozen in running
-            if frozen.user_attrs.get("owner") == self.owner
+            if self.alone or frozen.user_attrs.get("owner") == self.owner
         ]
         for trial in trials:
             self._sign(trial, write_settings)
@@ -169,14 +177,12 @@ class Trials:
                 env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             )
 
-    def tell(self, trial: optuna.Trial, status: int) -> bool:
+    def tell(self, trial: optuna.Trial, status: int, sizes: ReportConfig) -> bool:
         """Hands a finished run's figures to the study; whether it was finished."""
-        results = self.run_folder(trial) / RESULTS
-        if status != 0 or not results.exists():
+        folder = self.run_folder(trial)
+        if status != 0 or not (folder / RESULTS).exists():
             return False
-        summary = read_json(results)["summary"]["sample"]
-        robustness = summary.get("sra") or summary["robustness"]
-        self.study.tell(trial, [summary["accuracy"]["mean"], robustness["mean"]])
+        self.study.tell(trial, figures(folder, sizes))
         return True
 
     def complaint(self, trial: optuna.Trial) -> str:
@@ -185,9 +191,33 @@ class Trials:
         return lines[-1] if lines else "no output"
 
 
+def figures(run: Path, sizes: ReportConfig) -> list[float]:
+    """Accuracy and robustness of a run's samples, means in [0,1], as its results.json has them.
+
+    Robustness is standard robust accuracy, or PGD where `sizes` wants none of that.
+    `InputError`: a report of other sizes, or on other images, or a damaged one.
+    """
+    path = run / RESULTS
+    tree = read_json(path)
+    if tree.get("report") != asdict(sizes):
+        raise InputError(f"{path} is not the report that was asked for; remove it to have it anew")
+    robustness = "sra" if sizes.sra_samples else "pgd"
+    found = [_mean(tree, name) for name in ("accuracy", robustness)]
+    if None in found:
+        raise InputError(f"{path} is damaged (no figures of samples); remove it to have it anew")
+    return found
+
+
+def _mean(tree: Any, figure: str) -> Any:
+    """The samples' mean; None unless it is a share."""
+    for name in ("summary", "sample", figure, "mean"):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree if type(tree) in (int, float) and 0 <= tree <= 1 else None
+
+
 def killed(process: subprocess.Popen[bytes]) -> bool:
     """Whether an ended process was stopped from outside, so that its run can be continued."""
-    return process.returncode < 0 or process.returncode == 128 + signal.SIGINT
+    return process.returncode < 0 or process.returncode in {128 + number for number in ENDING}
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -2,18 +2,17 @@
 
 from torch import Tensor
 
-from hypergen.measures.base import Batch, Measure, mean_cross_entropy, share_correct
+from hypergen.catalog import MEASURES
+from hypergen.measures.base import Batch, LogitMeasure
 from hypergen.runtime.batching import for_all
 from targets import Population
 
 
-class Accuracy(Measure):
-    """Share of clean images classified correctly; surrogate: their cross-entropy."""
+@MEASURES.register("accuracy")
+class Accuracy(LogitMeasure):
+    """Share of clean images classified correctly."""
 
     name = "accuracy"
 
-    def __call__(self, population: Population, batch: Batch) -> Tensor:
-        return share_correct(population, for_all(batch.images, population), batch.labels)
-
-    def surrogate_loss(self, population: Population, batch: Batch) -> Tensor:
-        return mean_cross_entropy(population(for_all(batch.images, population)), batch.labels)
+    def logits(self, population: Population, batch: Batch) -> Tensor:
+        return population(for_all(batch.images, population))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 import attacks
-from hypergen.measures.base import Batch
 from hypergen.runtime.batching import chunk_jobs, counted_from, for_all, images_at_once, map_chunks
 from hypergen.runtime.precision import full_precision, half_precision
 from hypergen.storage.results_cache import ResultsView
@@ -45,15 +44,15 @@ class RobustMasks:
 
 
 @full_precision()
-def attacked_batch(
+def attacked_images(
     population: Population | Ensemble,
     images: Tensor,
     labels: Tensor,
     attack: attacks.Attack,
     seed: int,
     to_train: bool = False,
-) -> Batch:
-    """The images [B,C,H,W] and, for each network, their adversarial versions, as a batch.
+) -> Tensor:
+    """[P,B,C,H,W], the images [B,C,H,W] attacked against each network.
 
     Args:
         labels: [B].
@@ -70,7 +69,7 @@ def attacked_batch(
         with precision(images.device):
             return attack.perturb(chunk, stack, labels[image_slice], seeds)
 
-    return Batch(images, labels, map_chunks(run, population, images))
+    return map_chunks(run, population, images)
 
 
 @full_precision()

@@ -1,64 +1,221 @@
 """What a measure is: a figure in [0,1] for every network of a population.
 
-A measure has a name and a differentiable surrogate loss for the `direct` objective. The value
-network has one output a measure, and the objective one weight.
+A *black box* is measured and no more: any function (population, images, labels) -> [P]. What can
+also give the logits that it judges by is a `LogitMeasure`: then the value network sees for every
+image how right or wrong it is, intervals are known, and there is a loss for the `direct` objective.
+
+Each measure is built once a run and used in every step: `prepare` does once for a batch what takes
+long and needs no gradient (attacked or corrupted images, changed weights); the rest reads it there.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+import attacks
 from attacks.losses import cross_entropy
-from hypergen.runtime.batching import chunks
+from hypergen.errors import InputError, RunError
+from hypergen.runtime.batching import chunks, for_all
 from hypergen.runtime.precision import full_precision
 from targets import Population, max_workers, parallel_map
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images for every network of a population, clean and attacked; labels [B].
+    """Images for every network of a population, with what the measures prepared of them.
 
-    images: [B,C,H,W]; attacked: [P,B,C,H,W], made against each network.
+    images: [B,C,H,W]; labels: [B]; prepared: by the name of a measure, [P,...].
     """
 
     images: Tensor
     labels: Tensor
-    attacked: Tensor
+    prepared: Mapping[str, Tensor] = field(default_factory=dict)
 
     def for_networks(self, network_slice: slice) -> "Batch":
         """The same batch for some of the networks."""
-        return Batch(self.images, self.labels, self.attacked[network_slice])
+        some = {name: made[network_slice] for name, made in self.prepared.items()}
+        return Batch(self.images, self.labels, some)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """When measures prepare a batch, and for what.
+
+    attack: gives the attack on a threat, as strong as is wanted now.
+    seed: of everything random, the same for every network.
+    to_train: the loss of these images is descended, they judge nothing: half precision will do.
+    """
+
+    attack: Callable[[attacks.Threat], attacks.Attack]
+    seed: int
+    to_train: bool = False
+
+    def threat(self, threat: attacks.Threat) -> attacks.Threat:
+        """What a threat is now: in training it is enlarged, and grows."""
+        return self.attack(threat).threat
 
 
 class Measure(ABC):
-    """A figure of merit in [0,1]."""
+    """A figure of merit in [0,1], the higher the better.
 
-    name: str
+    Attributes:
+        name: what it is called in results, with its options, such as robustness:norm=l2.
+    """
+
+    name = ""
 
     @abstractmethod
     def __call__(self, population: Population, batch: Batch) -> Tensor:
         """[P], measured on the images of the batch."""
 
+    def prepare(
+        self, population: Population, images: Tensor, labels: Tensor, stage: Stage
+    ) -> Tensor | None:
+        """What it needs of images [B,C,H,W] and labels [B], [P,...], made once; None for nothing.
+
+        Networks do not influence each other; no gradient flows.
+        """
+        return None
+
+    def strict(self) -> "Measure":
+        """The same measure with the budget that its figures are judged by."""
+        return self
+
+
+class LogitMeasure(Measure):
+    """The share of images whose logits, under the measure's condition, are right."""
+
     @abstractmethod
+    def logits(self, population: Population, batch: Batch) -> Tensor:
+        """[P,B,K], what it judges by, differentiable in `population.theta`."""
+
+    def correct(self, population: Population, batch: Batch) -> Tensor:
+        """bool [P,B], the images that it counts."""
+        return _correct(self, population, batch)
+
+    def __call__(self, population: Population, batch: Batch) -> Tensor:
+        return self.correct(population, batch).float().mean(1)
+
     def surrogate_loss(self, population: Population, batch: Batch) -> Tensor:
         """[P], a loss that falls as the measure rises, differentiable in the weights."""
+        logits = self.logits(population, batch)
+        return cross_entropy(logits, batch.labels.expand(len(logits), -1)).mean(1)
+
+
+class ImageMeasure(LogitMeasure):
+    """The share of changed images (attacked, corrupted) that a network classifies correctly."""
+
+    @abstractmethod
+    def prepare(
+        self, population: Population, images: Tensor, labels: Tensor, stage: Stage
+    ) -> Tensor:
+        """[P,B,C,H,W], the changed images in [0,1]."""
+
+    def logits(self, population: Population, batch: Batch) -> Tensor:
+        return population(batch.prepared[self.name])
+
+
+class WeightMeasure(LogitMeasure):
+    """The share of images that a network classifies correctly once its weights are changed.
+
+    The change is taken for constant: gradients pass as if the weights had just been moved
+    ("straight through", Bengio et al. 2013). Batch-norm statistics stay those of the unchanged
+    network.
+    """
+
+    @abstractmethod
+    def change_weights(self, population: Population, stage: Stage) -> Tensor:
+        """[P,D], the weights that are judged in place of `population.theta`."""
+
+    def prepare(
+        self, population: Population, images: Tensor, labels: Tensor, stage: Stage
+    ) -> Tensor:
+        """[P,D], by how much the weights change."""
+        with torch.no_grad():
+            return self.change_weights(population, stage) - population.theta
+
+    def logits(self, population: Population, batch: Batch) -> Tensor:
+        changed = population.with_theta(population.theta + batch.prepared[self.name])
+        return changed(for_all(batch.images, changed))
+
+
+class FunctionMeasure(Measure):
+    """A black box: a function (population, images [B,C,H,W], labels [B]) -> [P] in [0,1].
+
+    options: what else it is called with.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]):
+        self.function, self.options = function, dict(options)
+
+    @full_precision()
+    @torch.no_grad()
+    def __call__(self, population: Population, batch: Batch) -> Tensor:
+        return self.function(population, batch.images, batch.labels, **self.options)
+
+
+def prepare_batch(
+    measures: Iterable[Measure],
+    population: Population,
+    images: Tensor,
+    labels: Tensor,
+    stage: Stage,
+) -> Batch:
+    """The images [B,C,H,W] and labels [B] as a batch, with all that the measures need of them."""
+    prepared = {}
+    for measure in measures:
+        made = measure.prepare(population, images, labels, stage)
+        if made is not None:
+            prepared[measure.name] = made
+    return Batch(images, labels, prepared)
 
 
 @full_precision()
 @torch.no_grad()
-def share_correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
-    """[P], the share of images [P,B,C,H,W] classified as the labels [B]."""
+def measured(measures: Iterable[Measure], population: Population, batch: Batch) -> Tensor:
+    """[P,M], what each measure says of every network.
 
+    Raises:
+        RunError: a measure fails, or gives something else than a number in [0,1] for each network.
+    """
+    return torch.stack([_checked(measure, population, batch) for measure in measures], dim=-1)
+
+
+def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
+    try:
+        values = torch.as_tensor(measure(population, batch), device=population.theta.device)
+    except (InputError, RunError, attacks.AttackError):
+        raise
+    except Exception as error:  # a user's own: whatever it raises
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RunError(f"the measure {measure.name} failed: {reason}") from error
+    if values.shape != (len(population),):
+        raise RunError(
+            f"the measure {measure.name} must give one number for each of {len(population)} "
+            f"networks, got shape {list(values.shape)}"
+        )
+    values = values.detach().to(torch.float32)
+    good = (values >= 0) & (values <= 1)  # not so for NaN
+    if not good.all():
+        worst = int((~good).nonzero()[0])
+        raise RunError(
+            f"the measure {measure.name} must lie in [0,1], got {float(values[worst]):g} for "
+            f"network {worst}"
+        )
+    return values
+
+
+@full_precision()
+@torch.no_grad()
+def _correct(measure: LogitMeasure, population: Population, batch: Batch) -> Tensor:
     def correct(job: tuple[slice, Population]) -> Tensor:
         network_slice, chunk = job
-        return chunk(images[network_slice]).argmax(-1) == labels
+        logits = measure.logits(chunk, batch.for_networks(network_slice))
+        return logits.argmax(-1) == batch.labels
 
-    masks = parallel_map(correct, chunks(population, images[0]), max_workers(images.device))
-    return torch.cat(list(masks)).float().mean(1)
-
-
-def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """[P], the mean over images of the cross-entropy of logits [P,B,K] against labels [B]."""
-    return cross_entropy(logits, labels.expand(len(logits), -1)).mean(1)
+    jobs = chunks(population, batch.images)
+    return torch.cat(list(parallel_map(correct, jobs, max_workers(batch.images.device))))

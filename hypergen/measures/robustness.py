@@ -5,20 +5,35 @@ from collections.abc import Callable
 from torch import Tensor
 
 import attacks
-from hypergen.measures.base import Batch, Measure, mean_cross_entropy, share_correct
+from hypergen.catalog import MEASURES
+from hypergen.measures.attacked import attacked_images
+from hypergen.measures.base import ImageMeasure, Stage
+from hypergen.measures.options import other_threat
 from targets import Population
 
 
-class Robustness(Measure):
-    """Share of attacked images classified correctly; surrogate: their cross-entropy."""
+@MEASURES.register("robustness")
+class Robustness(ImageMeasure):
+    """Share of attacked images classified correctly; options norm, epsilon (the run's).
+
+    Args:
+        threat: of the run, which the figure is of unless a norm or an epsilon is given.
+        norm: "linf", "l2" or "l1"; one that is not the run's needs an epsilon.
+        epsilon: radius, for pixels in [0,1].
+    """
 
     name = "robustness"
 
-    def __call__(self, population: Population, batch: Batch) -> Tensor:
-        return share_correct(population, batch.attacked, batch.labels)
+    def __init__(
+        self, threat: attacks.Threat, norm: str | None = None, epsilon: float | None = None
+    ):
+        self.threat = other_threat(threat, norm, epsilon)
 
-    def surrogate_loss(self, population: Population, batch: Batch) -> Tensor:
-        return mean_cross_entropy(population(batch.attacked), batch.labels)
+    def prepare(
+        self, population: Population, images: Tensor, labels: Tensor, stage: Stage
+    ) -> Tensor:
+        attack = stage.attack(self.threat)
+        return attacked_images(population, images, labels, attack, stage.seed, stage.to_train)
 
 
 def margin(threat: attacks.Threat, steps: int) -> attacks.Attack:

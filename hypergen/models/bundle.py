@@ -10,7 +10,7 @@ import targets
 from hypergen.catalog import ACTIVATIONS, TARGETS
 from hypergen.config import TrainConfig
 from hypergen.data import DatasetInfo
-from hypergen.measures import MEASURES
+from hypergen.measures import build_measures
 from hypergen.models.ema import EMA, ema
 from hypergen.models.generator import PRETRAINING_STEPS, build_generator
 from hypergen.models.latent import Latent
@@ -53,7 +53,8 @@ class ModelBundle:
                 config.value_network.kind,
                 module,
                 info.input_shape,
-                len(MEASURES),
+                info.num_classes,
+                build_measures(config),
                 config.value_network.members,
             )
         return cls(module, generator, average, value)
@@ -105,5 +106,5 @@ def describe(
         "input_shape": list(info.input_shape),
         "layout": layout.fingerprint,
         "dataset": info.name,
-        "plugins": plugin_record({TARGETS: target, ACTIVATIONS: activation}),
+        "plugins": plugin_record([(TARGETS, target), (ACTIVATIONS, activation)]),
     }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hypergen.catalog import GENERATORS, call_by_name
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
-from hypergen.models.latent import Latent, cdf, encode_beta
+from hypergen.models.latent import Latent, cdf, encode_beta, encode_weights, simplex_basis
 from targets import WeightLayout
 
 DENSE_LIMIT = 100_000
@@ -23,10 +23,13 @@ KNOTS = 5
 class ResidualGenerator(nn.Module):
     """Gives base_weights + scale * (prior_scale * R z + gain * h(z, beta)): [P,Z], [P] -> [P,D].
 
+    A preference is beta, or the weights [M] of all measures.
+
     `base_weights` are trained and start as an ordinary initialisation or at a given network. With
     preferences of a whole range they move with beta: there are offsets from them at `KNOTS`
-    quantiles of the preferences drawn, trained from 0, and between these on straight lines. h alone
-    would learn so slowly what preferences ask for that all are served alike.
+    quantiles of the preferences drawn, trained from 0, and between these on straight lines; with
+    weights of M measures at the corners of their simplex and between any two. h alone would learn
+    so slowly what preferences ask for that all are served alike.
 
     `scale` is 1/sqrt(fan-in) of each layer, so one step of the head means as much in every layer
     (hyperfan-in initialisation, Chang et al. 2020).
@@ -46,6 +49,7 @@ class ResidualGenerator(nn.Module):
             only h tells them apart.
         beta_range: (lowest, highest) preference in [0,1] that it is to be trained at; offsets are
             there only if the two differ.
+        num_weights: M, where a preference is the weights of so many measures; 0 where it is beta.
     """
 
     gain = 0.5
@@ -58,13 +62,15 @@ class ResidualGenerator(nn.Module):
         head: nn.Module,
         prior_scale: float,
         beta_range: tuple[float, float],
+        num_weights: int = 0,
     ):
         super().__init__()
         self.latent, self.prior_scale = latent, prior_scale
         self.base_weights = nn.Parameter(base_weights.clone())
         self.beta_range = beta_range
-        ranged = beta_range[0] < beta_range[1]
-        self.offsets = nn.Parameter(torch.zeros(KNOTS, layout.size)) if ranged else None
+        knots = KNOTS if beta_range[0] < beta_range[1] else 0
+        knots = num_weights * (num_weights + 1) // 2 or knots
+        self.offsets = nn.Parameter(torch.zeros(knots, layout.size)) if knots else None
         self.scale: Tensor
         self.register_buffer("scale", layout.scales())
         self.random_prior: Tensor
@@ -72,18 +78,27 @@ class ResidualGenerator(nn.Module):
             "random_prior", torch.randn(layout.size, latent.size) / latent.size**0.5
         )
         self.trunk = nn.Sequential(
-            nn.Linear(latent.size + 2, 64), nn.LeakyReLU(0.1), nn.Linear(64, 64), nn.LeakyReLU(0.1)
+            nn.Linear(latent.size + (num_weights or 2), 64),
+            nn.LeakyReLU(0.1),
+            nn.Linear(64, 64),
+            nn.LeakyReLU(0.1),
         )
         self.head = head
 
-    def forward(self, z: Tensor, beta: Tensor) -> Tensor:
-        """Samples [P,Z] and preferences [P] in `beta_range` -> weights [P,D]."""
-        hidden = self.trunk(torch.cat([z, encode_beta(beta)], dim=-1))
+    def forward(self, z: Tensor, preference: Tensor) -> Tensor:
+        """Samples [P,Z] and preferences, [P] in `beta_range` or [P,M] -> weights [P,D]."""
+        single = preference.ndim == 1
+        asked = encode_beta(preference) if single else encode_weights(preference)
+        hidden = self.trunk(torch.cat([z, asked], dim=-1))
         prior = self.prior_scale * z @ self.random_prior.T
         base_weights = self.base_weights
         if self.offsets is not None:
-            base_weights = base_weights + _hats(cdf(beta, self.beta_range), KNOTS) @ self.offsets
+            near = self._hats(preference) if single else simplex_basis(preference)
+            base_weights = base_weights + near @ self.offsets
         return base_weights + self.scale * (prior + self.gain * self.head(hidden))
+
+    def _hats(self, beta: Tensor) -> Tensor:
+        return _hats(cdf(beta, self.beta_range), KNOTS)
 
 
 class DenseHead(nn.Linear):
@@ -162,10 +177,13 @@ def dense(
     latent_size: int,
     prior_scale: float,
     beta_range: tuple[float, float],
+    num_weights: int,
 ) -> ResidualGenerator:
     """A residual generator with a head of a row for each weight, for small targets."""
     head, latent = DenseHead(layout.size), Latent(latent_size)
-    return ResidualGenerator(layout, latent, base_weights, head, prior_scale, beta_range)
+    return ResidualGenerator(
+        *(layout, latent, base_weights, head, prior_scale, beta_range, num_weights)
+    )
 
 
 @GENERATORS.register("chunk")
@@ -175,10 +193,13 @@ def chunk(
     latent_size: int,
     prior_scale: float,
     beta_range: tuple[float, float],
+    num_weights: int,
 ) -> ResidualGenerator:
     """A residual generator with one head shared by chunks of 2,048 weights, for large targets."""
     head, latent = ChunkHead(layout.size), Latent(latent_size)
-    return ResidualGenerator(layout, latent, base_weights, head, prior_scale, beta_range)
+    return ResidualGenerator(
+        *(layout, latent, base_weights, head, prior_scale, beta_range, num_weights)
+    )
 
 
 @GENERATORS.register("published")
@@ -201,10 +222,13 @@ def build_generator(
 ) -> nn.Module:
     """The generator that `config` names, on the CPU: z [P,Z], beta [P] -> weights [P,D].
 
+    Where measures have ranges of weights, a preference is these, [P,M], in place of beta.
+
     A registered generator is a class or function that takes any of these by name: layout (a
     `WeightLayout`, D weights), base_weights [D] to start from, from_base (whether these are a
-    trained network's), latent_size, prior_scale, beta_range, pretraining_steps. What it makes is a
-    module; one without a `latent` gets the standard normal one of `latent_size`.
+    trained network's), latent_size, prior_scale, beta_range, num_weights (M, or 0 where a
+    preference is beta), pretraining_steps. What it makes is a module; one without a `latent` gets
+    the standard normal one of `latent_size`.
 
     Raises:
         InputError: an unknown name, something that is no module, or a module that gives something
@@ -213,6 +237,8 @@ def build_generator(
     kind = config.generator.kind
     if kind == "auto":
         kind = "dense" if layout.size <= DENSE_LIMIT else "chunk"
+    many = config.objective.has_many_preferences
+    num_weights = len(config.objective.specs) if many else 0
     generator = call_by_name(
         GENERATORS.get(kind),
         layout=layout,
@@ -221,26 +247,29 @@ def build_generator(
         latent_size=config.generator.latent_size,
         prior_scale=config.generator.prior_scale,
         beta_range=config.objective.beta_range,
+        num_weights=num_weights,
         pretraining_steps=pretraining_steps,
     )
     if not isinstance(generator, nn.Module):
         raise InputError(f"the generator {kind} must be a torch.nn.Module, got {generator!r}")
     if not hasattr(generator, "latent"):
         generator.latent = Latent(config.generator.latent_size)  # pyright: ignore[reportArgumentType]
-    _require_weights(kind, generator, layout.size)
+    _require_weights(kind, generator, layout.size, num_weights)
     return generator
 
 
 @torch.no_grad()
-def _require_weights(kind: str, generator: nn.Module, size: int) -> None:
+def _require_weights(kind: str, generator: nn.Module, size: int, num_weights: int) -> None:
     """`InputError` unless the generator gives weights [P,D], D = `size`."""
     latent = cast(Latent, generator.latent)
+    shape = [2, num_weights] if num_weights else [2]
+    preference = torch.full(shape, 1 / num_weights if num_weights else 0.0)
     try:
-        weights = generator(torch.zeros(2, latent.size), torch.zeros(2))
+        weights = generator(torch.zeros(2, latent.size), preference)
     except Exception as error:  # whatever a user's code may raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"the generator {kind} fails on z [2,{latent.size}] and beta [2]: {reason}"
+            f"the generator {kind} fails on z [2,{latent.size}] and preferences {shape}: {reason}"
         ) from error
     got = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
     if got != [2, size]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hypergen.config import ObjectiveConfig
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -45,6 +47,46 @@ def encode_beta(beta: Tensor) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], dim=-1)
 
 
-def preference_weights(beta: Tensor) -> Tensor:
-    """Preferences [P] -> weights [P,2] of the measures (accuracy, robustness): alpha and beta."""
-    return torch.stack([1 - beta, beta], dim=-1)
+def draw_preferences(count: int, objective: ObjectiveConfig, rng: torch.Generator) -> Tensor:
+    """Preferences as the objective has them: betas [count], or weights [count,M] of all measures.
+
+    Weights of several ranged measures are drawn by the Dirichlet law with all parameters 1/2, which
+    is dense at the corners and for two measures the arcsine law; within their ranges.
+    """
+    if not objective.has_many_preferences:
+        return draw_beta(count, objective.beta_range, rng)
+    specs = objective.specs
+    low = torch.tensor([spec.low for spec in specs])
+    width = torch.tensor([spec.high for spec in specs]) - low
+    squares = torch.randn(count, len(specs), generator=rng).square() * (width > 0)
+    weights = low + width * squares / squares.sum(1, keepdim=True)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def preference_weights(preference: Tensor, objective: ObjectiveConfig) -> Tensor:
+    """Preferences, betas [P] or weights [P,M] -> [P,M], what each measure weighs; rows sum to 1.
+
+    Measures of fixed weights have these, whatever beta is.
+    """
+    if preference.ndim == 2:
+        return preference
+    if not objective.measures:
+        return torch.stack([1 - preference, preference], dim=-1)
+    weights = preference.new_tensor([spec.low for spec in objective.specs])
+    return (weights / weights.sum()).expand(len(preference), -1)
+
+
+def encode_weights(weights: Tensor) -> Tensor:
+    """Weights [P,M] of measures -> [P,M], for two of them what `encode_beta` gives."""
+    return (weights * (math.pi / 2)).sin()
+
+
+def simplex_basis(weights: Tensor) -> Tensor:
+    """Weights [P,M] that sum to 1 -> [P, M (M + 1) / 2], how near each is to corners and mid-edges.
+
+    Those of quadratic interpolation on a simplex (P2 finite elements): they add up to 1, and at a
+    corner, or halfway between two, one of them is 1 and all others 0.
+    """
+    first, second = torch.triu_indices(weights.shape[1], weights.shape[1], 1)
+    edges = 4 * weights[:, first] * weights[:, second]
+    return torch.cat([weights * (2 * weights - 1), edges], dim=1)

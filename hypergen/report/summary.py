@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hypergen.report.tables import OUTSIDE, Table, mean_and_std, percent, threat_text
+from hypergen.report.tables import OUTSIDE, Table, images_text, mean_and_std, percent, threat_text
 
 ALL_IMAGES = "*"
 """Stands behind a PGD figure that is of more images than SRA in the same table."""
@@ -31,6 +31,7 @@ def run_table(result: Mapping[str, Any]) -> Table:
     """
     with_sra = result["sra"] is not None
     pgd = f"PGD-{result['attack']['steps']}"
+    others = [name for name in result["measures"] if name not in ("accuracy", "robustness")]
     rows, marked = [], False
     for kind, summary in result["summary"].items():
         of_all_images = with_sra and "sra" not in summary
@@ -43,6 +44,7 @@ def run_table(result: Mapping[str, Any]) -> Table:
                 mean_and_std(summary["accuracy"]),
                 mean_and_std(beside) + (ALL_IMAGES if of_all_images else ""),
                 mean_and_std(summary.get("sra")),
+                *(mean_and_std(summary.get(name)) for name in others),
                 percent(result["disagreement"].get(kind)),
             )
         )
@@ -55,7 +57,7 @@ def run_table(result: Mapping[str, Any]) -> Table:
         if kind in KEY or kind.endswith(" voting")
     }
     key |= {"disagree": "% of images that two networks class differently, mean over all pairs"}
-    headers = ("", "networks", "accuracy", pgd, "SRA", "disagree")
+    headers = ("", "networks", "accuracy", pgd, "SRA", *others, "disagree")
     return Table(headers, rows, notes + value_network_lines(result), key)
 
 
@@ -64,8 +66,9 @@ def _run_notes(result: Mapping[str, Any], pgd: str) -> list[str]:
     summaries = result["summary"]
     threat = threat_text(result["attack"]["threat"])
     notes = [
-        f"% of {result['dataset']} test images, mean +- standard deviation over networks; {threat}",
-        f"accuracy on all {result['test_images']} images",
+        f"% of {result['dataset']} {images_text(result['attack'])}, mean +- standard deviation "
+        f"over networks; {threat}",
+        f"accuracy on all {result['all_images']} images",
     ]
     if result["sra"] is None:
         notes[-1] += f", {pgd} on {result['attack']['images']}"

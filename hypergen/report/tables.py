@@ -11,6 +11,8 @@ from typing import Any
 MISSING = "-"
 """The cell of a figure that was not measured."""
 OUTSIDE = "outside: % of inputs beyond the dictionary of their KAF, in the layer that has most"
+SPLITS = {"test": "test", "val": "validation"}
+"""What the images of a split are called."""
 NAME_LENGTH = 40
 """Characters of a file's path that a table shows."""
 
@@ -69,11 +71,17 @@ def threat_text(threat: Mapping[str, Any]) -> str:
     return f"{threat['norm']}, epsilon {threat['epsilon']:.4g}"
 
 
+def images_text(attack: Mapping[str, Any]) -> str:
+    """ "test images", or "validation images" where the description of an attack says so."""
+    return f"{SPLITS[attack.get('split', 'test')]} images"
+
+
 def caption(result: Mapping[str, Any]) -> str:
     """Data set, threat, attack and number of attacked images: the title of a plot."""
     attack = result["attack"]
     threat = threat_text(attack["threat"])
-    return f"{result['dataset']}, {threat}, {attack['name']} on {attack['images']} test images"
+    images = f"{attack['images']} {images_text(attack)}"
+    return f"{result['dataset']}, {threat}, {attack['name']} on {images}"
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Table:
@@ -191,27 +199,32 @@ def estimates_table(networks: Sequence[Mapping[str, Any]], dataset: str) -> Tabl
 def front_table(result: Mapping[str, Any]) -> Table:
     """The trials of a sweep that no other beats in accuracy and robustness at once.
 
-    result: `trials` (each of a `kind`, "front" or "dominated", with `run`, accuracy, robustness and
-    the settings varied), `varied` (their names), `dataset`, and `report`, the sizes of a trial's
-    report: samples, images, sra_samples, sra_images.
+    result: `trials` (each of a `kind`, "front" or "dominated", with `run`, accuracy and robustness
+    on validation images, the same on test images under `test`, or None there, and the settings
+    varied), `varied` (their names), `dataset`, and `report`, the sizes of a trial's report:
+    samples, images, sra_samples, sra_images.
     """
     sizes, varied = result["report"], result["varied"]
+    front = [row for row in result["trials"] if row["kind"] == "front"]
     rows = [
         (
             row["run"],
-            percent(row["accuracy"]),
-            percent(row["robustness"]),
+            *(percent((row["test"] or {}).get(name)) for name in ("accuracy", "robustness")),
+            *(percent(row[name]) for name in ("accuracy", "robustness")),
             *(f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in varied),
         )
-        for row in result["trials"]
-        if row["kind"] == "front"
+        for row in front
     ]
     judged = f"PGD-50 alone, which flatters, {sizes['samples']} samples on {sizes['images']} images"
     if sizes["sra_samples"]:
         few = min(sizes["sra_samples"], sizes["samples"])
         judged = f"standard robust accuracy, {few} samples on {sizes['sra_images']} images"
     notes = [
-        f"the front of {len(result['trials'])} trials, % of {result['dataset']} test images",
+        f"the front of {len(result['trials'])} trials, % of {result['dataset']} images: chosen by "
+        "validation images (val), then judged on test images",
         f"accuracy: {sizes['samples']} samples on all; robustness: {judged}",
     ]
-    return Table(("run", "accuracy", "robustness", *varied), rows, notes)
+    if not all(row["test"] for row in front):
+        notes.append(f"{MISSING} not judged on test images by this sweep")
+    headers = ("run", "accuracy", "robustness", "accuracy (val)", "robustness (val)", *varied)
+    return Table(headers, rows, notes)

@@ -72,7 +72,7 @@ def verdict(result: Mapping[str, Any]) -> str:
 def differences(result: Mapping[str, Any], reference: str) -> list[Difference]:
     """Of the samples to `reference`, in accuracy and in SRA, or PGD where SRA was not measured."""
     attack = result["attack"]
-    figures = [("accuracy", "accuracy", result["test_images"])]
+    figures = [("accuracy", "accuracy", result["all_images"])]
     if result["sra"] is not None:
         figures.append(("sra", "SRA", result["sra"]["images"]))
     else:

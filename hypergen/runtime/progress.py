@@ -103,11 +103,11 @@ class ProgressBar(_Phase):
         self._spent = 0.0
         self._started = self._shown = time.monotonic()
         self._bar = None
-        if sys.stderr is not None and sys.stderr.isatty():
-            from tqdm import tqdm  # here, for most commands need none
+        with _UNHEARD:
+            if sys.stderr is not None and sys.stderr.isatty():
+                from tqdm import tqdm  # here, for most commands need none
 
-            layout = "{desc} |{bar}| {percentage:.0f} %{postfix}"
-            with _UNHEARD:
+                layout = "{desc} |{bar}| {percentage:.0f} %{postfix}"
                 self._bar = tqdm(total=1.0, leave=False, dynamic_ncols=True, bar_format=layout)
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypergen.errors import RunError
 from hypergen.runtime.event_file import EventFile
 from hypergen.storage.atomic import write_text
+from hypergen.storage.json_lines import json_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,12 +67,8 @@ class Tracker:
 
 def _lines_before(step: int, path: Path) -> Iterator[str]:
     """The lines of steps before `step`, up to the first that is damaged or cut short."""
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            record = json.loads(line) if line.endswith(b"\n") else None
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(record, dict) or type(record.get("step")) is not int:
+    for line, record in json_lines(path.read_bytes()):
+        if type(record.get("step")) is not int:
             return
         if record["step"] < step:
             yield line.decode()

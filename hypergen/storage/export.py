@@ -42,9 +42,11 @@ from hypergen.storage.export_check import (
     require_same,
     same_class,
 )
+from hypergen.storage.folders import expanded
 from hypergen.storage.tensor_files import read_tensors, write_tensors
 from hypergen.storage.weights import save_network
 from targets import Ensemble
+from targets.rounding import LAYERS, quantized
 
 FORMATS = ("onnx", "pt2", "safetensors")
 OPSET = 20
@@ -77,7 +79,7 @@ def export(
             take, a folder that is not there, or a network that the format cannot express.
         RunError: the file would compute something else than the network.
     """
-    path = Path(path)
+    path = expanded(path)
     format = _known_format(path, format, int8)
     checked = True
     with _undisturbed():
@@ -98,14 +100,19 @@ def _known_format(path: Path, format: str | None, int8: bool) -> str:
         if format is None:
             raise InputError(f"{path}: expected a name that ends in .onnx, .pt2 or .safetensors")
         raise InputError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}")
-    if int8 and known == "safetensors":
-        raise InputError("`int8` is for .onnx and .pt2; .safetensors holds the weights as they are")
+    require_writable(known, int8)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: it is a folder, or its folder does not exist")
-    for package in ("onnx", "onnxscript") if known == "onnx" else ():
+    return known
+
+
+def require_writable(format: str, int8: bool) -> None:
+    """`InputError` for a format that has no weights of 8 bits, or whose packages are missing."""
+    if int8 and format == "safetensors":
+        raise InputError("`int8` is for .onnx and .pt2; .safetensors holds the weights as they are")
+    for package in ("onnx", "onnxscript") if format == "onnx" else ():
         if find_spec(package) is None:
             raise InputError(f'.onnx needs the package {package}: pip install "hypergen[export]"')
-    return known
 
 
 @contextlib.contextmanager
@@ -219,16 +226,15 @@ class _Int8(nn.Module):
         return integers * scale
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        largest = weight.flatten(1).abs().amax(1).clamp(min=1e-30)
-        scale = (largest / 127).view(-1, *[1] * (weight.ndim - 1))
-        return (weight / scale).round().to(torch.int8), scale
+        integers, scale = quantized(weight, bits=8, dims=1)
+        return integers.to(torch.int8), scale
 
 
 def _rounded(network: nn.Module, images: Tensor, path: Path) -> nn.Module:
     """The network with int8 weights. RunError if too many images change their class."""
     rounded = copy.deepcopy(network)
     for layer in list(rounded.modules()):
-        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        if isinstance(layer, LAYERS):
             parametrize.register_parametrization(layer, "weight", _Int8())
     same = same_class(rounded(images), network(images))
     if same < SAME_CLASS:

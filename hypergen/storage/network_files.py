@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 import targets
@@ -87,7 +88,8 @@ def open_networks(
             raise InputError(f"{path} does not say what it holds; name its `target`")
         if info is None:
             raise InputError(f"{path} does not say what it is for; name a `dataset`")
-        module = targets.build(target, activation, info.num_classes, info.input_shape)
+        with torch.random.fork_rng(devices=[]):  # its own numbers are replaced
+            module = targets.build(target, activation, info.num_classes, info.input_shape)
         metadata = {"target": target, "activation": activation}
         networks.append(NetworkFile(path, load_external(path, module), metadata))
     if target is not None and all("layout" in network.metadata for network in networks):

@@ -24,8 +24,8 @@ class ResultsCache:
     """A file of masks, which images survived which attack, for each network and batch of images.
 
     A line of JSON for each network and batch, added when it is done; its bits are packed, so that
-    10,000 images under four attacks take 8 kB a network. From the first damaged line on (a kill
-    cuts the last one short) lines are dropped, and their work is done again.
+    10,000 images under four attacks take 8 kB a network. From the first damaged or changed line on
+    (a kill cuts the last one short) lines are dropped, and their work is done again.
 
     Args:
         path: the file; continued when it is there.
@@ -71,7 +71,7 @@ class ResultsCache:
 
     def put(self, key: str, masks: dict[str, str]) -> None:
         """Adds name -> packed mask."""
-        line = json.dumps({"key": key, "masks": masks}) + "\n"
+        line = json.dumps({"key": key, "masks": masks, "digest": _of_entry(key, masks)}) + "\n"
         # Several threads put in what they have done.
         with self._lock, naming(self.path), self.path.open("a") as file:
             file.write(line if self._begun else _FIRST_LINE + line)
@@ -134,8 +134,13 @@ def _digest(*parts: str | Tensor) -> str:
     return digest.hexdigest()[:32]
 
 
+def _of_entry(key: str, masks: Mapping[str, str]) -> str:
+    """What an entry is checked by: a changed one would be believed as if it had been measured."""
+    return _digest(key, json.dumps(masks))[:16]
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The entry of a line; None for a line that is damaged or cut short."""
+    """The entry of a line; None for a line that is damaged, changed or cut short."""
     try:
         entry = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
@@ -143,8 +148,10 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
         return None
     masks = entry.get("masks")
-    valid = isinstance(masks, dict) and masks and all(isinstance(m, str) for m in masks.values())
-    return entry if valid else None
+    if not isinstance(masks, dict) or not masks:
+        return None
+    valid = all(isinstance(mask, str) for mask in masks.values())
+    return entry if valid and entry.get("digest") == _of_entry(entry["key"], masks) else None
 
 
 def _packed(mask: Tensor) -> str:

@@ -1,5 +1,6 @@
 """What attacks the images of a training step, and whether it tells the truth."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,8 +8,8 @@ import torch
 import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import DatasetInfo, Split
-from hypergen.measures import ROBUSTNESS, VALUE_ATTACKS
-from hypergen.measures.attacked import attack_population, attacked_batch
+from hypergen.measures import VALUE_ATTACKS, Robustness, Stage, prepare_batch
+from hypergen.measures.attacked import attack_population
 from hypergen.training.recipes import recipe_for
 from targets import Population
 
@@ -16,7 +17,7 @@ EPSILON_START = 0.6
 """Share of the radius trained against that training begins with."""
 MAX_STEPS_FACTOR = 4
 """By how much the steps of attacks are raised at most when the value attack flatters."""
-SRA_CHECK_NETWORKS, SRA_CHECK_IMAGES = 2, 40
+CHECKED_NETWORKS, CHECKED_IMAGES = 2, 40
 
 
 class Adversary:
@@ -30,24 +31,35 @@ class Adversary:
         self.config = config
         self.attack_steps = config.adversary.attack_steps
         recipe = recipe_for(info, config.target, config.activation)
-        self.radius = recipe.radius(config.threat.epsilon, config.adversary.epsilon_factor)
+        self.factor = recipe.radius(1.0, config.adversary.epsilon_factor)
 
-    def threat(self, epsilon: float, progress: float) -> attacks.Threat:
-        """The threat that ends at radius `epsilon`, after a share `progress` of its warm-up."""
+    def threat(self, threat: attacks.Threat, progress: float) -> attacks.Threat:
+        """What a threat is after a share `progress` of its warm-up."""
         share = EPSILON_START + (1 - EPSILON_START) * progress
-        return attacks.Threat(self.config.adversary.norm, epsilon * share)
+        return replace(threat, epsilon=threat.epsilon * share)
 
-    def value_attack(self, progress: float) -> attacks.Attack:
-        """What attacks the images that V sees and is fitted to."""
-        threat = self.threat(self.radius, progress)
-        return VALUE_ATTACKS[self.config.adversary.value_attack](threat, self.attack_steps)
+    def enlarged(self, threat: attacks.Threat) -> attacks.Threat:
+        """The threat trained against, of the one that is judged at."""
+        return replace(threat, epsilon=threat.epsilon * self.factor)
 
-    def training_attack(self, progress: float) -> attacks.Attack:
-        """What attacks the images that the generator learns from."""
+    def value_stage(self, progress: float, seed: int) -> Stage:
+        """What prepares the images that V sees and is fitted to."""
+        return Stage(lambda threat: self.value_attack(self.enlarged(threat), progress), seed)
+
+    def training_stage(self, progress: float, seed: int) -> Stage:
+        """What prepares the images that the generator learns from."""
         if self.config.objective.kind != "direct":
-            return self.value_attack(progress)
-        # Chosen by cross-entropy where that is descended.
-        threat = self.threat(self.radius, progress)
+            return self.value_stage(progress, seed)
+        return Stage(lambda threat: self.training_attack(threat, progress), seed, to_train=True)
+
+    def value_attack(self, threat: attacks.Threat, progress: float) -> attacks.Attack:
+        """What V's attack on a threat is, after a share of its warm-up."""
+        make = VALUE_ATTACKS[self.config.adversary.value_attack]
+        return make(self.threat(threat, progress), self.attack_steps)
+
+    def training_attack(self, threat: attacks.Threat, progress: float) -> attacks.Attack:
+        """What attacks the images whose cross-entropy is descended, given the judged threat."""
+        threat = self.threat(self.enlarged(threat), progress)
         if self.attack_steps == 1 and threat.norm != "l1":
             return attacks.RandomFGSM(threat)
         return attacks.PGD(threat, steps=self.attack_steps)
@@ -61,26 +73,31 @@ class Adversary:
 
 
 @torch.no_grad()
-def check_sra(
-    adversary: Adversary, population: Population, split: Split, progress: float, seed: int
+def check_value_attack(
+    adversary: Adversary,
+    measure: Robustness,
+    population: Population,
+    split: Split,
+    progress: float,
+    seed: int,
 ) -> dict[str, float]:
-    """A small standard robust accuracy: does the value attack tell the truth?
+    """Does the value attack tell the truth? It is compared with four attacks, one gradient-free.
 
-    The gap is what the value attack says of the same networks, images and threat, less the truth;
+    `attacks.quick` is judge: whole standard attacks took a third of a short run's time. The gap is
+    what the value attack says of the same networks, images and threat, less what the judge says;
     the radius is what has been reached so far of the one evaluated at.
     """
-    images, labels = split.first(SRA_CHECK_IMAGES)
-    config = adversary.config
-    threat = adversary.threat(config.threat.epsilon, progress)
-    masks = attack_population(population, images, labels, attacks.standard(threat), seed)
-    sra = float(masks.robust.float().mean())
-    value_attack = VALUE_ATTACKS[config.adversary.value_attack](threat, adversary.attack_steps)
-    batch = attacked_batch(population, images, labels, value_attack, seed)
+    images, labels = split.first(CHECKED_IMAGES)
+    threat = adversary.threat(measure.threat, progress)
+    masks = attack_population(population, images, labels, attacks.quick(threat), seed)
+    robustness = float(masks.robust_accuracy.mean())
+    stage = Stage(lambda judged: adversary.value_attack(judged, progress), seed)
+    batch = prepare_batch([measure], population, images, labels, stage)
     result: dict[str, Any] = {
-        "accuracy": float(masks.clean.float().mean()),
-        "sra": sra,
-        "robustness_gap": float(ROBUSTNESS(population, batch).mean()) - sra,
+        "accuracy": float(masks.accuracy.mean()),
+        "robustness": robustness,
+        "gap": float(measure(population, batch).mean()) - robustness,
         "attack_steps": adversary.attack_steps,
         "epsilon": threat.epsilon,
     }
-    return {f"sra_check/{name}": value for name, value in result.items()}
+    return {f"check/{name}": value for name, value in result.items()}

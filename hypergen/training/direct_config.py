@@ -8,7 +8,7 @@ import targets
 from hypergen.config import Activation, DataConfig, Epsilon, Method, Target, threat_on
 from hypergen.data import Dataset, DatasetInfo
 from hypergen.errors import InputError
-from hypergen.settings import RATE, SEED, SHARE, Norm, Range, Settings
+from hypergen.settings import COUNT, RATE, SEED, SHARE, SIZE, Norm, Range, Settings
 from hypergen.training.recipes import PEAK_AT, PGD_STEPS, Recipe, recipe_for
 from targets.kwta import KWTA
 
@@ -33,10 +33,10 @@ class BaselineConfig(Settings):
     epsilon: Epsilon = None
     """its radius, for pixels in [0,1], such as 0.1 or 8/255; by default the data set's usual one in
     linf"""
-    epsilon_factor: Annotated[float | None, Range(0)] = None
+    epsilon_factor: Annotated[float | None, SIZE] = None
     """radius trained against in the end, relative to epsilon; by default 1.15, on colour images
     1"""
-    epochs: Annotated[int | None, Range(1)] = None
+    epochs: Annotated[int | None, COUNT] = None
     """passes over the training images; by default 10, digits 40, colour images 30"""
     learning_rate: Annotated[float | None, RATE] = None
     """the highest, reached at 40 % of the training; by default 0.005 (Adam), colour images 0.2
@@ -110,6 +110,12 @@ class DirectPlan:
     def steps(self, dataset: Dataset) -> int:
         """Steps of the weights on the data set's training images."""
         return self.epochs * -(-len(dataset.train) // self.recipe.batch_size)
+
+    def cost(self, dataset: Dataset) -> float:
+        """About what the training costs, in forward passes; a gradient costs three."""
+        attack = self.training_attack(1.0)
+        gradients = 1 + (0 if attack is None else attack.steps)
+        return 3.0 * gradients * self.epochs * len(dataset.train)
 
     def share(self, epoch: int) -> float | None:
         """What k-WTA keeps while epoch 0, 1, ... is trained; None without a schedule of its own."""

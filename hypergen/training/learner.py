@@ -10,7 +10,7 @@ from itertools import compress
 import torch
 from torch import Tensor, nn
 
-from hypergen.measures import MEASURES, Batch, Measure
+from hypergen.measures import Batch, Measure
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.cuda_graphs import CUDAGraphFunction, CUDAGraphModel, CUDAGraphPopulation
 from hypergen.runtime.precision import half_precision
@@ -23,16 +23,21 @@ class Learner:
 
     Args:
         kind: of the objective.
+        measures: what it is of.
         target: whose weights are generated, on the device that is trained on.
         value: the value network, there too.
     """
 
-    def __init__(self, kind: str, target: nn.Module, value: ValueNetwork):
-        self.kind, self.value = kind, value
+    def __init__(
+        self, kind: str, measures: Sequence[Measure], target: nn.Module, value: ValueNetwork
+    ):
+        self.kind, self.measures, self.value = kind, measures, value
         self.network = Population.of([target])  # made once: a GPU steps in less time
         self.by_batch: Population | None = None  # made of the first weights
         self.model = CUDAGraphModel(self._logits)
-        self.captured: tuple[Sequence[Measure], CUDAGraphFunction] | None = None
+        self.captured: (
+            tuple[tuple[tuple[Measure, ...], tuple[str, ...]], CUDAGraphFunction] | None
+        ) = None
 
     def networks(self, theta: Tensor) -> Population:
         """Weight vectors [P,D] as networks, with the batch-norm statistics of the fresh target."""
@@ -57,28 +62,37 @@ class Learner:
         """
         if self.kind != "direct":
             networks, weights = self.population(theta), weights.to(theta.device)
-            return objective.gradient(self.kind, networks, batch, weights, self.value, MEASURES)
+            return objective.gradient(
+                self.kind, networks, batch, weights, self.value, self.measures
+            )
         wanted = weights.any(0)  # with a beta of 1 nothing of clean images
-        function = self._gradient_of(tuple(compress(MEASURES, wanted.tolist())))
+        measures = tuple(compress(self.measures, wanted.tolist()))
+        function = self._gradient_of(measures, tuple(batch.prepared))
         weights = weights[:, wanted].to(theta.device)
-        losses, gradient = function(theta, weights, batch.labels, batch.images, batch.attacked)
+        prepared = batch.prepared.values()
+        losses, gradient = function(theta, weights, batch.labels, batch.images, *prepared)
         return losses, gradient
 
-    def _gradient_of(self, measures: Sequence[Measure]) -> CUDAGraphFunction:
-        if self.captured is None or measures != self.captured[0]:
-            self.captured = measures, CUDAGraphFunction(partial(self._gradient, measures))
+    def _gradient_of(
+        self, measures: tuple[Measure, ...], names: tuple[str, ...]
+    ) -> CUDAGraphFunction:
+        if self.captured is None or self.captured[0] != (measures, names):
+            function = CUDAGraphFunction(partial(self._gradient, measures, names))
+            self.captured = (measures, names), function
         return self.captured[1]
 
     def _gradient(
         self,
-        measures: Sequence[Measure],
+        measures: tuple[Measure, ...],
+        names: tuple[str, ...],
         theta: Tensor,
         weights: Tensor,
         labels: Tensor,
         images: Tensor,
-        attacked: Tensor,
+        *prepared: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        batch, population = Batch(images, labels, attacked), self.population(theta)
+        batch = Batch(images, labels, dict(zip(names, prepared, strict=True)))
+        population = self.population(theta)
         return objective.gradient("direct", population, batch, weights, self.value, measures)
 
     def _logits(self, images: Tensor, theta: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hypergen.runtime.signals import ENDING, Interrupter
 from hypergen.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 20.0
@@ -46,22 +47,31 @@ def train(
 def deferred_interrupt() -> Iterator[threading.Event]:
     """Within, the first Ctrl-C only sets the event that is given; a second one interrupts at once.
 
-    Only the main thread may choose what Ctrl-C does; elsewhere, and where Ctrl-C means something
-    special already, nothing changes.
+    In a command so it is with all signals that ask it to end. Only the main thread may choose what
+    signals do; elsewhere, and where one means something special already, nothing changes.
     """
     asked = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or before is not signal.default_int_handler:
-        yield asked
-        return
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            handler = signal.getsignal(number)
+            ctrl_c = number == signal.SIGINT and handler is signal.default_int_handler
+            if ctrl_c or isinstance(handler, Interrupter):
+                handlers[number] = handler
 
-    def ask(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, frame: object) -> None:
+        restore()
+        if isinstance(handlers[number], Interrupter):
+            handlers[number].note(number)
         asked.set()
 
-    signal.signal(signal.SIGINT, ask)
     try:
+        for number in handlers:
+            signal.signal(number, ask)
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

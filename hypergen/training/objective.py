@@ -1,10 +1,11 @@
-"""What the generator is trained on: -(1 - beta) * accuracy - beta * robustness.
+"""What the generator is trained on: minus the sum of weight * measure, such as
+-(1 - beta) * accuracy - beta * robustness.
 
 - `value`: the estimates of the value network (see its `generator_objective`); the gradient reaches
   the weights through it alone;
-- `direct`: surrogate losses of the generated network itself, (1 - beta) CE(clean) + beta
-  CE(attacked);
-- `hybrid`: the sum of both.
+- `direct`: surrogate losses of the generated network itself, such as (1 - beta) CE(clean) + beta
+  CE(attacked); black boxes have none;
+- `hybrid`: the sum of both, black boxes through the value network alone.
 
 In each of them batch norm is by the batch, as in ordinary training: taken as given, its statistics
 would keep from the gradient how weights move them.
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hypergen.measures import Batch, Measure
+from hypergen.measures import Batch, LogitMeasure, Measure
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.batching import chunks
 from hypergen.runtime.precision import half_precision
@@ -36,9 +37,14 @@ def losses(
         features = value.features(population, batch)
         total = total - (weights * value.generator_objective(features)).sum(-1)
     if kind in ("direct", "hybrid"):
+        known = [isinstance(measure, LogitMeasure) for measure in measures]
         with half_precision(weights.device):
-            surrogates = [measure.surrogate_loss(population, batch) for measure in measures]
-        total = total + (weights * torch.stack(surrogates, dim=-1)).sum(-1)
+            surrogates = [
+                measure.surrogate_loss(population, batch)
+                for measure in measures
+                if isinstance(measure, LogitMeasure)
+            ]
+        total = total + (weights[:, known] * torch.stack(surrogates, dim=-1)).sum(-1)
     return total
 
 

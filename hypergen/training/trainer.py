@@ -9,15 +9,14 @@ import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import RunError
-from hypergen.measures import Batch, named
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures import Batch, Robustness, Stage, build_measures, prepare_batch
 from hypergen.models.bundle import ModelBundle
 from hypergen.models.generator import PRETRAINING_STEPS as GENERATOR_PRETRAINING_STEPS
-from hypergen.models.latent import draw_beta, preference_weights
+from hypergen.models.latent import draw_preferences, preference_weights
 from hypergen.runtime.batching import recalibrated
 from hypergen.runtime.precision import full_precision
 from hypergen.storage.checkpoint import load_optimizer
-from hypergen.training.adversary import SRA_CHECK_NETWORKS, Adversary, check_sra
+from hypergen.training.adversary import CHECKED_NETWORKS, Adversary, check_value_attack
 from hypergen.training.learner import Learner
 from hypergen.training.value_fitter import PRETRAINING_STEPS, ValueFitter, draw_seed
 from targets import Population, WeightLayout
@@ -25,8 +24,8 @@ from targets import Population, WeightLayout
 CALIBRATION_IMAGES = 256
 """Training images that batch-norm statistics are measured on in a step; more would take most of it.
 What is drawn from a run gets more."""
-SRA_CHECK_INTERVAL = 0.2
-"""How often, as a share of the run, a small standard robust accuracy is taken."""
+CHECK_INTERVAL = 0.2
+"""How often, as a share of the run, the value attack is checked."""
 SHOWN_NETWORKS = 128
 """How many of the networks measured last `scores` gives."""
 
@@ -59,7 +58,11 @@ class Trainer:
         self.models = ModelBundle.fresh(config, dataset.info, base, pretraining_steps).to(device)
         self.generator, self.ema = self.models.generator, self.models.ema
         self.calibration_images = dataset.calibration_images(CALIBRATION_IMAGES)
-        self.learner = Learner(config.objective.kind, self.models.target, self.models.value)
+        self.measures = build_measures(config)
+        self.robustness = [each for each in self.measures if isinstance(each, Robustness)]
+        self.learner = Learner(
+            config.objective.kind, self.measures, self.models.target, self.models.value
+        )
         self.optimizer = torch.optim.Adam(
             self.generator.parameters(),
             lr=config.optimisation.learning_rate,
@@ -67,23 +70,24 @@ class Trainer:
         )
         scales = WeightLayout.of(self.models.target).scales().to(device)
         self.value_fitter = ValueFitter(
-            config.value_network, self.models.value, scales, self.population, self.rng
+            *(config.value_network, self.models.value, self.measures),
+            *(scales, self.population, self.rng),
         )
 
     def advance(self) -> dict[str, float]:
-        """One step of the generator, now and then with a check of the value attack against SRA.
+        """One step of the generator, now and then with a check of the value attack.
 
         Returns what was measured on the way; `RunError` when the training has diverged.
         """
         steps = self.config.optimisation.steps
-        interval = max(1, round(steps * SRA_CHECK_INTERVAL))
+        interval = max(1, round(steps * CHECK_INTERVAL))
         try:
             metrics = self.take_step()
             # The end of a run is measured at length by its report.
-            checked = self.config.adversary.max_robustness_gap < 1 and self.step % interval == 0
-            if checked and self.step < steps:
-                metrics |= self.check_sra()
-                self.adversary.raise_attack_steps(metrics["sra_check/robustness_gap"])
+            due = self.step % interval == 0 and self.step < steps
+            if due and self.robustness and self.config.adversary.max_robustness_gap < 1:
+                metrics |= self.check_value_attack()
+                self.adversary.raise_attack_steps(metrics["check/gap"])
         except attacks.AttackError as error:  # the generated networks' logits are no numbers
             raise RunError(f"training diverged at step {self.step}: {error}") from error
         return metrics
@@ -91,7 +95,7 @@ class Trainer:
     @full_precision()
     def take_step(self) -> dict[str, float]:
         """One step of the generator; what it measured on the way."""
-        theta, beta = self.generate()
+        theta, preference = self.generate()
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
         images = self.dataset.augmented(images, self.rng)
         # Where V is fitted to the same images as well, these count as measured.
@@ -100,41 +104,50 @@ class Trainer:
             population = self.learner.to_attack(theta.detach())
         else:
             population = self.population(theta.detach())
-        attack, seed = self.adversary.training_attack(self.epsilon_progress), draw_seed(self.rng)
-        batch = attacked_batch(population, images, labels, attack, seed, to_train=direct)
+        stage = self.adversary.training_stage(self.epsilon_progress, draw_seed(self.rng))
+        batch = prepare_batch(self.measures, population, images, labels, stage)
         metrics = {}
         if self.step % self.config.measurement_interval == 0:
             metrics = self.fit_value(theta.detach(), population, batch)
-        losses, gradient = self.learner.gradient(theta.detach(), self.weights(beta), batch)
+        losses, gradient = self.learner.gradient(theta.detach(), self.weights(preference), batch)
         norm = self.descend(theta, gradient)
         loss, gradient_norm = self.read(losses.mean(), norm)
         self.step += 1
         return {"loss": loss, "gradient_norm": gradient_norm, **metrics}
 
     def generate(self) -> tuple[Tensor, Tensor]:
-        """Fresh weights [P,D], with their graph, and their preferences [P] on the CPU."""
+        """Fresh weights [P,D], with their graph, and their preferences on the CPU."""
         count = self.config.optimisation.population
         spread = self.warmup if self.from_base else 1.0
         z = self.models.latent.draw(count, self.rng, spread)
-        beta = draw_beta(count, self.config.objective.beta_range, self.rng)
-        theta = self.generator(z.to(self.device), beta.to(self.device))
+        preference = draw_preferences(count, self.config.objective, self.rng)
+        theta = self.generator(z.to(self.device), preference.to(self.device))
         if not theta.isfinite().all():
             raise RunError(f"training diverged at step {self.step}: the generated weights are NaN")
-        return theta, beta
+        return theta, preference
 
     def fit_value(self, theta: Tensor, population: Population, batch: Batch) -> dict[str, float]:
         """Measures the networks of this step and fits V; what was measured."""
-        value_attack = self.adversary.value_attack(self.epsilon_progress)
         if self.config.objective.kind == "direct":  # batch norm had the batch's statistics
             population = self.population(theta)
-            batch = self.value_fitter.attacked(population, batch.images, batch.labels, value_attack)
-        return self.value_fitter.fit(population, batch, value_attack)
+            batch = self.value_fitter.prepare(
+                population, batch.images, batch.labels, self.value_stage
+            )
+        return self.value_fitter.fit(population, batch, self.value_stage)
 
-    def weights(self, beta: Tensor) -> Tensor:
-        """Preferences [P] -> [P,M], what each measure weighs in this step's loss."""
-        # From scratch robustness is asked for little by little: the constant classifier, equally
-        # accurate and robust, is a local optimum of the full loss.
-        return preference_weights(beta if self.from_base else beta * self.warmup)
+    def value_stage(self, seed: int) -> Stage:
+        """What prepares the images that V is fitted to now."""
+        return self.adversary.value_stage(self.epsilon_progress, seed)
+
+    def weights(self, preference: Tensor) -> Tensor:
+        """Preferences -> [P,M], what each measure weighs in this step's loss."""
+        weights = preference_weights(preference, self.config.objective)
+        if self.from_base:
+            return weights
+        # From scratch all but accuracy is asked for little by little: the constant classifier,
+        # equally accurate and robust, is a local optimum of the full loss.
+        others = weights[:, 1:] * self.warmup
+        return torch.cat([1 - others.sum(1, keepdim=True), others], dim=1)
 
     def descend(self, theta: Tensor, gradient: Tensor) -> Tensor:
         """Steps the generator down the gradient at its weights [P,D]; the gradient's norm."""
@@ -199,8 +212,8 @@ class Trainer:
         """Networks of the averaged generator as it is now; the run itself goes on unchanged."""
         rng = torch.Generator().manual_seed(seed)
         z = self.models.latent.draw(count, rng)
-        beta = draw_beta(count, self.config.objective.beta_range, rng)
-        return self.population(self.ema(z.to(self.device), beta.to(self.device)))
+        preference = draw_preferences(count, self.config.objective, rng)
+        return self.population(self.ema(z.to(self.device), preference.to(self.device)))
 
     def population(self, theta: Tensor) -> Population:
         """Weight vectors [P,D] as networks, batch-norm statistics recalibrated."""
@@ -211,27 +224,33 @@ class Trainer:
         """Fits V to the base alone, or to it and perturbed copies where those are used."""
         with torch.no_grad():
             z = torch.zeros(1, self.models.latent.size, device=self.device)
-            beta = torch.tensor([self.config.objective.beta_range[1]], device=self.device)
-            theta = self.generator(z, beta)
+            if self.config.objective.has_many_preferences:
+                preference = draw_preferences(1, self.config.objective, self.rng)
+            else:
+                preference = torch.tensor([self.config.objective.beta_range[1]])
+            theta = self.generator(z, preference.to(self.device))
         count = 16 * self.config.value_network.num_perturbed
         if count:
             copies = self.value_fitter.perturb_weights(theta.expand(count, -1))
             theta = torch.cat([theta, copies.theta])
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
-        attack = self.adversary.value_attack(self.epsilon_progress)
-        self.value_fitter.pretrain(theta, images, labels, attack, steps)
+        self.value_fitter.pretrain(theta, images, labels, self.value_stage, steps)
 
-    def check_sra(self) -> dict[str, float]:
-        """A small standard robust accuracy of samples on validation images (see `check_sra`)."""
+    def check_value_attack(self) -> dict[str, float]:
+        """Whether it tells the truth of samples, on validation images (see `adversary`)."""
         seed = self.config.optimisation.seed
-        population, progress = self.sample(SRA_CHECK_NETWORKS, seed), self.epsilon_progress
-        return check_sra(self.adversary, population, self.dataset.val, progress, seed)
+        population, progress = self.sample(CHECKED_NETWORKS, seed), self.epsilon_progress
+        return check_value_attack(
+            *(self.adversary, self.robustness[0], population),
+            *(self.dataset.val, progress, seed),
+        )
 
     def scores(self) -> list[dict[str, Any]]:
         """What was measured last and what V estimates of the same networks, by kind."""
         measured, estimated = self.value_fitter.last(SHOWN_NETWORKS)
+        names = [measure.name for measure in self.measures]
         return [
-            {"kind": kind, **named(row)}
+            {"kind": kind, **dict(zip(names, row, strict=True))}
             for kind, rows in (("measured", measured), ("estimated", estimated))
             for row in rows.tolist()
         ]

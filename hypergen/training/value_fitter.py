@@ -1,15 +1,13 @@
 """Fits the value network to what is measured on generated and perturbed networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import attacks
 from hypergen.config import ValueNetworkConfig
-from hypergen.measures import MEASURES, Batch, named
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures import Batch, Measure, Stage, measured, prepare_batch
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.batching import chunks
 from hypergen.runtime.precision import full_precision
@@ -17,6 +15,8 @@ from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.replay_buffer import ReplayBuffer
 from targets import Population, max_workers, parallel_map
 
+StageOf = Callable[[int], Stage]
+"""Gives the stage of now with a seed."""
 BATCH = 64
 """Measurements in a step of V."""
 PRETRAINING_STEPS = 500
@@ -30,6 +30,7 @@ class ValueFitter:
     Args:
         settings: how it is fitted.
         value: V, already on its device.
+        measures: what it estimates.
         scales: [D], the typical size of each weight.
         population_of: weight vectors [P,D] -> networks ready to be measured.
         rng: the run's generator, which decides everything random.
@@ -39,50 +40,53 @@ class ValueFitter:
         self,
         settings: ValueNetworkConfig,
         value: ValueNetwork,
+        measures: Sequence[Measure],
         scales: Tensor,
         population_of: Callable[[Tensor], Population],
         rng: torch.Generator,
     ):
-        self.settings, self.value, self.scales = settings, value, scales
+        self.settings, self.value, self.measures = settings, value, measures
+        self.scales = scales
         self.population_of, self.rng = population_of, rng
         self.replay = ReplayBuffer(settings.replay_size)
         self.optimizer = torch.optim.Adam(
             value.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
 
-    def fit(self, population: Population, batch: Batch, attack: attacks.Attack) -> dict[str, float]:
+    def fit(self, population: Population, batch: Batch, stage: StageOf) -> dict[str, float]:
         """Measures the networks, and a few perturbed ones, and fits V to all in the replay.
 
-        batch: images attacked against the networks; attack: makes those of the perturbed ones.
+        batch: images prepared for the networks; stage: at which those of the perturbed ones are.
         """
-        features, measured = self.measure(population, batch)
-        self.replay.add(features, measured)
+        features, figures = self.measure(population, batch)
+        self.replay.add(features, figures)
         if self.settings.num_perturbed:
             near = self.perturb_weights(population.theta[: self.settings.num_perturbed])
-            attacked = self.attacked(near, batch.images, batch.labels, attack)
-            self.replay.add(*self.measure(near, attacked))
+            fresh = self.prepare(near, batch.images, batch.labels, stage)
+            self.replay.add(*self.measure(near, fresh))
         metrics = {"value_loss": self.take_steps(self.settings.steps)}
         with torch.no_grad():
             estimated = self.value(features)
-        for kind, values in (("measured", measured), ("estimated", estimated)):
-            for name, mean in named(values.mean(0).tolist()).items():
-                metrics[f"{kind}/{name}"] = mean
+        for kind, values in (("measured", figures), ("estimated", estimated)):
+            for measure, mean in zip(self.measures, values.mean(0).tolist(), strict=True):
+                metrics[f"{kind}/{measure.name}"] = mean
         return metrics
 
     def pretrain(
-        self, theta: Tensor, images: Tensor, labels: Tensor, attack: attacks.Attack, steps: int
+        self, theta: Tensor, images: Tensor, labels: Tensor, stage: StageOf, steps: int
     ) -> None:
         """Fits V to networks of weights [P,D] before the first step of the generator."""
         population = self.population_of(theta)
-        batch = self.attacked(population, images, labels, attack)
+        batch = self.prepare(population, images, labels, stage)
         self.replay.add(*self.measure(population, batch))
         self.take_steps(steps)
 
-    def attacked(
-        self, population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack
+    def prepare(
+        self, population: Population, images: Tensor, labels: Tensor, stage: StageOf
     ) -> Batch:
-        """The images [B,C,H,W], attacked against these networks."""
-        return attacked_batch(population, images, labels, attack, draw_seed(self.rng))
+        """The images [B,C,H,W] with what the measures need of these networks."""
+        seeded = stage(draw_seed(self.rng))
+        return prepare_batch(self.measures, population, images, labels, seeded)
 
     def perturb_weights(self, theta: Tensor) -> Population:
         """Networks around weight vectors [P,D], some near, some far (log-uniform).
@@ -98,8 +102,8 @@ class ValueFitter:
         """Steps of V on batches of the replay; the last loss."""
         loss = torch.zeros(())
         for _ in range(count):
-            features, measured = self.replay.draw(BATCH, self.rng)
-            loss = self.value.loss(features, measured)
+            features, figures = self.replay.draw(BATCH, self.rng)
+            loss = self.value.loss(features, figures)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -117,14 +121,13 @@ class ValueFitter:
         jobs = chunks(population, batch.images)
         workers = max_workers(batch.images.device)
         features = torch.cat(list(parallel_map(extract, jobs, workers)))
-        scores = [measure(population, batch) for measure in MEASURES]
-        return features, torch.stack(scores, dim=-1)
+        return features, measured(self.measures, population, batch)
 
     @torch.no_grad()
     def last(self, count: int) -> tuple[Tensor, Tensor]:
         """The measures [P,M] of the networks measured last, and V's estimates of them now."""
-        features, measured = self.replay.last(count)
-        return measured, self.value(features)
+        features, figures = self.replay.last(count)
+        return figures, self.value(features)
 
     def state_dict(self) -> dict[str, Any]:
         """The state beside V's own weights, for a checkpoint."""

@@ -172,7 +172,9 @@ def generated(name: str, config: CompareConfig, dataset: data.Dataset) -> Popula
     settings = config.train.replace(prior_scale=variant.prior_scale, generator=variant.generator)
     trainer = Trainer(settings, dataset, CPU)
     models = trainer.models
-    trainer.learner = variant.learner(settings.objective.kind, models.target, models.value)
+    trainer.learner = variant.learner(
+        settings.objective.kind, trainer.measures, models.target, models.value
+    )
     while trainer.step < settings.optimisation.steps:
         trainer.advance()
     return trainer.sample(config.samples, settings.optimisation.seed + 1)

@@ -76,15 +76,21 @@ class Drawn:
     population: Population
     betas: Tensor
 
+    @property
+    def weights(self) -> Tensor:
+        """[P,2], of accuracy and robustness."""
+        return preference_weights(self.betas, self.sampler.config.objective)
+
     def halved(self) -> dict[str, Any]:
         """Which networks successive halving keeps, and the value network's order of all."""
         config, start = self.config, time.process_time()
         estimates, uncertainty = self.sampler.estimate(self.population, self.dataset)
-        order = rank(estimates - uncertainty, self.betas)
+        weights = self.weights
+        order = rank(estimates - uncertainty, weights)
         found = successive_halving(
             self.population,
             order,
-            self.betas,
+            weights,
             self.dataset.val,
             attack_schedule(self.sampler.config.threat),
             config.keep,
@@ -120,7 +126,7 @@ class Drawn:
         """(1 - beta) * accuracy + beta * robustness of one network; too high but at the last."""
         row = self.figures(index, depth)
         measured = torch.tensor([row["accuracy"], row["robustness"]])
-        return float(preference_weights(self.betas[index : index + 1].cpu()) @ measured)
+        return float(self.weights[index].cpu() @ measured)
 
 
 @torch.no_grad()

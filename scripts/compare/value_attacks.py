@@ -23,8 +23,7 @@ import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.evaluator import Evaluator
-from hypergen.measures import ROBUSTNESS, VALUE_ATTACKS
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures import VALUE_ATTACKS, Robustness, Stage, prepare_batch
 from hypergen.measures.robustness import margin
 from hypergen.training.adversary import Adversary
 from hypergen.training.trainer import Trainer
@@ -132,8 +131,8 @@ class CandidateAdversary(Adversary):
         super().__init__(config, dataset.info)
         self.make = make
 
-    def value_attack(self, progress: float) -> attacks.Attack:
-        return self.make(self.threat(self.radius, progress), self.attack_steps)
+    def value_attack(self, threat: attacks.Threat, progress: float) -> attacks.Attack:
+        return self.make(self.threat(threat, progress), self.attack_steps)
 
 
 def trainer_of(name: str, config: TrainConfig, dataset: Dataset) -> Trainer:
@@ -173,10 +172,12 @@ def figures(trainer: Trainer, name: str, config: CompareConfig, dataset: Dataset
     evaluator = Evaluator(settings.threat, "standard", 50, 1, config.images, seed)
     rows = evaluator.evaluate(population, dataset)
     own = CANDIDATES[name](settings.threat, settings.adversary.attack_steps)
-    batch = attacked_batch(population, *dataset.test.first(config.images), own, seed)
+    robustness, stage = Robustness(settings.threat), Stage(lambda threat: own, seed)
+    images, labels = dataset.test.first(config.images)
+    batch = prepare_batch([robustness], population, images, labels, stage)
     return {
         "steps": settings.optimisation.steps,
-        "claimed": float(ROBUSTNESS(population, batch).mean()),
+        "claimed": float(robustness(population, batch).mean()),
         **{key: statistics.fmean(row[key] for row in rows) for key in ("accuracy", "pgd", "sra")},
         "after": {
             attack: statistics.fmean(row["after"][attack] for row in rows)

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from hypergen.data import Dataset
 from hypergen.evaluation.statistics import agreement
-from hypergen.measures import MEASURES, VALUE_ATTACKS, Batch
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures import VALUE_ATTACKS, Batch, Stage, build_measures, prepare_batch
 from hypergen.models.bundle import ModelBundle
 from hypergen.models.value_network import (
     EnsembleValueNetwork,
@@ -64,8 +63,9 @@ class Questions:
         adversary, threat = config.train.adversary, config.train.threat
         attack = VALUE_ATTACKS[adversary.value_attack](threat, adversary.attack_steps)
         images, labels = dataset.val.first(config.seen)
-        seed = config.train.optimisation.seed
-        batch = attacked_batch(population, images, labels, attack, seed)
+        stage = Stage(lambda threat: attack, config.train.optimisation.seed)
+        measures = build_measures(config.train)
+        batch = prepare_batch(measures, population, images, labels, stage)
         return cls(population, batch, torch.cat([group.figures for group in groups]))
 
     @property
@@ -84,7 +84,7 @@ class Questions:
         features = self.features(value)
         estimates, uncertainty = value(features), value.uncertainty(features)
         truth = [{"accuracy": float(a), "robustness": float(r)} for a, r in self.truth]
-        row = agreement(estimates, truth)
+        row = agreement(("accuracy", "robustness"), estimates, truth)
         if isinstance(value, EnsembleValueNetwork):
             row["error"] = (estimates - self.truth).abs().mean(0).tolist()
             row["uncertainty"] = uncertainty.mean(0).tolist()
@@ -135,7 +135,10 @@ def value_networks(
     for name, (kind, members) in KINDS.items():
         torch.manual_seed(config.train.optimisation.seed)
         shape = dataset.input_shape
-        values[name] = build_value_network(kind, module, shape, len(MEASURES), members)
+        measures = build_measures(config.train)
+        values[name] = build_value_network(
+            kind, module, shape, dataset.num_classes, measures, members
+        )
         fit(values[name], known.features(values[name]), known.truth, config.steps)
     for seed in range(FITTED_RUNS):
         left = ModelBundle.fresh(config.train, dataset.info).value

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import attacks
 import targets
 from hypergen import data
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures.attacked import attacked_images
 from hypergen.training.direct_config import BaselineConfig
 from scripts.common import (
     RESULTS,
@@ -134,7 +134,7 @@ def studied(config: StudyConfig, activation: str, dataset: data.Dataset) -> dict
     images, labels = dataset.test.first(config.images)
     pgd = attacks.PGD(recipe.threat, steps=config.steps)
     population = Population.of([network])
-    points = attacked_batch(population, images, labels, pgd, config.seed).attacked[0]
+    points = attacked_images(population, images, labels, pgd, config.seed)[0]
     clean, attacked = (outputs(network, activation, part) for part in (images, points))
     with torch.no_grad():
         right = [

@@ -3,6 +3,7 @@
 Every function in CHECKS takes a function from a Threat to an attack of small budget, and a device.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import Attack, AttackError, Threat
+from attacks import Attack, AttackError, AttackResult, Threat
 
 CLASSES = 5
 CPU = torch.device("cpu")
@@ -91,10 +92,16 @@ def threats(make: MakeAttack) -> list[Threat]:
     return known
 
 
+@functools.cache
+def attacked(attack: Attack, device: torch.device) -> tuple[Loop, Tensor, Tensor, AttackResult]:
+    """A problem of two networks and what the attack makes of it, once for all checks."""
+    model, images, labels = problem(2, 20, device=device)
+    return model, images, labels, attack(model, images, labels, [0, 1])
+
+
 def stays_inside_the_threat(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
-        model, images, labels = problem(2, 12, device=device)
-        result = make(threat)(model, images, labels, [0, 1])
+        _, images, labels, result = attacked(make(threat), device)
         assert result.images.shape == images.shape and result.robust_mask.shape == labels.shape
         assert (threat.distance(result.images, images) <= threat.epsilon + 1e-6).all()
         assert result.images.min() >= 0 and result.images.max() <= 1
@@ -119,9 +126,8 @@ def visits_only_the_threat(make: MakeAttack, device: torch.device) -> None:
 
 def reports_what_the_model_answers(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
-        model, images, labels = problem(2, 20, device=device)
+        model, images, labels, result = attacked(make(threat), device)
         clean = model(images).argmax(-1) == labels
-        result = make(threat)(model, images, labels, [0, 1])
         assert torch.equal(result.robust_mask, model(result.images).argmax(-1) == labels)
         assert torch.equal(result.images[~clean], images[~clean])
         assert 0 < result.robust_mask.sum() < clean.sum(), "the problem is too easy or too hard"
@@ -135,7 +141,7 @@ def packed_equals_alone(make: MakeAttack, device: torch.device) -> None:
         model, images, labels = problem(3, 20, device=device)
         packed = make(threat)(model, images, labels, seeds)
         assert len(set(packed.robust_mask.sum(1).tolist())) > 1, "images should drop out unevenly"
-        for order in ([0], [1], [2], [2, 0]):
+        for order in ([1], [2, 0]):
             alone = make(threat)(
                 Loop([model.nets[i] for i in order]),
                 images[order],
@@ -160,12 +166,11 @@ def image_fares_alike_in_any_company(make: MakeAttack, device: torch.device) -> 
 
 def same_seed_same_result(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
-        model, images, labels = problem(2, 10, device=device)
+        model, images, labels, first = attacked(make(threat), device)
         torch.manual_seed(0)
         state = torch.random.get_rng_state()
-        first = make(threat)(model, images, labels, [0, 1])
-        assert torch.equal(state, torch.random.get_rng_state()), "the global generator was used"
         second = make(threat)(model, images, labels, [0, 1])
+        assert torch.equal(state, torch.random.get_rng_state()), "the global generator was used"
         assert_same(first.images, second.images)
 
 
@@ -227,13 +232,12 @@ def refuses_what_is_not_finite(make: MakeAttack, device: torch.device) -> None:
 
 def global_state_changes_nothing(make: MakeAttack, device: torch.device) -> None:
     for threat in threats(make):
-        model, images, labels = problem(1, 4, device=device)
-        expected = make(threat)(model, images, labels, [0])
+        model, images, labels, expected = attacked(make(threat), device)
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64 if images.dtype == torch.float32 else torch.float32)
         try:
             with torch.inference_mode():
-                found = make(threat)(model, images.clone(), labels.clone(), [0])
+                found = make(threat)(model, images.clone(), labels.clone(), [0, 1])
         finally:
             torch.set_default_dtype(default)
         assert found.images.dtype == images.dtype

@@ -73,11 +73,12 @@ def test_others_get_the_standard_attacks_alone():
 def test_each_network_gets_what_it_alone_would(digits, kwta):
     _, images, labels = kwta
     images, labels = images[:12], labels[:12]
+    attack = adaptive(THREAT, steps=4, queries=3, schedule=((4, 40),))
     nets, seeds = [digits[0], kwta[0], kwta[0]], [3, 4, 5]
     stack = images.expand(3, *images.shape)
-    packed = adaptive(THREAT, **BRIEF)(Loop(nets), stack, labels, seeds)
+    packed = attack(Loop(nets), stack, labels, seeds)
     for index, own in enumerate(nets):
-        alone = adaptive(THREAT, **BRIEF)(Loop([own]), stack[:1], labels, [seeds[index]])
+        alone = attack(Loop([own]), stack[:1], labels, [seeds[index]])
         assert torch.equal(packed.robust_mask[index], alone.robust_mask[0])
 
 

@@ -59,7 +59,7 @@ def test_a_wrong_attack_shields_nothing_from_the_next():
 
 def test_threads_do_not_disturb_each_other():
     model, images, labels = problem(1, 20)
-    attack = build("standard", Threat("linf", 0.02), steps=6, queries=40)
+    attack = build("standard", Threat("linf", 0.02), steps=2, queries=8)
 
     def run(seed: int) -> torch.Tensor:
         return attack(model, images, labels, [seed]).images

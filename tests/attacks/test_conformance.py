@@ -1,10 +1,12 @@
 """Every registered attack against every check any attack must pass."""
 
+import inspect
+import json
 from functools import partial
 
 import pytest
 
-from attacks import ATTACKS, AttackError, Threat, build
+from attacks import ATTACKS, UNIVERSAL, AttackError, Threat, build
 from attacks.threat import NORMS
 from tests.attacks.conformance import CHECKS, LIMITED
 
@@ -15,24 +17,24 @@ SMALL = {
         {"steps": 3, "loss": "targeted", "restarts": 4},
         {"steps": 3, "loss": "random", "restarts": 4},
     ],
-    "apgd-ce": [{"steps": 12, "restarts": 2}],
-    "apgd-dlr": [{"steps": 12}],
-    "apgd-t": [{"steps": 8}],
-    "square": [{"queries": 60}],
+    "apgd-ce": [{"steps": 8, "restarts": 2}],
+    "apgd-dlr": [{"steps": 8}],
+    "apgd-t": [{"steps": 5}],
+    "square": [{"queries": 30}],
     "eot-pgd": [{"steps": 5, "restarts": 2, "samples": 2}],
     "noise": [{"draws": 30}, {"kind": "gaussian", "draws": 30}],
     "deepfool": [{"steps": 5}, {"steps": 3, "candidates": 3}],
-    "quick": [{"steps": 4, "queries": 30}],
-    "fab-t": [{"steps": 6}],
+    "quick": [{"steps": 3, "queries": 8}],
+    "fab-t": [{"steps": 4}],
     "sampling-gradient": [{"schedule": ((2, 20), (2, 130))}],
     "rays": [{"queries": 120}],
     "cw": [
-        {"steps": 10, "searches": 3},
-        {"steps": 10, "searches": 2, "first_weight": 0.1, "kappa": 0.1},
+        {"steps": 6, "searches": 2},
+        {"steps": 6, "searches": 2, "first_weight": 0.1, "kappa": 0.1},
     ],
-    "lbfgs": [{"steps": 6, "searches": 4, "targets": 2}],
-    "standard": [{"steps": 6, "queries": 60}],
-    "adaptive": [{"steps": 6, "queries": 60, "samples": 2}],
+    "lbfgs": [{"steps": 4, "searches": 3, "targets": 2}],
+    "standard": [{"steps": 2, "queries": 8}],
+    "adaptive": [{"steps": 2, "queries": 8, "samples": 2}],
 }
 CASES = [(name, options) for name in ATTACKS for options in SMALL.get(name, [{}])]
 
@@ -92,3 +94,41 @@ def test_built_under_its_name(name):
 def test_bad_options(attempt, message):
     with pytest.raises(AttackError, match=message):
         attempt(Threat("linf", 0.1))
+
+
+HUGE = {
+    "1e400": 10**400,
+    "1e5000": 10**5000,
+    "-1e5000": -(10**5000),
+    "1e19": 10**19,
+    "1e300": 1e300,
+    "inf": float("inf"),
+    "nan": float("nan"),
+    "text": "3",
+    "nothing": None,
+    "list": [],
+    "list of huge": [[10**5000, 2]],
+    "complex": 1j,
+}
+"""What no option of any attack can be, unless it means that nothing is chosen."""
+
+
+@pytest.mark.parametrize("name", [*ATTACKS, *UNIVERSAL])
+def test_options_without_bounds_are_refused_in_one_line(name):
+    make, threat = (ATTACKS | UNIVERSAL)[name], Threat("linf", 0.1)
+    for option in [*inspect.signature(make).parameters][1:]:
+        for case, value in HUGE.items():
+            try:
+                json.dumps(make(threat, **{option: value}).describe())
+            except AttackError as error:
+                assert "\n" not in str(error) and len(str(error)) < 300
+            else:
+                assert case in ("nothing", "1e300" * (option == "schedule")), (option, case)
+
+
+@pytest.mark.parametrize("value", HUGE.values(), ids=HUGE)
+def test_a_threat_without_bounds_is_refused_in_one_line(value):
+    for norm, epsilon in (("linf", value), (value, 0.1)):
+        with pytest.raises(AttackError) as told:
+            Threat(norm, epsilon)
+        assert "\n" not in str(told.value) and len(str(told.value)) < 200

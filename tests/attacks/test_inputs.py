@@ -61,6 +61,9 @@ def result(found) -> Tensor:
         (IMAGES - 0.6, LABELS, SEEDS, r"in \[0, 1\], got values from -0.1 to -0.1"),
         (IMAGES + 0.500002, LABELS, SEEDS, r"in \[0, 1\], got values from 1.000002 to 1.000002"),
         (IMAGES + torch.nan, LABELS, SEEDS, r"expected images in \[0, 1\], got values from nan"),
+        (IMAGES.to("meta"), LABELS, SEEDS, "expected images as plain numbers, got a meta tensor"),
+        (IMAGES.to_sparse(), LABELS, SEEDS, "as plain numbers, got a sparse_coo tensor"),
+        (IMAGES, LABELS.to("meta"), SEEDS, "expected labels as plain numbers, got a meta tensor"),
         ("cat.png", LABELS, SEEDS, "expected images as a tensor or an array of numbers, got str"),
         ([[0.5], [0.5, 0.5]], LABELS, SEEDS, "expected images as a tensor .*, got list"),
         (IMAGES, LABELS[:, :2], SEEDS, r"expected labels \[3\] or \[2, 3\], got \[2, 2\]"),
@@ -90,6 +93,8 @@ def test_bad_input(door, images, labels, seeds, message):
         (lambda x: (x.flatten(2), None), "to return logits as one tensor, got tuple"),
         (lambda x: {"logits": x.flatten(2)}, "to return logits as one tensor, got dict"),
         (lambda x: None, "to return logits as one tensor, got NoneType"),
+        ("net", "expected a model that is called with images, got 'net'"),
+        (None, "expected a model that is called with images, got None"),
         (lambda x: x.flatten(2) / 0, r"NaN or infinite logits \(networks \[0, 1\]\)"),
     ],
 )
@@ -105,10 +110,14 @@ def test_arrays_and_lists_are_taken(door):
     expected = result(door(model, images, labels, SEEDS))
     read_only = images.numpy().copy()
     read_only.flags.writeable = False
-    for given in (read_only, read_only[:, ::-1][:, ::-1], images.clone().requires_grad_()):
-        for truth in (labels.numpy(), labels.tolist(), labels.to(torch.uint8)):
-            for seeds in (range(2), np.arange(2), torch.arange(2)):
-                assert torch.equal(result(door(model, given, truth, seeds)), expected)
+    ways = zip(
+        (read_only, read_only[:, ::-1][:, ::-1], images.clone().requires_grad_()),
+        (labels.numpy(), labels.tolist(), labels.to(torch.uint8)),
+        (range(2), np.arange(2), torch.arange(2)),
+        strict=True,
+    )
+    for given, truth, seeds in ways:
+        assert torch.equal(result(door(model, given, truth, seeds)), expected)
 
 
 @ALL_DOORS

@@ -78,3 +78,23 @@ def test_bad_use(name, changes, message):
     options = {"epsilon": 0.1, **given, **changes}
     with pytest.raises(AttackError, match=message):
         attack(name, **options)
+
+
+@pytest.mark.parametrize("name", [3, None, b"pgd", PGD, [["pgd"], ["fgsm"]]])
+def test_a_name_is_a_text(name):
+    with pytest.raises(AttackError, match="expected an attack's name, or an Attack, got"):
+        attack(name, network(0), torch.rand(1, 1, 6, 6), [0], epsilon=0.1)
+
+
+def test_a_network_is_called(monkeypatch):
+    with pytest.raises(AttackError, match="expected a network that is called with images"):
+        attack("pgd", "mlp", torch.rand(1, 1, 6, 6), [0], epsilon=0.1)  # pyright: ignore
+
+
+def test_messages_are_one_line():
+    """Whatever stands where a name or a number should: arrays and modules print as several."""
+    for value in (np.eye(3), nn.Sequential(nn.ReLU()), "a\nb", [1] * 1000):
+        for make in (Threat, lambda norm, epsilon: Threat("linf", norm)):
+            with pytest.raises(AttackError) as raised:
+                make(value, 0.1)
+            assert "\n" not in str(raised.value) and len(str(raised.value)) < 200

@@ -19,7 +19,7 @@ from tests.attacks.test_linear import DUAL, FEATURES, grey_images, linear
 EPSILON = {"linf": 0.02, "l2": 0.1}
 BOTH_NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
 BOTH = pytest.mark.parametrize(
-    "make", [partial(UniversalDeepFool, passes=3), partial(UniversalGradient, passes=5, batch=8)]
+    "make", [partial(UniversalDeepFool, passes=2), partial(UniversalGradient, passes=5, batch=8)]
 )
 
 
@@ -56,10 +56,10 @@ def test_one_class_of_a_linear_classifier(make, norm):
 def test_packed_equals_alone(make):
     seeds = [5, 6, 7]
     for threat in (Threat("linf", 0.05), Threat("l2", 0.2)):
-        model, images, labels = problem(3, 24)
+        model, images, labels = problem(3, 12)
         attack = make(threat, target=0.4)
         packed = attack.fit(model, images, labels, seeds)
-        for order in ([0], [1], [2], [2, 0]):
+        for order in ([1], [2, 0]):
             alone = attack.fit(
                 Loop([model.nets[i] for i in order]),
                 images[order],
@@ -72,7 +72,7 @@ def test_packed_equals_alone(make):
 @BOTH
 def test_it_stays_inside_the_ball_and_fools_some(make):
     for threat in (Threat("linf", 0.05), Threat("l2", 0.2)):
-        model, images, labels = problem(2, 24)
+        model, images, labels = problem(2, 12)
         given = images.clone()
         perturbation = make(threat).fit(model, images, labels, [0, 1])
         assert perturbation.shape == (2, 1, 6, 6) and not perturbation.requires_grad
@@ -125,8 +125,9 @@ def test_it_stops_at_its_target():
 def test_it_fools_on_images_never_seen_as_noise_does_not(name, digits):
     net, images, labels = digits
     model, threat = Loop([net]), Threat("linf", 0.15)
-    attack = UNIVERSAL[name](threat, passes=5)
-    perturbation = attack.fit(model, images[None, :100], labels[:100], [0])
+    count, passes = (60, 3) if name == "universal-deepfool" else (100, 5)  # DeepFool is slow
+    attack = UNIVERSAL[name](threat, passes=passes)
+    perturbation = attack.fit(model, images[None, :count], labels[:count], [0])
     generator = torch.Generator().manual_seed(0)
     noise = threat.epsilon * torch.randn(1, 1, 8, 8, generator=generator).sign()
     rates = [

@@ -9,7 +9,7 @@ import pytest
 import attacks
 import hypergen
 import targets
-from hypergen.catalog import GENERATORS, VALUE_NETWORKS
+from hypergen.catalog import GENERATORS, MEASURES, VALUE_NETWORKS
 from hypergen.data import DATASETS
 from hypergen.experiments import api  # noqa: F401  (whose floors fill the registries)
 from hypergen.registry import LOADED
@@ -29,6 +29,7 @@ def plugins(tmp_path):
         mock.patch.dict(DATASETS._entries),
         mock.patch.dict(GENERATORS._entries),
         mock.patch.dict(VALUE_NETWORKS._entries),
+        mock.patch.dict(MEASURES._entries),
         mock.patch.dict(LOADED),
     ):
         for index, block in enumerate(BLOCKS):
@@ -66,6 +67,20 @@ def test_own_data_target_generator_and_value_network_train_together(plugins, tmp
     assert population(images.expand(3, *images.shape)).shape == (3, 5, 2)
     result = hypergen.attack("brighter", population[0], images, labels, epsilon=0.1)
     assert result.robust_mask.shape == (5,)
+
+
+def test_own_measure_is_trained_for(plugins, tmp_path):
+    run = tiny(
+        tmp_path / "run",
+        target="tiny",
+        objective="value",
+        measure=["accuracy=0.5", "smoothness=0.3", "smoothness:times=2=0.2"],
+    )
+    assert run.results["measures"] == ["accuracy", "smoothness", "smoothness:times=2"]
+    for row in run.results["networks"]:
+        if row["kind"] == "sample":
+            assert set(row["estimated"]) == set(run.results["measures"])
+            assert all(0 <= row[name] <= 1 for name in run.results["measures"])
 
 
 def test_own_activation_is_part_of_the_weights(plugins, tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 import attacks
 import targets
 from hypergen import data
-from hypergen.catalog import GENERATORS, VALUE_NETWORKS
+from hypergen.catalog import GENERATORS, MEASURES, VALUE_NETWORKS
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.experiments.baseline import save_baseline
@@ -37,7 +37,7 @@ def brief() -> Iterator[None]:
 def registries_as_before() -> Iterator[None]:
     """Afterwards nothing that a test registered, or loaded as a plugin, is there."""
     kept = (targets.TARGETS, targets.ACTIVATIONS, attacks.ATTACKS, LOADED)
-    kept += tuple(r._entries for r in (data.DATASETS, GENERATORS, VALUE_NETWORKS))  # pyright: ignore
+    kept += tuple(r._entries for r in (data.DATASETS, GENERATORS, MEASURES, VALUE_NETWORKS))  # pyright: ignore
     with contextlib.ExitStack() as stack:
         for entries in kept:
             stack.enter_context(mock.patch.dict(entries))

@@ -10,6 +10,7 @@ import pytest
 from hypergen.errors import InputError
 from hypergen.registry import REGISTRIES, Registry
 from hypergen.settings import (
+    COUNT,
     RATE,
     SEED,
     SHARE,
@@ -19,6 +20,7 @@ from hypergen.settings import (
     Short,
     differences,
     fields,
+    parse_number,
 )
 from tests.hypergen.future_settings import Later
 
@@ -44,7 +46,7 @@ class Inner(Settings):
 class Outer(Settings):
     """A whole with a part."""
 
-    count: Annotated[int, Range(1)]
+    count: Annotated[int, COUNT]
     share: Annotated[float, SHARE] = 0.5
     rate: Annotated[float | None, RATE] = None
     seed: Annotated[int, SEED] = 0
@@ -97,11 +99,14 @@ REFUSED = [
     ("share", 1.5, "`share` must lie in [0,1], got 1.5"),
     ("share", float("nan"), "`share` must lie in [0,1], got nan"),
     ("share", 10**400, "`share` is larger than any floating-point number"),
-    ("rate", 0, "`rate` must be above 0 and below 1e+30, got 0.0"),
-    ("rate", float("inf"), "`rate` must be above 0 and below 1e+30, got inf"),
-    ("seed", -1, "`seed` must be at least 0 and below 4.61e+18, got -1"),
-    ("seed", 2**62, "`seed` must be at least 0 and below"),
-    ("seed", 10**400, "`seed` must be at least 0 and below"),
+    ("rate", 0, "`rate` must be above 0, got 0.0"),
+    ("rate", float("inf"), "`rate` must be below 1e+30, got inf"),
+    ("rate", -float("inf"), "`rate` must be a finite number, got -inf"),
+    ("seed", -1, "`seed` must be at least 0, got -1"),
+    ("seed", 2**62, "`seed` must be below 4.61e+18, got 4611686018427387904"),
+    ("seed", 10**400, "`seed` must be below 4.61e+18, got about 1e400"),
+    ("count", 10**400, "`count` must be at most 1e+09, got about 1e400"),
+    ("text", "a\udcff", "`text` must be a text in UTF-8, got 'a\\udcff'"),
     ("flag", 1, "`flag` must be true or false, got 1"),
     ("text", 3, "`text` must be a text, got 3"),
     ("norm", "l3", 'unknown norm "l3"; known: linf, l2'),
@@ -224,3 +229,17 @@ def test_a_registry_that_nothing_has_filled_yet_takes_any_name():
     assert Early().shape == "round"
     with pytest.raises(InputError, match="did you mean"):
         Early(shape="rond")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0.1", 0.1), ("1e-3", 1e-3), ("8/255", 8 / 255), ("-1/2", -0.5)]
+)
+def test_numbers_are_read_with_fractions(text, number):
+    assert parse_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "x", "1/0", "1/", "1/1e400", "9" * 5000 + "/7", "1/2/3"])
+def test_what_is_no_number_is_told_in_one_line(text):
+    with pytest.raises(ValueError, match="expected a number or a fraction such as 8/255") as told:
+        parse_number(text)
+    assert len(str(told.value)) < 130

@@ -9,6 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from targets import (
+    ACTIVATIONS,
     Population,
     TargetError,
     WeightLayout,
@@ -246,3 +247,9 @@ class TestKWTA:
         ) as error:
             make_activation(f"kwta-{share}", 3)
         assert "\n" not in str(error.value)
+
+
+def test_every_activation_has_a_text_of_its_own():
+    texts = [make.__doc__ or "" for make in ACTIVATIONS.values()]
+    assert all(2 <= len(text) <= 60 and "\n" not in text for text in texts)
+    assert len(set(texts)) == len(texts)

@@ -1,7 +1,7 @@
 """Every registered target against the checks any target must pass.
 
-Small ones against every check with every activation, middling ones with one, and on the main points
-with all. The others share their code or are large: they meet the main points with one activation,
+Small ones against every check, two of them with every activation, as are the main points of one
+with batch norm. The others share their code or are large: they meet the main points with PReLU,
 which has a weight for each channel, so that a wrong number of channels would not go unnoticed.
 AlexNet, with 57 million weights, learns and is attacked; test_imagenet.py has the rest. All the
 other pairs take five minutes of one core: `pytest -m slow`.
@@ -25,7 +25,9 @@ each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__
 # What a KAF starts at, and its constants, change its numbers, not what it does: one target will do.
 STARTS = ("kaf-relu", "kaf-elu", "kaf-swish", "kaf-tanh", "kaf-identity", "kaf-authors")
 WITHOUT_STARTS = [name for name in ACTIVATIONS if name not in STARTS]
+FEW = ("prelu", "kaf", "kwta-0.2")  # with a weight a channel, with several, and of a whole image
 PAIRS = [(t, a) for t in SMALL for a in (ACTIVATIONS if t == "mlp" else WITHOUT_STARTS)]
+SLOW_PAIRS = [(t, a) for t, a in PAIRS if t in ("lenet5", "fbf-cnn") and a not in FEW]
 
 
 def conforms(target, activation, check, device):
@@ -41,8 +43,15 @@ def conforms(target, activation, check, device):
 
 
 @each_check
-@pytest.mark.parametrize(("target", "activation"), PAIRS)
+@pytest.mark.parametrize(("target", "activation"), [p for p in PAIRS if p not in SLOW_PAIRS])
 def test_small_target(target, activation, check, device):
+    conforms(target, activation, check, device)
+
+
+@pytest.mark.slow
+@each_check
+@pytest.mark.parametrize(("target", "activation"), SLOW_PAIRS)
+def test_small_target_with_each_activation(target, activation, check, device):
     conforms(target, activation, check, device)
 
 
@@ -53,7 +62,18 @@ def test_middling_target(target, check, device):
 
 
 @pytest.mark.parametrize("activation", WITHOUT_STARTS)
-@pytest.mark.parametrize("target", MIDDLING)
+def test_batch_norm_with_each_activation(activation, device):
+    conforms("light-cnn", activation, works, device)
+
+
+@pytest.mark.parametrize("target", ["vgg", "resnet20"])
+def test_middling_target_with_a_dictionary(target, device):
+    conforms(target, "kaf", works, device)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", WITHOUT_STARTS)
+@pytest.mark.parametrize("target", ["vgg", "resnet20"])
 def test_middling_target_with_each_activation(target, activation, device):
     conforms(target, activation, works, device)
 
@@ -74,12 +94,22 @@ def other_conforms(target, activation, device, monkeypatch):
 
 
 def learns_and_is_attacked(make, shape, device):
-    make = functools.cache(make)
+    make = functools.cache(make)  # to draw 57 million weights takes a second
     every_weight_learns(make, shape, device)
     takes_an_fbf_step(make, shape, device)
 
 
-@others(["prelu"])
+DEEP = ("resnet18", "preactresnet18")  # slow, and other norms are made as in the other networks
+NORMS = [f"{name}-{norm}" for name in DEEP for norm in ("group", "none")]
+
+
+@pytest.mark.parametrize(
+    ("target", "activation"),
+    [
+        pytest.param(target, "prelu", marks=[pytest.mark.slow] if target in NORMS else [])
+        for target in OTHERS
+    ],
+)
 def test_other_target(target, activation, device, monkeypatch):
     other_conforms(target, activation, device, monkeypatch)
 

@@ -113,3 +113,15 @@ def test_it_can_be_exported():
     program = torch.export.export(ensemble, (IMAGES,))
     torch.testing.assert_close(program.module()(IMAGES), ensemble(IMAGES))
     assert torch.equal(ensemble(IMAGES), voters()(IMAGES))  # which is as fast as before
+
+
+@pytest.mark.parametrize("members", [[], [nn.Linear(2, 2)], nn.Linear(2, 2), None], ids=str)
+def test_an_ensemble_is_of_a_population(members):
+    with pytest.raises(TargetError, match=r"an ensemble is of a population, got .*Population.of"):
+        Ensemble(members)
+
+
+def test_an_ensemble_is_not_of_nobody():
+    population = Population.of([nn.Sequential(nn.Flatten(), nn.Linear(4, 2))] * 2)
+    with pytest.raises(TargetError, match="at least one network"):
+        Ensemble(population[:0])

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from targets import Population, TargetError, WeightLayout, build
-from tests.targets.modules import Normed
+from tests.targets.modules import Calls, Normed
 
 EXACT = {torch.float32: 0.0, torch.float64: 1e-12}
 """Equal on a CPU to the last bit, on a GPU, where `dtype` is float64, nearly so."""
@@ -60,6 +60,15 @@ def test_layouts_alike_are_not_one_architecture():
         Population.of(kinds)
     with pytest.raises(TargetError, match="at least one network"):
         Population.of([])
+    with pytest.raises(TargetError, match="of modules, got a str"):
+        Population.of(["mlp"])  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("answer", [(1, 2), {"logits": 3}, None])
+def test_an_answer_that_is_no_tensor(answer):
+    population = Population.of([Calls(lambda self, x: answer, layer=nn.Linear(2, 2))])
+    with pytest.raises(TargetError, match="logits as one tensor, got a"):
+        population(torch.rand(1, 3, 1, 4, 4))
 
 
 def test_of_one_architecture():
@@ -143,7 +152,7 @@ def test_a_weight_that_two_layers_share():
 
 def test_a_call_that_fails_leaves_no_weights_behind():
     population = Population.of([nn.Sequential(nn.Flatten(), nn.Linear(4, 2))])
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TargetError):
         population(torch.rand(1, 5, 1, 3, 3))
     inside = population._skeleton.module
     assert all(t.is_meta and isinstance(t, nn.Parameter) for t in inside.parameters())
@@ -241,3 +250,40 @@ def test_copies(copied):
     assert torch.equal(other(images), logits) and other.theta.requires_grad
     assert other.architecture == population.architecture
     torch.testing.assert_close(other[1](images[1]), logits[1])
+
+
+@pytest.mark.parametrize(
+    ("target", "shape"),
+    [
+        ("mlp", (1, 8, 8)),
+        ("mlp", (3, 28, 28)),
+        ("small-lenet5", (3, 28, 28)),
+        ("small-lenet5", (1, 64, 64)),
+        ("resnet20", (3, 28, 28)),
+    ],
+)
+def test_images_that_the_networks_are_not_made_for(target, shape, device):
+    """In one line, whatever layer notices; and the right ones are taken as before."""
+    population = Population.of([build(target).eval() for _ in range(2)]).to(device)
+    own = torch.rand(2, 3, 1, 28, 28, device=device)
+    before = population(own)
+    for dtype in (torch.float32, torch.float64):
+        with pytest.raises(TargetError) as told:
+            population(torch.rand(2, 3, *shape, dtype=dtype, device=device))
+        message = str(told.value)
+        assert message.startswith(f"the networks fail on images {list(shape)} of {dtype}: ")
+        assert message.endswith("; are they made for such images?") and "\n" not in message
+    assert population(own).equal(before)
+    if population.has_batch_norm:
+        with pytest.raises(TargetError, match="the networks fail on images"):
+            population.recalibrate(torch.rand(8, *shape, device=device))
+
+
+def test_a_gpu_out_of_memory_is_no_matter_of_the_images():
+    class Hungry(nn.Flatten):
+        def forward(self, images):
+            raise torch.OutOfMemoryError("out of memory")
+
+    population = Population.of([nn.Sequential(Hungry(), nn.Linear(4, 2))])
+    with pytest.raises(torch.OutOfMemoryError):
+        population(torch.rand(1, 1, 1, 2, 2))

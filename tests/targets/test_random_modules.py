@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -140,14 +141,29 @@ def works(module, images):
         return False
 
 
-@settings(deadline=None, max_examples=100)
-@given(
+each_module = given(
     modules(),
     st.tuples(st.integers(1, 4), st.integers(3, 12), st.integers(3, 14)),
     st.sampled_from([torch.float32, torch.float32, torch.float64, torch.bfloat16]),
     st.sampled_from([torch.contiguous_format, torch.channels_last]),
 )
+
+
+@settings(deadline=None, max_examples=40)
+@each_module
 def test_layers(drawn, shape, dtype, memory_format):
+    check_layers(drawn, shape, dtype, memory_format)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=400)
+@each_module
+def test_many_layers(drawn, shape, dtype, memory_format):
+    check_layers(drawn, shape, dtype, memory_format)
+
+
+def check_layers(drawn, shape, dtype, memory_format):
+    """That a population computes what the module does, with images that the module takes."""
     channels, module = drawn
     module = module.to(dtype)
     rng = torch.Generator().manual_seed(0)

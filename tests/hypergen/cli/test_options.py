@@ -238,3 +238,16 @@ def test_list_lists_every_kind(capsys):
     shown = capsys.readouterr().out
     for kind, each in registry.REGISTRIES.items():
         assert f"{kind}:\n" in shown and all(f"  {name}" in shown for name in each)
+
+
+@pytest.mark.parametrize("name", ["train", "baseline", "sample", "evaluate"])
+def test_help_shows_every_default_that_there_is(name, capsys):
+    """Also one of 0."""
+    shown = "".join(help_of(name, capsys).split())
+    for cls in MODULES[name].COMMAND.settings.values():
+        for field in fields(cls):
+            if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+                kind = "INT" if isinstance(field.default, int) else "FLOAT"
+                option = f"--{field.short.replace('_', '-')}{kind}"
+                text = re.split("--[a-z-]+(?:INT|FLOAT|TEXT|PATH|{)", shown.partition(option)[2])[0]
+                assert f"(default:{field.default:g})" in text, field.short

@@ -36,6 +36,19 @@ def test_naming_the_plugin_again_is_enough(tmp_path, capsys):
     assert main([*judged, "--plugin", str(file)]) == 0
 
 
+def test_a_run_is_resumed_by_the_file_and_the_name_alone(tmp_path, capsys):
+    file, run = tmp_path / "my_net.py", tmp_path / "run"
+    file.write_text(NETWORK)
+    command = ["train", "--target", f"{file}:MyNet", "--out", str(run)]
+    assert main([*command, *BRIEF.split()]) == 0
+    for words in ([*command, "--resume"], [*command[:3], f"--out={run}", "--resume"]):
+        TARGETS.drop("MyNet")
+        LOADED.clear()
+        assert main(words) == 0, capsys.readouterr().err
+    assert main(["train", "--target", str(file), "--out", str(run)]) == 2
+    assert "it has MyNet, Broken" in capsys.readouterr().err
+
+
 def test_a_network_that_fails_leaves_no_folder(tmp_path, capsys):
     file, run = tmp_path / "my_net.py", tmp_path / "run"
     file.write_text(NETWORK)

@@ -9,6 +9,8 @@ from scipy.io import savemat
 from torchvision import datasets
 
 from hypergen import data
+from hypergen.data import loading, memory
+from hypergen.data.pixels import adapted
 from hypergen.errors import InputError
 from hypergen.storage.lock import locked
 from tests.hypergen.data.files import idx, write_mnist
@@ -178,3 +180,30 @@ def test_published_data(name, sizes, first_test_labels):
     # Each tenth of the images in each class, give or take chance.
     share = loaded.val.labels.bincount(minlength=10) / loaded.train.labels.bincount(minlength=10)
     assert (share - 1 / 9).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "size", [4097, 100_000, 10**400, 10**5000], ids=["4097", "1e5", "1e400", ""]
+)
+def test_images_are_no_larger_than_a_picture(size):
+    with pytest.raises(InputError, match="a whole number of pixels from 1 to 4096, got") as told:
+        data.load("digits", image_size=size)
+    assert len(str(told.value)) < 150
+
+
+def test_images_that_the_memory_does_not_hold_are_not_made(monkeypatch):
+    monkeypatch.setattr(memory, "machine_memory", lambda: 10**9)
+    with pytest.raises(InputError, match="this needs about 1.8 GB .* 1.0 GB; lower `image_size`"):
+        data.load("digits", image_size=1000)
+
+
+def test_images_are_resized_the_same_a_few_at_a_time(digits, monkeypatch):
+    whole = data.load("digits", image_size=20)
+    monkeypatch.setattr(loading, "CHUNK_BYTES", 50 * 4 * 784)
+    few = data.load("digits", image_size=20)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 4 * 20 * 20 * 1000)  # into a file
+    mapped = data.load("digits", image_size=20)
+    for part in ("train", "val", "test"):
+        images = adapted(getattr(digits, part).images, 20, grey=False)
+        for other in (whole, few, mapped):
+            assert getattr(other, part).images.equal(images)

@@ -3,7 +3,6 @@ import torch
 
 import attacks
 from hypergen.evaluation.random_ensemble import LOSSES, random_ensemble, shares_correct
-from hypergen.measures import Batch
 from hypergen.storage.weights import load_network
 from targets import Population
 
@@ -31,12 +30,12 @@ def test_for_every_image_the_worst_of_all_points_counts(monkeypatch):
     assert len(LOSSES) == 4
     broken = iter(range(4))  # by each loss another image, the last by none
 
-    def attacked_batch(networks, images, labels, attack, seed):
+    def attacked_images(networks, images, labels, attack, seed):
         points = images.clone()
         points[next(broken)] = 0.45
-        return Batch(images, labels, points[None])
+        return points[None]
 
-    monkeypatch.setattr("hypergen.evaluation.random_ensemble.attacked_batch", attacked_batch)
+    monkeypatch.setattr("hypergen.evaluation.random_ensemble.attacked_images", attacked_images)
     found = random_ensemble(population, images, labels, attacks.Threat("linf", 0.1))
     assert found == pytest.approx(1 / 5)
 

@@ -12,7 +12,7 @@ from hypergen.data import Dataset, DatasetInfo, Split
 from hypergen.errors import InputError
 from hypergen.evaluation import sampler as module
 from hypergen.evaluation.sampler import Sampler
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures import prepare_batch
 from hypergen.models.bundle import ModelBundle
 from hypergen.storage.weights import load_network, save_network
 from targets import Population
@@ -109,11 +109,11 @@ def test_estimates_do_not_depend_on_how_many_are_in_memory(sampler, digits, monk
     together, _ = sampler.estimate(population, digits)
     sizes = []
 
-    def watched(some, *args):
+    def watched(measures, some, *args):
         sizes.append(len(some))
-        return attacked_batch(some, *args)
+        return prepare_batch(measures, some, *args)
 
-    monkeypatch.setattr(module, "attacked_batch", watched)
+    monkeypatch.setattr(module, "prepare_batch", watched)
     monkeypatch.setattr(module, "ESTIMATION_CHUNK", 2)
     assert sampler.estimate(population, digits)[0].equal(together)
     assert sizes == [2, 2, 1]
@@ -167,7 +167,7 @@ def test_networks_with_batch_norm_are_the_same_alone_together_and_from_a_file(
             torch.testing.assert_close(alone, together[index], rtol=0, atol=rounding)
             # Read on the CPU, wherever it was written.
             path = tmp_path / f"{index}.safetensors"
-            metadata = sampler.metadata(population, z[index], float(betas[index]))
+            metadata = sampler.metadata(population, z[index], {"beta": float(betas[index])})
             save_network(path, network.state_dict(), metadata)
             written = load_network(path)(images.cpu())
             torch.testing.assert_close(written, alone.cpu(), rtol=1.3e-6, atol=max(rounding, 1e-5))
@@ -177,3 +177,51 @@ def test_networks_with_batch_norm_are_the_same_alone_together_and_from_a_file(
             spread = layers[2].weight.abs()
             torch.testing.assert_close(said.mean((0, 2, 3)), layers[2].bias, atol=1e-3, rtol=0)
             torch.testing.assert_close(said.std((0, 2, 3)), spread, atol=1e-2, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def ranged(few) -> Sampler:
+    """Of a fresh generator for weights of three measures, that knows them apart."""
+    config = TrainConfig.of(
+        target="mlp", measure=("accuracy=0:1", "noise=0:1", "int8:bits=4=0:1"), objective="value"
+    )
+    models = ModelBundle.fresh(config, few.info)
+    with torch.no_grad():
+        models.ema.module.offsets += 0.1 * torch.arange(len(models.ema.module.offsets))[:, None]
+    return Sampler(config, few.info, models, STEPS)
+
+
+def test_weights_of_measures_are_asked_for_by_name(ranged, few):
+    accurate, z, weights = ranged.draw(2, seed=1, prefer={"accuracy": 3})
+    assert weights.tolist() == [[1, 0, 0]] * 2
+    mixed, same_z, weights = ranged.draw(2, seed=1, prefer={"int8:bits=4": 3, "accuracy": 1})
+    assert weights.tolist() == [[0.25, 0, 0.75]] * 2 and z.equal(same_z)
+    assert (accurate.theta - mixed.theta).abs().max() > 1e-3
+    row = ranged.preference_row(weights[0])
+    assert row == {"preference": {"accuracy": 0.25, "noise": 0, "int8:bits=4": 0.75}}
+    spread = ranged.draw(50, seed=1)[2]
+    assert spread.shape == (50, 3) and (spread.std(0) > 0.1).all()
+    assert ranged.estimate(mixed, few)[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"prefer": {"acuracy": 1}}, r"no measure acuracy \(did you mean \"accuracy\"\?\)"),
+        ({"prefer": {"accuracy": -1}}, "at least 0, got -1"),
+        ({"prefer": {"accuracy": float("nan")}}, "at least 0, got nan"),
+        ({"prefer": {"accuracy": 0}}, "at least one weight"),
+        ({"prefer": {}}, "at least one weight"),
+        ({"beta": 0.5}, "use `prefer`"),
+        ({"beta": 0.5, "prefer": {"accuracy": 1}}, "leave out one"),
+    ],
+)
+def test_what_cannot_be_preferred_is_told_in_one_line(asked, reason, ranged):
+    with pytest.raises(InputError, match=reason) as told:
+        ranged.draw(1, **asked)
+    assert "\n" not in str(told.value)
+
+
+def test_a_run_without_ranges_has_nothing_to_prefer(sampler):
+    with pytest.raises(InputError, match="trained for ranges"):
+        sampler.draw(1, prefer={"accuracy": 1})

@@ -147,6 +147,7 @@ def test_what_cannot_be_judged(ranged_run, few, base):
     network = ranged_run.sample(1)[0]
     for networks, options, words in (
         ([], {"dataset": few}, "expected networks in memory, or paths"),
+        (3, {"dataset": few}, "expected networks or paths of some, got int"),
         ([network, base], {"dataset": few}, "and not both"),
         (network, {}, "give a `dataset`"),
         (network, {"dataset": "nowhere"}, 'unknown data set "nowhere"'),

@@ -13,9 +13,9 @@ from hypergen.errors import InputError, RunError
 from hypergen.experiments import baseline
 from hypergen.experiments.baseline import (
     NETWORK,
+    cost_left,
     require_trained_by,
     save_baseline,
-    steps_left,
     train_baseline,
     train_baselines,
     trained_alongside,
@@ -106,10 +106,11 @@ def test_several_at_once_are_those_trained_alone(few, cpu, tmp_path, two_cores, 
     saved = begun.with_suffix(".checkpoint.safetensors")
     checkpoint.save(saved, trainer.state_dict())
     torch.set_num_threads(2)
-    assert steps_left(recipes, few) == 3 * 2 * 3  # files, epochs, batches
+    gradients = 1 + 2 + 2  # of the files that are left; a gradient costs three forward passes
+    assert cost_left(recipes, few) == 3 * gradients * 2 * len(few.train)  # 2 epochs
     train_baselines(recipes, few, cpu)
     assert there.read_bytes() == b"not to be touched" and not saved.exists()
-    assert steps_left(recipes, few) == 0
+    assert cost_left(recipes, few) == 0
     torch.set_num_threads(1)
     for path, recipe in list(recipes.items())[1:]:
         assert weights(load_network(path)).equal(alone(recipe))

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from attacks import PGD, AttackError, Threat
 from hypergen.errors import InputError
 from hypergen.evaluation import sanity_checks
 from hypergen.evaluation.sanity_checks import CHECKS, VERDICTS
-from hypergen.experiments.evaluate import evaluate_files, evaluate_modules
+from hypergen.experiments.evaluate import evaluate_files, evaluate_modules, tell_skipped
 from hypergen.experiments.evaluate_config import EvaluateConfig
 from hypergen.storage.weights import load_network, save_network
 from targets import Population
@@ -269,3 +270,17 @@ def test_modules_in_memory_are_judged_as_their_files(judged, base, digits, cpu):
         evaluate_modules([module], QUICK, cpu)
     with pytest.raises(InputError, match="`ensemble` needs several networks"):
         evaluate_modules([module], replace(options, ensemble=True), cpu, dataset=digits)
+
+
+def test_files_that_are_left_out_of_a_folder_are_told(base, tmp_path, judged):
+    (tmp_path / "a.safetensors").write_bytes(base.read_bytes())
+    (tmp_path / ".hidden").touch()
+    with warnings.catch_warnings(action="error"):
+        tell_skipped([tmp_path, base])  # nothing to tell
+    for name in ("b.pt", "c.pt", "d.txt", "e.onnx"):
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning) as told:
+        judged(tmp_path)
+    (message,) = [str(each.message) for each in told]
+    assert message.startswith("left out 4 files that are not .safetensors: ")
+    assert "b.pt, " in message and "d.txt, ...;" in message and "e.onnx" not in message

@@ -3,6 +3,7 @@
 import pytest
 
 from attacks import AttackError, Threat
+from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.experiments.evaluate_config import EvaluateConfig, parse_norms
 
@@ -33,6 +34,7 @@ def test_an_attack_of_one_norm_waits_for_what_the_networks_say():
         ({"epsilon": -0.1}, "`epsilon`"),
         ({"epsilon": float("nan")}, "`epsilon`"),
         ({"images": 0}, "`images` must be at least 1"),
+        ({"norms": "linf=1/0"}, "linf needs a radius, as in linf=0.3 or linf=8/255"),
     ],
     ids=str,
 )
@@ -44,3 +46,22 @@ def test_options_that_cannot_be(options, words):
 
 def test_norms_are_read_in_their_order():
     assert parse_norms("l2=1.5, linf=.3") == [Threat("l2", 1.5), Threat("linf", 0.3)]
+    assert parse_norms("linf=8/255,l2=1/2") == [Threat("linf", 8 / 255), Threat("l2", 0.5)]
+    with pytest.raises(AttackError, match="expected epsilon to be at most 1e.09"):
+        parse_norms("linf=1e300")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("npz:none.npz", "npz:none.npz: No such file or directory"),
+        ("npz:.", "npz:.: there is no such file; expected npz:PATH"),
+        ("folder:none", "folder:none: there is no such folder"),
+        ("torchvision:KMNISTT", 'no data set "KMNISTT" .did you mean "KMNIST"'),
+    ],
+)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_data_set_that_is_not_there_is_told_before_its_missing_radius(dataset, message, norm):
+    with pytest.raises(InputError, match=message):
+        TrainConfig.of(dataset=dataset, norm=norm)
+    TrainConfig.of(dataset=dataset, norm=norm, epsilon=0.1)  # its files may be elsewhere

@@ -40,9 +40,21 @@ def training(config, few, cpu) -> Callable[..., None]:
     return go
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("trainings") / "original"
+
+
+@pytest.fixture
+def never_stopped(training, original) -> Path:
+    """A training that nothing stops, done once; not to be written to."""
+    if not original.exists():
+        training(original)
+    return original
+
+
 @pytest.mark.parametrize("step", [0, 1, 4])
-def test_a_step_cut_in_half_is_taken_again(step, training, tmp_path, monkeypatch):
-    training(tmp_path / "whole")
+def test_a_step_cut_in_half_is_taken_again(step, training, never_stopped, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     saving_always(monkeypatch)
     with monkeypatch.context() as patch:
@@ -59,8 +71,8 @@ def test_a_step_cut_in_half_is_taken_again(step, training, tmp_path, monkeypatch
     assert steps(folder) == list(range(step))
     assert (folder / CHECKPOINT).exists() == (step > 0)
     training(folder)
-    assert same(state(folder), state(tmp_path / "whole"))
-    assert steps(folder) == steps(tmp_path / "whole") == list(range(6))
+    assert same(state(folder), state(never_stopped))
+    assert steps(folder) == steps(never_stopped) == list(range(6))
 
 
 @pytest.mark.usefixtures("hasty")
@@ -107,8 +119,9 @@ def test_an_interrupted_run_goes_on_where_it_was(tiny, trained, few, cpu, tmp_pa
     assert json.dumps(trained(tiny, folder, resume=True).results) == json.dumps(whole)
 
 
-def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(training, tmp_path, monkeypatch):
-    training(tmp_path / "whole")
+def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(
+    training, never_stopped, tmp_path, monkeypatch
+):
     folder = tmp_path / "run"
     saving_always(monkeypatch)
     with monkeypatch.context() as patch:
@@ -123,7 +136,7 @@ def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(training, tmp_path, m
             training(folder)
     assert state(folder)["step"] == 3
     training(folder)
-    assert same(state(folder), state(tmp_path / "whole"))
+    assert same(state(folder), state(never_stopped))
 
 
 @pytest.mark.usefixtures("hasty")

@@ -11,6 +11,7 @@ from hypergen.config import TrainConfig
 from hypergen.data import Split
 from hypergen.errors import InputError
 from hypergen.experiments.run_folder import (
+    RESULTS,
     ReportConfig,
     RunSettings,
     fingerprint,
@@ -215,3 +216,37 @@ def test_results_of_something_else_are_told(text, tmp_path):
     with pytest.raises(InputError, match="results.json") as told:
         read_results(tmp_path)
     assert "\n" not in str(told.value)
+
+
+def test_a_finished_run_without_its_checkpoint_is_not_trained_again(settings, tmp_path):
+    settings.save(tmp_path)
+    require_free(tmp_path, settings, resume=True)  # nothing was trained yet
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(InputError, match="is finished and its checkpoint.safetensors was removed"):
+        require_free(tmp_path, settings, resume=True)
+    (tmp_path / "checkpoint.safetensors").touch()
+    require_free(tmp_path, settings, resume=True)
+
+
+def test_a_damaged_report_is_told_in_one_line(ranged_run, tmp_path):
+    """Whatever is missing in it, or of another type."""
+    whole, refused = json.loads(json.dumps(ranged_run.results)), 0
+
+    def variants(tree):
+        for key in tree:
+            yield {name: value for name, value in tree.items() if name != key}
+            yield {**tree, key: 5}
+            yield {**tree, key: ["x"]}
+            if isinstance(tree[key], dict):
+                yield from ({**tree, key: part} for part in variants(tree[key]))
+
+    for damaged in variants(whole):
+        (tmp_path / RESULTS).write_text(json.dumps(damaged))
+        try:
+            read_results(tmp_path)
+        except InputError as error:
+            refused += 1
+            assert "remove it to have it made anew" in str(error)
+    assert refused > 30
+    (tmp_path / RESULTS).write_text(json.dumps(whole))
+    assert read_results(tmp_path) == whole

@@ -13,7 +13,7 @@ from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
 from hypergen.experiments import sample as module
 from hypergen.experiments.run import load_generator
-from hypergen.experiments.sample import SampleConfig, draw_samples
+from hypergen.experiments.sample import SampleConfig, draw_samples, parse_prefer
 from hypergen.models.bundle import ModelBundle
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
@@ -213,3 +213,25 @@ def test_estimates_use_the_value_attack_that_training_ended_with(ranged_run, tmp
     sampler = load_generator(ranged_run.folder)
     assert sampler.attack_steps == sampler.config.adversary.attack_steps == 3
     assert load_generator(again).attack_steps == 12
+
+
+NAMES = ["accuracy", "robustness:norm=l2,epsilon=1.5", "int8:bits=4"]
+
+
+def test_preferences_are_read_by_the_names_of_the_measures():
+    assert parse_prefer(None, NAMES) is None
+    assert parse_prefer("accuracy=.2,int8:bits=4=0.8", NAMES) == {"accuracy": 0.2, NAMES[2]: 0.8}
+    assert parse_prefer(f"{NAMES[1]}=2,accuracy=1", NAMES) == {NAMES[1]: 2, "accuracy": 1}
+    assert parse_prefer("other=1", NAMES) == {"other": 1}  # told by the sampler
+
+
+@pytest.mark.parametrize("text", ["accuracy", "accuracy=x", "=1", "accuracy=1,,", "1", "a=1=2"])
+def test_what_is_no_preference_is_told_in_one_line(text):
+    with pytest.raises(InputError, match="^`prefer` must be weights of measures"):
+        parse_prefer(text, NAMES)
+
+
+def test_more_networks_than_the_memory_holds_are_not_begun(ranged_run, few, tmp_path):
+    with pytest.raises(InputError, match="this needs about .* GB of memory, .*lower `count`"):
+        draw_samples(ranged_run.sampler, few, tmp_path / "new", SampleConfig(count=10**9))
+    assert not (tmp_path / "new").exists()

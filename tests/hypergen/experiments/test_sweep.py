@@ -1,22 +1,16 @@
 """Sweeps: their folders, their storages, and what they find."""
 
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
 
-from hypergen.cli.main import main
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
+from hypergen.experiments import front
 from hypergen.experiments import sweep as module
 from hypergen.experiments.run_folder import ReportConfig, RunSettings, fingerprint
 from hypergen.experiments.sweep import Sweep, SweepConfig, run_sweep
@@ -50,8 +44,10 @@ def test_a_trial_is_an_ordinary_run_with_chosen_settings(opened, few, tmp_path):
     begun = RunSettings.load(trials(sweep).run_folder(trial))
     assert float(begun.config.objective.beta) == pytest.approx(trial.params["beta"], abs=1e-6)
     assert begun.config == CONFIG.replace(beta=begun.config.objective.beta)
-    assert begun.info == few.info and not begun.baselines and begun.report == ReportConfig()
+    assert begun.info == few.info and not begun.baselines
+    assert begun.report == ReportConfig(split="val")
     assert begun.images == fingerprint(few)
+    assert json.loads(json.dumps(sweep.settings)) == sweep.settings  # as the folder's are compared
     sweep.close()
 
 
@@ -72,36 +68,91 @@ def test_a_closed_sweep_leaves_no_lock(opened, tmp_path):
     assert {path.name for path in (tmp_path / "sweep").glob(".*")} == set()
 
 
-def test_a_storage_does_not_mix_sweeps_of_the_same_name(opened, tmp_path):
-    shared = f"sqlite:///{tmp_path}/shared.db"
-    opened(tmp_path / "one" / "sweep", storage=shared).close()
-    opened(tmp_path / "one" / "sweep", storage=shared).close()
-    other = CONFIG.replace(epsilon=0.2)
-    with pytest.raises(InputError, match="holds a study 'sweep' with other settings"):
-        opened(tmp_path / "two" / "sweep", other, shared)
-    assert not (tmp_path / "two" / "sweep" / "sweep.json").exists()
-    opened(tmp_path / "two" / "another", other, shared).close()
+def test_a_run_of_a_lost_trial_is_set_aside(opened, tmp_path):
+    """As after a journal that lost its last lines: a trial of that number gets other settings."""
+    sweep = opened(tmp_path / "sweep")
+    lost = ask(sweep)
+    folder = trials(sweep).run_folder(lost)
+    (folder / "results.json").write_text("{}")
+    before = RunSettings.load(folder)
+    sweep.close()
+    (tmp_path / "sweep" / "optuna.journal").unlink()
+    again = opened(tmp_path / "sweep")
+    assert ask(again).params == lost.params  # the same is drawn, and the run is continued
+    assert (folder / "results.json").exists()
+    trial = again.study.get_trials()[0]
+    again.write_settings(optuna.trial.FixedTrial({"beta": 0.125}), folder)  # pyright: ignore
+    assert RunSettings.load(folder).config.objective.beta == "0.125" and trial.number == 0
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    aside = folder.with_name("trial-0000-lost-1")
+    assert RunSettings.load(aside) == before and (aside / "results.json").exists()
+    again.close()
 
 
-def test_a_storage_that_cannot_be_is_told_in_one_line(opened, tmp_path):
-    with pytest.raises(InputError, match="`storage` nothing://x") as told:
-        opened(tmp_path / "sweep", storage="nothing://x")
-    assert "\n" not in str(told.value) and not (tmp_path / "sweep").exists()
+def test_a_folder_that_was_renamed_is_still_its_sweep(opened, tmp_path):
+    first = opened(tmp_path / "sweep")
+    trial = ask(first)
+    first.close()
+    (tmp_path / "sweep").rename(tmp_path / "renamed")
+    again = opened(tmp_path / "renamed")
+    (taken,) = Trials(
+        again.study, again.folder, again.owner, MACHINE, workers=1, alone=True
+    ).abandoned(again.write_settings)
+    assert taken.params == trial.params
+    again.close()
 
 
-@pytest.mark.parametrize(
-    ("directions", "used"),
-    [(["minimize"], False), (["minimize", "minimize"], False), (["maximize"] * 2, True)],
-)
-def test_a_study_that_is_no_sweep_is_left_alone(directions, used, opened, tmp_path):
-    shared = f"sqlite:///{tmp_path}/shared.db"
-    study = optuna.create_study(study_name="sweep", storage=shared, directions=directions)
-    if used:
-        study.add_trial(optuna.create_trial(values=[0.5, 0.5]))
-    with pytest.raises(InputError, match="holds a study 'sweep' with other settings"):
-        opened(tmp_path / "sweep", storage=shared)
-    assert optuna.load_study(study_name="sweep", storage=shared).user_attrs == {}
-    assert not (tmp_path / "sweep" / "sweep.json").exists()
+def damaged_settings(settings: dict) -> list[object]:
+    """The settings of a sweep with something more, something less, or of another type."""
+    report = settings["report"]
+    return [
+        settings | {"unknown": 1},
+        {name: value for name, value in settings.items() if name != "vary"},
+        settings | {"report": report | {"unknown": 1}},
+        settings | {"report": report | {"samples": str(report["samples"])}},
+        settings | {"config": settings["config"] | {"unknown": 1}},
+        settings | {"config": None},
+        settings | {"images": "0" * 64},
+        {},
+        [settings],
+    ]
+
+
+def test_a_folder_whose_settings_are_not_these_is_refused_and_left(opened, tmp_path):
+    folder = tmp_path / "sweep"
+    opened(folder).close()
+    path = folder / "sweep.json"
+    settings = json.loads(path.read_text())
+    for damaged in damaged_settings(settings):
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match=r"other settings|is damaged") as told:
+            opened(folder)
+        assert "\n" not in str(told.value) and json.loads(path.read_text()) == damaged
+    path.write_text(json.dumps(settings))
+    opened(folder).close()
+
+
+@pytest.mark.parametrize("split", [{}, {"split": "test"}])
+def test_a_sweep_whose_trials_were_chosen_on_test_images_is_refused(opened, tmp_path, split):
+    sweep = opened(tmp_path / "sweep")
+    sweep.close()
+    report = {n: v for n, v in sweep.settings["report"].items() if n != "split"} | split
+    old = sweep.settings | {"report": report}
+    (sweep.folder / "sweep.json").write_text(json.dumps(old))
+    with pytest.raises(InputError, match="the sweep in .* were chosen on test images"):
+        opened(sweep.folder)
+
+
+def test_a_trial_that_does_not_say_whose_it_is_has_its_name(opened, tmp_path):
+    sweep = opened(tmp_path / "sweep")
+    owners = [5, ["host"], ["host", 3], {"host": "x"}, ["a", "b", "c"]]
+    for attributes in ({}, *({"owner": owner} for owner in owners)):
+        trial = optuna.create_trial(values=[0.5, 0.5], user_attrs=attributes)
+        sweep.study.add_trial(trial)
+    rows = sweep.report(sweep.judge_front(MACHINE, SILENT))["trials"]
+    assert sorted(row["run"] for row in rows) == [f"trial-{index:04d}" for index in range(6)]
+    assert all(row["test"] is None and row["beta"] is None for row in rows)
+    sweep.close()
 
 
 def test_sweeps_that_share_a_storage_draw_and_tell_what_the_other_does_not(
@@ -141,8 +192,48 @@ def test_the_front_is_what_no_trial_beats(opened, tmp_path):
         mine = row["accuracy"], row["robustness"]
         beaten = any(a >= mine[0] and r >= mine[1] and (a, r) != mine for a, r in scores)
         assert row["kind"] == ("dominated" if beaten else "front")
+        assert row["split"] == "val" and row["test"] is None
     assert (sweep.folder / "scatter.png").read_bytes().startswith(b"\x89PNG")
     sweep.close()
+
+
+def test_the_front_alone_is_judged_on_test_images_and_once(opened, tmp_path, monkeypatch):
+    judged, sick = [], set()
+
+    def judge(run, dataset, sizes):
+        judged.append(run.name)
+        if run.name in sick:
+            raise InputError("no samples")
+        return {"accuracy": 0.75, "robustness": 0.25}
+
+    monkeypatch.setattr(front, "judge_samples", judge)
+    sweep = opened(tmp_path / "sweep")
+    for values in ((0.9, 0.1), (0.5, 0.6), (0.8, 0.1)):
+        sweep.study.tell(ask(sweep), values)
+    sick.add("trial-0001")
+    failed = sweep.judge_front(MACHINE, SILENT)
+    assert sorted(judged) == ["trial-0000", "trial-0001"]
+    result = sweep.report(failed)
+    assert result["failed"] == {str(sweep.folder / "trial-0001"): "no samples"}
+    found = {Path(row["run"]).name: row["test"] for row in result["trials"]}
+    assert found["trial-0000"] == {"accuracy": 0.75, "robustness": 0.25}
+    assert found["trial-0001"] is None and found["trial-0002"] is None
+    assert {row["kind"] for row in front.points(result["trials"])} == {
+        "front, validation images",
+        "dominated, validation images",
+        "front, test images",
+    }
+    sweep.close()
+
+    judged.clear()
+    sick.clear()
+    again = opened(tmp_path / "sweep")
+    again.study.tell(ask(again), (0.95, 0.5))  # the front has another trial now
+    assert again.judge_front(MACHINE, SILENT) == {}
+    assert sorted(judged) == ["trial-0001", "trial-0003"]
+    again.study.set_user_attr("test-0001", {"accuracy": "high"})  # no figures: judged anew
+    assert again.judge_front(MACHINE, SILENT) == {} and judged[2:] == ["trial-0001"]
+    again.close()
 
 
 def test_unfinished_trials_of_a_dead_sweep_are_taken_up(opened, tmp_path):
@@ -203,93 +294,3 @@ def test_an_interrupted_sweep_leaves_no_lock(few, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_sweep(CONFIG, few, folder, SweepConfig(), MACHINE, ReportConfig(), SILENT)
     assert (folder / "sweep.json").exists() and not list(folder.glob(".*"))
-
-
-# At this epsilon nothing is robust, so that checking a run takes no time.
-TINY = (
-    "--target mlp --epsilon 0.5 --steps 60 --population 2 --batch-size 8 "
-    "--measure-every 50 --samples 2 --sra-samples 0 --images 20"
-)
-
-
-def command(folder: Path, trials: int = 3) -> list[str]:
-    options = f"--trials {trials} --workers 2 --vary beta=0:1 --device cpu {TINY}"
-    return ["sweep", "--out", str(folder), *options.split()]
-
-
-def started(folder: Path) -> subprocess.Popen[bytes]:
-    program = [sys.executable, "-m", "hypergen", *command(folder)]
-    with (folder.parent / "log.txt").open("ab") as log:
-        return subprocess.Popen(program, stdout=log, stderr=log)
-
-
-def children(parent: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        if int(after_name[1]) == parent:
-            found.append(int(stat.parent.name))
-    return found
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def study(folder: Path) -> optuna.Study:
-    backend = optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal"))
-    storage = optuna.storages.JournalStorage(backend)
-    return optuna.load_study(study_name=folder.name, storage=storage)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
-def test_a_sweep_survives_the_death_of_its_processes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "GRACE_SECONDS", 60.0)  # others may be at work here
-    folder = tmp_path / "sweep"
-
-    sweep = started(folder)
-    wait_for(lambda: len(list(folder.glob("trial-*/metrics.jsonl"))) == 2)
-    os.kill(children(sweep.pid)[0], signal.SIGKILL)
-    wait_for(lambda: len(list(folder.glob("trial-*/results.json"))) >= 1)
-    sweep.kill()
-    sweep.wait()
-
-    assert main(command(folder)) == 0
-    out, said = capsys.readouterr()
-    done = study(folder).get_trials()
-    assert [trial.state for trial in done] == [TrialState.COMPLETE] * 3
-    assert [trial.number for trial in done] == [0, 1, 2]
-    assert len({trial.params["beta"] for trial in done}) == 3
-    runs = sorted(path.name for path in folder.glob("trial-*"))
-    assert runs == [f"trial-000{i}" for i in range(3)]
-    for trial, run in zip(done, runs, strict=True):
-        config = RunSettings.load(folder / run).config
-        beta = float(config.objective.beta)
-        assert beta == pytest.approx(trial.params["beta"], abs=1e-6)
-        summary = json.loads((folder / run / "results.json").read_text())["summary"]["sample"]
-        assert trial.values == [summary["accuracy"]["mean"], summary["robustness"]["mean"]]
-        lines = (folder / run / "metrics.jsonl").read_text().splitlines()
-        assert [json.loads(line)["step"] for line in lines] == list(range(60))
-
-    rows = json.loads((folder / "results.json").read_text())["trials"]
-    assert len(rows) == 3 and "front of 3 trials" in out
-    for row in rows:
-        assert (row["run"] in out) == (row["kind"] == "front")
-
-    # The same command again has nothing left to do, and another sweep may not have the folder.
-    journal = (folder / "optuna.journal").read_bytes()
-    assert main(command(folder)) == 0
-    assert len(study(folder).get_trials()) == 3 and len(list(folder.glob("trial-*"))) == 3
-    assert main([*command(folder), "--latent-size", "3"]) == 2
-    assert "holds a sweep with other settings" in capsys.readouterr().err
-    best = next(row["run"] for row in rows if row["kind"] == "front")
-    assert main(["sample", best, "--count", "1", "--images", "5"]) == 0
-    assert len(study(folder).get_trials()) == 3
-    assert (folder / "optuna.journal").read_bytes().startswith(journal)

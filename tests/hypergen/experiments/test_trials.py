@@ -1,23 +1,34 @@
 """The processes of a sweep: told, started again when killed, given up when they fail."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from hypergen.errors import RunError
+from hypergen.errors import InputError, RunError
 from hypergen.experiments.run_folder import ReportConfig
-from hypergen.experiments.trials import MAX_ATTEMPTS, Machine, Trials, killed, stop
+from hypergen.experiments.trials import (
+    MAX_ATTEMPTS,
+    Machine,
+    Trials,
+    figures,
+    killed,
+    stop,
+)
 from hypergen.runtime.progress import SILENT
 
 OWNER = ["host", "/folder"]
-FINISHED = '{"summary": {"sample": {"accuracy": {"mean": 0.75}, "robustness": {"mean": 0.25}}}}'
-DONE = f"from pathlib import Path; Path('results.json').write_text({FINISHED!r})"
+SIZES = ReportConfig(sra_samples=0, split="val")
+SAMPLE = {"accuracy": {"mean": 0.75}, "pgd": {"mean": 0.25}, "sra": {"mean": 0.125}}
+FINISHED = {"report": asdict(SIZES), "summary": {"sample": SAMPLE}}
+DONE = f"from pathlib import Path; Path('results.json').write_text({json.dumps(FINISHED)!r})"
 KILLED = "import os; os.kill(os.getpid(), 9)"
 FAILED = "import sys; print('hypergen: diverged'); sys.exit(1)"
 WRONG = "import sys; print('hypergen: no such file'); sys.exit(2)"
@@ -58,7 +69,7 @@ def states(trials: Trials) -> list[TrialState]:
 
 def test_a_killed_process_is_started_again(trials):
     some = trials(KILLED, KILLED, DONE)
-    some.work(2, choose, ReportConfig(), SILENT)
+    some.work(2, choose, SIZES, SILENT)
     assert states(some) == [TrialState.COMPLETE] * 2
     assert some.started == [0, 0, 0, 1]
     assert some.study.trials[0].values == [0.75, 0.25]
@@ -66,37 +77,37 @@ def test_a_killed_process_is_started_again(trials):
 
 def test_what_is_always_killed_has_failed(trials):
     some = trials(*[KILLED] * MAX_ATTEMPTS, DONE)
-    some.work(1, choose, ReportConfig(), SILENT)
+    some.work(1, choose, SIZES, SILENT)
     assert some.started == [0] * MAX_ATTEMPTS + [1]
     assert states(some) == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_several_work_at_once(trials):
     some = trials(DONE, workers=3)
-    some.work(3, choose, ReportConfig(), SILENT)
+    some.work(3, choose, SIZES, SILENT)
     assert states(some) == [TrialState.COMPLETE] * 3
     assert len({trial.params["beta"] for trial in some.study.trials}) == 3
-    some.work(3, choose, ReportConfig(), SILENT)  # there is nothing left to do
+    some.work(3, choose, SIZES, SILENT)  # there is nothing left to do
     assert len(some.started) == 3
 
 
 def test_too_many_failures_end_a_sweep(trials):
     some = trials(FAILED)
     with pytest.raises(RunError, match="too many trials fail; last: hypergen: diverged"):
-        some.work(2, choose, ReportConfig(), SILENT)
+        some.work(2, choose, SIZES, SILENT)
     assert states(some) == [TrialState.FAIL] * 3
 
 
 def test_bad_input_ends_a_sweep_at_once(trials):
     some = trials(WRONG)
     with pytest.raises(RunError, match="a trial cannot run: hypergen: no such file"):
-        some.work(5, choose, ReportConfig(), SILENT)
+        some.work(5, choose, SIZES, SILENT)
     assert states(some) == [TrialState.FAIL]
 
 
 def test_a_process_that_ends_without_a_report_has_failed(trials):
     some = trials("pass", DONE)
-    some.work(1, choose, ReportConfig(), SILENT)
+    some.work(1, choose, SIZES, SILENT)
     assert states(some) == [TrialState.FAIL, TrialState.COMPLETE]
 
 
@@ -106,9 +117,44 @@ def test_trials_of_a_dead_sweep_are_continued_and_those_of_others_left(trials):
     other = first.study.ask()
     other.set_user_attr("owner", ["elsewhere", "/folder"])
     again = trials(DONE, study=first.study)
-    again.work(1, choose, ReportConfig(), SILENT)
+    again.work(1, choose, SIZES, SILENT)
     assert again.started == [mine.number]
     assert states(again) == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_where_no_other_sweep_is_all_unfinished_trials_are_continued(trials):
+    """One that a kill left unsigned, and one of the time when the folder was elsewhere."""
+    first = trials(DONE)
+    first.study.ask()
+    first.study.ask().set_user_attr("owner", ["elsewhere", "/folder"])
+    again = trials(DONE, study=first.study)
+    again.alone = True
+    again.work(2, choose, SIZES, SILENT)
+    assert states(again) == [TrialState.COMPLETE] * 2
+    assert all(trial.user_attrs["owner"] == OWNER for trial in again.study.get_trials())
+
+
+@pytest.mark.parametrize("sra_samples", [0, 1])
+def test_figures_are_of_the_report_that_was_asked_for(tmp_path, sra_samples):
+    sizes = replace(SIZES, sra_samples=sra_samples)
+    whole = FINISHED | {"report": asdict(sizes)}
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(whole))
+    assert figures(tmp_path, sizes) == [0.75, [0.25, 0.125][sra_samples]]
+    name = ["pgd", "sra"][sra_samples]
+    for damaged in (
+        whole | {"report": asdict(replace(sizes, split="test"))},
+        {"summary": whole["summary"]},
+        whole | {"summary": {"sample": 3}},
+        whole | {"summary": {"sample": SAMPLE | {name: {"mean": "0.5"}}}},
+        whole | {"summary": {"sample": SAMPLE | {name: {"mean": True}}}},
+        whole | {"summary": {"sample": {n: v for n, v in SAMPLE.items() if n != name}}},
+        [],
+    ):
+        results.write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match=r"results\.json") as told:
+            figures(tmp_path, sizes)
+        assert "\n" not in str(told.value)
 
 
 def test_an_interrupted_sweep_ends_its_processes(trials):
@@ -125,7 +171,7 @@ def test_an_interrupted_sweep_ends_its_processes(trials):
     some.start = start
     with pytest.raises(KeyboardInterrupt):
         some.workers = 3
-        some.work(3, choose, ReportConfig(), SILENT)
+        some.work(3, choose, SIZES, SILENT)
     assert all(process.poll() is not None for process in processes)
     assert TrialState.COMPLETE not in states(some)
 
@@ -166,9 +212,9 @@ def test_a_process_is_the_command_of_the_run(trials, tmp_path, monkeypatch):
     some = trials(DONE)
     some.machine = Machine("cpu", tmp_path / "data", ("my.py", "pkg.mod"), lock=7)
     trial = some.ask(choose)
-    Trials.start(some, trial, ReportConfig(2, 20, 0, 5))
+    Trials.start(some, trial, ReportConfig(2, 20, 0, 5, "val"))
     words = " ".join(seen["command"])
     assert f"train --resume --no-baseline --out {some.run_folder(trial)} --device cpu" in words
     assert f"--data-dir {tmp_path / 'data'} --plugin my.py --plugin pkg.mod" in words
-    assert words.endswith("--samples 2 --images 20 --sra-samples 0 --sra-images 5")
+    assert words.endswith("--samples 2 --images 20 --sra-samples 0 --sra-images 5 --split val")
     assert seen["options"]["pass_fds"] == (7,) and seen["options"]["start_new_session"]

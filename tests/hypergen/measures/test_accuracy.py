@@ -1,17 +1,8 @@
-import pytest
 import torch
 from torch.nn import functional as F
 
 import attacks
-from hypergen.measures import ACCURACY, MEASURES, ROBUSTNESS, named
-from hypergen.measures.attacked import attacked_batch
-
-
-def test_measures_are_named_in_the_order_of_their_weights():
-    assert [measure.name for measure in MEASURES] == ["accuracy", "robustness"]
-    assert named(MEASURES) == {"accuracy": ACCURACY, "robustness": ROBUSTNESS}
-    with pytest.raises(ValueError, match="shorter"):
-        named([1.0])
+from tests.hypergen.batches import ACCURACY, attacked_batch
 
 
 def test_accuracy_is_the_share_of_a_plain_loop(mixture, images, threat):

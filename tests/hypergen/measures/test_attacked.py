@@ -2,17 +2,18 @@ import pytest
 import torch
 
 import attacks
-from hypergen.measures import MEASURES, VALUE_ATTACKS
+from hypergen.measures import VALUE_ATTACKS
 from hypergen.measures.attacked import (
     RobustMasks,
     accuracies,
     attack_population,
-    attacked_batch,
+    attacked_images,
     predictions,
 )
 from hypergen.runtime import batching
 from hypergen.storage.results_cache import ResultsCache
 from targets import Ensemble
+from tests.hypergen.batches import PAIR, attacked_batch
 
 
 def test_masks_equal_a_plain_loop(mixture, images, threat):
@@ -84,30 +85,31 @@ def test_a_batch_attacked_in_chunks_is_what_the_attack_makes_of_each(
     for name in ("BATCH_IMAGES", "GPU_BATCH_IMAGES"):
         monkeypatch.setattr(batching, name, 32)
     attack, (points, labels) = attacks.PGD(threat, steps=3), images
-    batch = attacked_batch(mixture, points, labels, attack, 5)
+    attacked = attacked_images(mixture, points, labels, attack, 5)
     for start in range(0, 70, 32):
         some = points[start : start + 32]
         stack = some.expand(3, *some.shape)
         alone = attack.perturb(mixture, stack, labels[start : start + 32], [5 + start] * 3)
-        torch.testing.assert_close(batch.attacked[:, start : start + 32], alone)
+        torch.testing.assert_close(attacked[:, start : start + 32], alone)
 
 
 def test_attacked_batches_lie_in_the_threat_and_raise_the_loss(mixture, images, threat):
     attack = attacks.PGD(threat, steps=5)
     batch = attacked_batch(mixture, *images, attack, 0)
-    assert (batch.attacked - batch.images).abs().max() <= 0.05 + 1e-6
-    assert batch.attacked.min() >= 0 and batch.attacked.max() <= 1
-    clean, attacked = (m.surrogate_loss(mixture, batch) for m in MEASURES)
+    points = batch.prepared["robustness"]
+    assert (points - batch.images).abs().max() <= 0.05 + 1e-6
+    assert points.min() >= 0 and points.max() <= 1
+    clean, attacked = (m.surrogate_loss(mixture, batch) for m in PAIR)
     assert (attacked > clean).all()
     part = batch.for_networks(slice(1, 2))
     alone = attacked_batch(mixture[1:2], *images, attack, 0)
-    assert part.attacked.equal(alone.attacked)
+    assert part.prepared["robustness"].equal(alone.prepared["robustness"])
 
 
 def test_chunks_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch, threat):
     whole = attack_population(mixture, *images, attacks.PGD(threat, steps=2), seed=5, batch_size=32)
     batch = attacked_batch(mixture, *images, attacks.PGD(threat, steps=2), 5)
-    scores = {m.name: m(mixture, batch) for m in MEASURES}
+    scores = {m.name: m(mixture, batch) for m in PAIR}
     kept = mixture.bytes_kept(images[0][:32])
     sizes = []
 
@@ -123,7 +125,7 @@ def test_chunks_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch, t
         masks = attack_population(mixture, *images, attack, seed=5, batch_size=32)
         assert max(sizes) == expected and sum(sizes) == 3 * 3  # three chunks of 70 images
         assert masks.clean.equal(whole.clean) and masks.robust.equal(whole.robust)
-        assert all(m(mixture, batch).equal(scores[m.name]) for m in MEASURES)
+        assert all(m(mixture, batch).equal(scores[m.name]) for m in PAIR)
     attack.one_at_a_time = True  # whatever the room
     sizes.clear()
     attack_population(mixture, *images, attack, seed=5, batch_size=32)
@@ -136,15 +138,15 @@ def test_which_network_cannot_be_attacked_is_told(mixture, images, threat):
     with pytest.raises(attacks.AttackError, match=r"NaN or infinite logits \(networks \[2\]\)"):
         attack_population(mixture.with_theta(theta), *images, attacks.PGD(threat, steps=2), seed=0)
     with pytest.raises(attacks.AttackError, match=r"NaN or infinite logits \(networks \[2\]\)"):
-        attacked_batch(mixture.with_theta(theta), *images, attacks.PGD(threat, steps=2), seed=0)
+        attacked_images(mixture.with_theta(theta), *images, attacks.PGD(threat, steps=2), seed=0)
 
 
 def test_voters_are_attacked_as_one(mixture, images, threat):
     voters, attack = Ensemble(mixture), attacks.PGD(threat, steps=3)
     masks = attack_population(voters, *images, attack, seed=0)
     assert masks.clean[0].equal(voters(images[0]).argmax(-1) == images[1])
-    batch = attacked_batch(voters, *images, attack, 0)
-    robust = voters(batch.attacked[0]).argmax(-1) == images[1]
+    attacked = attacked_images(voters, *images, attack, 0)
+    robust = voters(attacked[0]).argmax(-1) == images[1]
     assert masks.robust.shape == (1, 70) and not (masks.robust[0] & ~robust).any()
 
 
@@ -174,7 +176,7 @@ def test_what_a_cache_holds_is_not_attacked_again(mixture, images, threat, tmp_p
 @pytest.mark.parametrize("to_train", [False, True])
 def test_what_measures_keeps_all_bits_of_float32(to_train, mixture, images, threat, precisions):
     attack = attacks.PGD(threat, steps=1)
-    attacked_batch(mixture, *images, attack, 0, to_train)
+    attacked_images(mixture, *images, attack, 0, to_train)
     attack_population(mixture, *images, attack, 0)
     predictions(mixture, images[0])
     assert precisions and set(precisions) == {"ieee"}

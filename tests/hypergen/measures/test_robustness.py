@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 import attacks
-from hypergen.measures import MEASURES, ROBUSTNESS, VALUE_ATTACKS
-from hypergen.measures.attacked import attacked_batch
+from hypergen.measures import VALUE_ATTACKS, Robustness, Stage, prepare_batch
+from tests.hypergen.batches import PAIR, ROBUSTNESS, attacked_batch
 
 
 def test_robustness_is_the_share_of_a_plain_loop(mixture, images, threat):
@@ -12,7 +12,7 @@ def test_robustness_is_the_share_of_a_plain_loop(mixture, images, threat):
     found, loss = ROBUSTNESS(mixture, batch), ROBUSTNESS.surrogate_loss(mixture, batch)
     assert found.shape == loss.shape == (3,)
     for index in range(3):
-        logits = mixture[index](batch.attacked[index])
+        logits = mixture[index](batch.prepared["robustness"][index])
         assert found[index] == (logits.argmax(1) == batch.labels).float().mean()
         torch.testing.assert_close(loss[index], F.cross_entropy(logits, batch.labels))
 
@@ -20,7 +20,7 @@ def test_robustness_is_the_share_of_a_plain_loop(mixture, images, threat):
 @pytest.mark.parametrize("make", VALUE_ATTACKS.values())
 def test_without_a_threat_robustness_is_accuracy(make, mixture, images):
     batch = attacked_batch(mixture, *images, make(attacks.Threat("linf", 0.0), 2), 0)
-    accuracy, robustness = (measure(mixture, batch) for measure in MEASURES)
+    accuracy, robustness = (measure(mixture, batch) for measure in PAIR)
     assert robustness.equal(accuracy) and accuracy.max() > 0.5
 
 
@@ -43,3 +43,18 @@ def test_margin_is_not_fooled_by_large_logits(mixture, images, threat):
 @pytest.mark.parametrize(("name", "loss"), [("margin", "margin"), ("pgd", "ce")])
 def test_value_attacks_are_pgd_on_a_loss_of_their_own(name, loss, threat):
     assert VALUE_ATTACKS[name](threat, 7) == attacks.PGD(threat, steps=7, loss=loss)
+
+
+def test_options_replace_what_they_name_of_the_runs_threat(threat):
+    assert Robustness(threat).threat == threat
+    assert Robustness(threat, epsilon=0.3).threat == attacks.Threat("linf", 0.3)
+    assert Robustness(threat, "linf").threat == threat
+    assert Robustness(threat, "l2", 1.5).threat == attacks.Threat("l2", 1.5)
+
+
+def test_its_images_lie_in_its_own_threat(mixture, images, threat):
+    measure = Robustness(threat, "l2", 0.5)
+    stage = Stage(lambda own: attacks.PGD(own, steps=2), 0)
+    batch = prepare_batch([measure], mixture, *images, stage)
+    length = (batch.prepared["robustness"] - batch.images).flatten(2).norm(dim=-1)
+    assert (length <= 0.5 + 1e-5).all() and (length > 0.49).any()

@@ -3,7 +3,17 @@ import math
 import pytest
 import torch
 
-from hypergen.models.latent import Latent, cdf, draw_beta, encode_beta, preference_weights
+from hypergen.config import ObjectiveConfig
+from hypergen.models.latent import (
+    Latent,
+    cdf,
+    draw_beta,
+    draw_preferences,
+    encode_beta,
+    encode_weights,
+    preference_weights,
+    simplex_basis,
+)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -31,7 +41,7 @@ def test_preferences_lie_in_their_range_and_weigh_to_1():
         assert below == pytest.approx(float(expected), abs=0.02)
     ends = cdf(torch.tensor([0.2, 0.6]), (0.2, 0.6))
     torch.testing.assert_close(ends, torch.tensor([0.0, 1.0]), rtol=0, atol=1e-3)
-    weights = preference_weights(beta)
+    weights = preference_weights(beta, ObjectiveConfig())
     torch.testing.assert_close(weights.sum(1), torch.ones(1000))
     assert weights[:, 1].equal(beta)
 
@@ -45,3 +55,52 @@ def test_latent_samples():
         whole = latent.draw(9, rng(2))
         assert latent.draw(9, rng(2), spread=0.25).equal(whole * 0.25)
         assert not latent.draw(9, rng(3)).equal(whole)
+
+
+RANGED = ObjectiveConfig.of(measure=("accuracy=0:1", "int8=0:1", "noise=0:1"))
+
+
+def test_preferences_among_three_measures_are_dirichlet():
+    """With parameters 1/2: the marginal of one of three is Beta(1/2, 1)."""
+    drawn = draw_preferences(20_000, RANGED, rng())
+    torch.testing.assert_close(drawn.sum(1), torch.ones(20_000))
+    assert (drawn >= 0).all()
+    for share in (0.04, 0.25, 0.81):
+        below = (drawn < share).float().mean(0)
+        torch.testing.assert_close(below, torch.full((3,), share**0.5), atol=0.015, rtol=0)
+    assert preference_weights(drawn, RANGED).equal(drawn)
+
+
+def test_preferences_stay_in_their_ranges_beside_fixed_weights():
+    objective = ObjectiveConfig.of(measure=("accuracy=1", "int8=1:2", "noise=0:1"))
+    drawn = draw_preferences(500, objective, rng())
+    int8, noise = drawn[:, 1] / drawn[:, 0], drawn[:, 2] / drawn[:, 0]
+    assert (int8 >= 1 - 1e-5).all() and (int8 <= 2 + 1e-5).all() and int8.std() > 0.1
+    assert (noise >= 0).all() and (noise <= 1 + 1e-5).all() and noise.std() > 0.1
+
+
+def test_fixed_weights_are_normalised():
+    objective = ObjectiveConfig.of(measure=("accuracy=1", "int8=3"))
+    betas = draw_preferences(4, objective, rng())
+    weights = preference_weights(betas, objective)
+    assert betas.shape == (4,) and weights.tolist() == [[0.25, 0.75]] * 4
+
+
+def test_weights_of_two_measures_look_as_beta_does():
+    beta = torch.linspace(0, 1, 11)
+    weights = torch.stack([1 - beta, beta], -1)
+    torch.testing.assert_close(encode_weights(weights), encode_beta(beta))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_basis_interpolates_between_corners_and_mid_edges(count):
+    corners = torch.eye(count)
+    first, second = torch.triu_indices(count, count, 1)
+    nodes = torch.cat([corners, (corners[first] + corners[second]) / 2])
+    torch.testing.assert_close(simplex_basis(nodes), torch.eye(len(nodes)))
+    inside = torch.rand(50, count, generator=rng())
+    inside /= inside.sum(1, keepdim=True)
+    torch.testing.assert_close(simplex_basis(inside).sum(1), torch.ones(50))
+    quadratic = (nodes.square() @ torch.arange(1.0, count + 1))[:, None]
+    expected = inside.square() @ torch.arange(1.0, count + 1)
+    torch.testing.assert_close((simplex_basis(inside) @ quadratic)[:, 0], expected)

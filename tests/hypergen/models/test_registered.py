@@ -13,6 +13,7 @@ from hypergen.models.generator import build_generator
 from hypergen.models.latent import Latent
 from hypergen.models.value_network import ValueNetwork, build_value_network
 from targets import Population, WeightLayout
+from tests.hypergen.batches import PAIR
 
 
 class Shifts(nn.Module):
@@ -55,7 +56,7 @@ def test_a_registered_generator_may_have_a_latent_of_its_own(register):
 @pytest.mark.parametrize(
     ("thing", "message"),
     [
-        (lambda: nn.Identity(), r"wrong fails on z \[2,16\] and beta \[2\]: TypeError: "),
+        (lambda: nn.Identity(), r"wrong fails on z \[2,16\] and preferences \[2\]: TypeError: "),
         (lambda: 3, "wrong must be a torch.nn.Module, got 3"),
         (lambda: Latents(), r"wrong must give weights \[2,61\], got \[2, 16\]"),
         (lambda: Lists(), r"wrong must give weights \[2,61\], got list"),
@@ -107,11 +108,11 @@ class Mean(ValueNetwork):
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_registered_value_network_gets_what_it_asks_for(members, register, population):
     register(VALUE_NETWORKS, "mean", Mean)
-    value = build_value_network("mean", population[0], (1, 28, 28), 2, members)
+    value = build_value_network("mean", population[0], (1, 28, 28), 10, PAIR, members)
     for each in [value] if isinstance(value, Mean) else value.members:
         assert isinstance(each, Mean) and each.layout == population.layout
     images = torch.rand(4, 1, 28, 28)
-    batch = Batch(images, torch.arange(4), images.expand(3, *images.shape))
+    batch = Batch(images, torch.arange(4), {"robustness": images.expand(3, *images.shape)})
     features = value.features(population, batch)
     assert value(features).shape == (3, 2)
     value.loss(features, torch.rand(3, 2)).backward()
@@ -122,16 +123,16 @@ def test_a_registered_value_network_gets_what_it_asks_for(members, register, pop
 def test_what_is_no_value_network_is_refused(register):
     register(VALUE_NETWORKS, "plain", lambda num_measures: nn.Linear(3, num_measures))
     with pytest.raises(InputError, match="the value network plain must be a ValueNetwork, got Lin"):
-        build_value_network("plain", nn.Linear(3, 2), (1, 28, 28), 2)
+        build_value_network("plain", nn.Linear(3, 2), (1, 28, 28), 10, PAIR)
     register(VALUE_NETWORKS, "greedy", lambda dataset: None)
     with pytest.raises(InputError, match="wants an argument dataset; it may take any of module, "):
-        build_value_network("greedy", nn.Linear(3, 2), (1, 28, 28), 2)
+        build_value_network("greedy", nn.Linear(3, 2), (1, 28, 28), 10, PAIR)
 
 
 def test_an_unknown_value_network_is_told_with_the_nearest():
     message = r'unknown value network "statistic" \(did you mean "statistics"\?\)'
     with pytest.raises(InputError, match=message):
-        build_value_network("statistic", nn.Linear(3, 2), (1, 28, 28), 2)
+        build_value_network("statistic", nn.Linear(3, 2), (1, 28, 28), 10, PAIR)
 
 
 def test_a_run_is_made_of_what_was_registered(register, tiny, digits):

@@ -6,11 +6,15 @@ from torch.nn import functional as F
 import attacks
 import targets
 from hypergen.errors import RunError
-from hypergen.measures import MEASURES, Batch
-from hypergen.measures.attacked import attacked_batch
-from hypergen.models import value_network
-from hypergen.models.value_network import EnsembleValueNetwork, ValueNetwork, build_value_network
+from hypergen.measures import Batch
+from hypergen.models.value_network import (
+    EnsembleValueNetwork,
+    ValueNetwork,
+    build_value_network,
+    of_behaviour,
+)
 from targets import Population
+from tests.hypergen.batches import PAIR, attacked_batch
 
 KINDS = ["set", "mlp", "statistics", "probe", "set x 3"]
 THREAT = attacks.Threat("linf", 0.05)
@@ -55,13 +59,13 @@ def batch(sixteen, digits) -> Batch:
 def build(kind: str) -> ValueNetwork:
     torch.manual_seed(0)
     name, _, members = kind.partition(" x ")
-    return build_value_network(name, Linear(), (1, 28, 28), 2, int(members or 1))
+    return build_value_network(name, Linear(), (1, 28, 28), 10, PAIR, int(members or 1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_what_was_measured(kind, sixteen, batch, digits):
     fresh = attacked_batch(sixteen, *digits.train.first(100), attacks.PGD(THREAT, steps=5), 0)
-    measured = torch.stack([measure(sixteen, fresh) for measure in MEASURES], dim=-1)
+    measured = torch.stack([measure(sixteen, fresh) for measure in PAIR], dim=-1)
     assert measured.std(0).min() > 0.1  # so that there is something to learn
     value = build(kind)
     with torch.no_grad():
@@ -91,7 +95,7 @@ def test_set_looks_at_log_probability_and_relative_margin(sixteen, batch):
     features = build("set").features(sixteen, batch)
     assert features.shape == (16, 40, 4)
     network = sixteen[7]
-    for first, images in ((0, batch.images), (2, batch.attacked[7])):
+    for first, images in ((0, batch.images), (2, batch.prepared["robustness"][7])):
         logits = network(images)
         for image in range(40):
             row, label = logits[image], int(batch.labels[image])
@@ -106,7 +110,7 @@ def test_the_generators_objective_without_margin_never_says_more_than_the_estima
     sixteen, batch, monkeypatch
 ):
     """By Jensen's inequality; with equal images there is nothing between the two."""
-    monkeypatch.setattr(value_network, "MARGINS", (0.0,))
+    monkeypatch.setattr(of_behaviour, "MARGINS", (0.0,))
     value = build("set")
     features = value.features(sixteen, batch)
     assert (value.generator_objective(features) < value(features).log()).all()
@@ -191,7 +195,11 @@ def test_statistics_are_those_of_each_tensor(sixteen, batch):
 
 def test_probes_see_the_networks_and_nothing_else(sixteen, batch):
     value = build("probe")
-    other = Batch(torch.zeros_like(batch.images), batch.labels, torch.zeros_like(batch.attacked))
+    other = Batch(
+        torch.zeros_like(batch.images),
+        batch.labels,
+        {"robustness": torch.zeros_like(batch.prepared["robustness"])},
+    )
     estimates = value(value.features(sixteen, batch))
     assert value(value.features(sixteen, other)).equal(estimates)
     images = value.images.sigmoid()
@@ -203,7 +211,7 @@ def test_probes_see_the_networks_and_nothing_else(sixteen, batch):
 def test_probes_normalise_by_their_batch_as_ordinary_training_does(in_training):
     torch.manual_seed(0)
     module = targets.build("light-cnn", input_shape=(1, 8, 8))
-    value = build_value_network("probe", module, (1, 8, 8), 2)
+    value = build_value_network("probe", module, (1, 8, 8), 10, PAIR)
     population = Population.of([module])
     theta = population.theta.clone().requires_grad_()
     estimates = value(theta)
@@ -219,7 +227,11 @@ def test_probes_normalise_by_their_batch_as_ordinary_training_does(in_training):
 def test_set_does_not_care_for_the_order_of_images(sixteen, batch):
     value = build("set")
     order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
-    shuffled = Batch(batch.images[order], batch.labels[order], batch.attacked[:, order])
+    shuffled = Batch(
+        batch.images[order],
+        batch.labels[order],
+        {"robustness": batch.prepared["robustness"][:, order]},
+    )
     torch.testing.assert_close(
         value(value.features(sixteen, shuffled)), value(value.features(sixteen, batch))
     )
@@ -237,7 +249,9 @@ def test_larger_logits_alone_do_not_move_the_margins(sixteen, batch):
 def test_gradients_reach_the_weights_and_are_right(kind, sixteen, batch):
     """Against a central difference along one direction, in double precision."""
     value = build(kind).double()
-    double = Batch(batch.images.double(), batch.labels, batch.attacked.double())
+    double = Batch(
+        batch.images.double(), batch.labels, {"robustness": batch.prepared["robustness"].double()}
+    )
     theta = sixteen.theta.double()
 
     def estimates(weights: Tensor) -> Tensor:

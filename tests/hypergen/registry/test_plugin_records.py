@@ -12,10 +12,10 @@ def test_records_what_came_from_plugins(widgets, write, shipped):
     gadgets = Registry("gadget", {"small": shipped})
     write("own.py", "class MyNet: ...")
     plugin = load_plugin("own.py")
-    assert plugin_record({widgets: "MyNet", gadgets: "small"}) == [
+    assert plugin_record([(widgets, "MyNet"), (gadgets, "small")]) == [
         {"kind": "widget", "name": "MyNet", "source": "own.py", "sha256": plugin.sha256}
     ]
-    assert plugin_record({widgets: "size-3", gadgets: "small"}) == []
+    assert plugin_record([(widgets, "size-3"), (gadgets, "small")]) == []
 
 
 def entry(**changes: object) -> dict[str, object]:
@@ -28,7 +28,8 @@ def test_neither_a_record_nor_an_unknown_name_runs_a_plugin(widgets, write):
         with pytest.raises(InputError) as error:
             require_plugins([entry(source=source)], "runs/a")
         assert str(error.value) == (
-            f"runs/a needs the widget MyNet of {source}: add `plugin` {source}"
+            f"runs/a needs the widget MyNet of {source}: add `plugin` {source} "
+            f"(in Python hypergen.load_plugin('{source}'))"
         )
     for name in ("MyNet", "own", "own.py:MyNet"):
         assert name not in widgets
@@ -40,7 +41,7 @@ def test_neither_a_record_nor_an_unknown_name_runs_a_plugin(widgets, write):
 def test_a_plugin_of_the_same_content_is_accepted_silently(widgets, recwarn, write):
     write("own.py", "class MyNet: ...")
     load_plugin("own.py")
-    record = plugin_record({widgets: "MyNet"})
+    record = plugin_record([(widgets, "MyNet")])
     require_plugins(record, "runs/a")
     require_plugins([], "runs/b")
     assert not recwarn.list
@@ -49,7 +50,7 @@ def test_a_plugin_of_the_same_content_is_accepted_silently(widgets, recwarn, wri
 def test_a_changed_plugin_is_told_by_its_hash(widgets, write):
     write("own.py", "class MyNet: ...")
     load_plugin("own.py")
-    record = plugin_record({widgets: "MyNet"})
+    record = plugin_record([(widgets, "MyNet")])
     write("own.py", "class MyNet: width = 2")
     load_plugin("own.py")
     with pytest.warns(UserWarning, match="^own.py has changed since runs/a was made$"):
@@ -96,5 +97,5 @@ def test_a_record_that_is_none_is_told_in_one_line(widgets, record):
 
 
 def test_the_plugin_to_add_is_quoted_for_the_shell(widgets):
-    with pytest.raises(InputError, match="add `plugin` 'own nets.py; ls'$"):
+    with pytest.raises(InputError, match="add `plugin` 'own nets.py; ls' .in Python "):
         require_plugins([entry(source="own nets.py; ls")], "runs/a")

@@ -156,3 +156,24 @@ def test_public_names_are_found_without_registration(widgets, write):
     assert widgets.origin("MyNet") is plugin and widgets.origin("PurePath") is plugin
     assert all(name not in widgets for name in ("partial", "Path", "number", "upper", "REGISTRIES"))
     assert widgets.names() == ["small", "large", "three"]  # what was asked for, and no more
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ("raise RuntimeError", "class MyNet: ...", "def other(): ...", "class _No: ..."),
+            "own.py is a file: say what of it, as in own.py:MyNet; it has MyNet, other",
+        ),
+        (("x = 3",), "plugin own.py defines no class or function to be named"),
+        (("def broken(:",), "plugin own.py: SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_file_alone_is_told_what_it_has_without_being_run(widgets, write, lines, message):
+    write("own.py", *lines)
+    with pytest.raises(InputError) as told:
+        resolve(widgets, "own.py")
+    assert str(told.value).startswith(message) and "\n" not in str(told.value)
+    assert loaded() == []
+    with pytest.raises(InputError, match="plugin none.py: No such file"):
+        resolve(widgets, "none.py")

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_unknown_name_is_told_with_the_nearest_and_the_way_to_bring_ones_own(wid
         widgets.get("smal")
     assert str(error.value) == (
         'unknown widget "smal" (did you mean "small"?); known: small, large; '
-        "bring your own with `plugin` FILE.py"
+        "add yours by `plugin` FILE.py or hypergen.load_plugin"
     )
     load_plugin(write("own.py", "def MyNet(): ..."))
     with pytest.raises(InputError) as error:
@@ -114,3 +115,28 @@ def test_a_cell_of_a_notebook_can_be_run_again_but_not_take_another_name(widgets
         widgets.register("small")(cell("class Net: width = 3"))
     with pytest.raises(InputError, match="already is"):
         widgets.register("net")(shipped)
+
+
+def test_the_nearest_name_is_one_of_the_kind(widgets, write):
+    gadgets: Registry[Callable] = Registry("gadget", {})
+    write("own.py", "def zigzag(): ...", "@register('my-widget')", "def make(): ...")
+    with Path("own.py").open("a") as file:
+        file.write("REGISTRIES['gadget'].register('my-gadget')(zigzag)\n")
+    load_plugin("own.py")
+    for name, hint in (("zigzags", ""), ("my-gadgets", "my-widget"), ("maker", "make")):
+        with pytest.raises(InputError) as error:
+            widgets.get(name)
+        assert ("did you mean" in str(error.value)) == bool(hint) and hint in str(error.value)
+    with pytest.raises(InputError, match='did you mean "zigzag"'):
+        gadgets.get("zigzags")
+    with pytest.raises(InputError) as error:
+        gadgets.get("mak")
+    assert "did you mean" not in str(error.value)
+
+
+def test_a_text_of_its_own_describes_what_is_made_by_a_partial(widgets):
+    made = partial(int, 3)
+    made.__doc__ = "Three."
+    widgets.register("three")(made)
+    widgets.register("again")(partial(made))
+    assert widgets.describe("three") == widgets.describe("again") == "Three."

@@ -213,6 +213,11 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
         {"kind": "dominated", "run": "no", "accuracy": 0.8, "robustness": 0.6, "beta": 0.5},
         {"kind": "front", "run": "b", "accuracy": 0.95, "robustness": 0.5, "beta": 0.25},
     ]
+    trials[0]["test"], trials[1]["test"], trials[2]["test"] = (
+        {"accuracy": 0.89, "robustness": 0.66},
+        None,
+        {"accuracy": 0.94, "robustness": 0.51},
+    )
     for row in trials:
         row["activation"] = "relu"
     result = {"trials": trials, "varied": ["beta", "activation"], "dataset": "digits"}
@@ -223,11 +228,27 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
         "sra_images": 50,
     }
     head, *lines = str(front_table(result)).split("\n")
-    assert cells(head) == ["run", "accuracy", "robustness", "beta", "activation"]
-    assert cells(lines[0]) == [run, "90.00", "70.00", "0.1235", "relu"]
-    assert cells(lines[1]) == ["b", "95.00", "50.00", "0.25", "relu"]
-    assert lines[2] == "the front of 3 trials, % of digits test images"
+    validation = ["accuracy (val)", "robustness (val)"]
+    assert cells(head) == ["run", "accuracy", "robustness", *validation, "beta", "activation"]
+    assert cells(lines[0]) == [run, "89.00", "66.00", "90.00", "70.00", "0.1235", "relu"]
+    assert cells(lines[1]) == ["b", "94.00", "51.00", "95.00", "50.00", "0.25", "relu"]
+    assert lines[2] == (
+        "the front of 3 trials, % of digits images: chosen by validation images (val), then judged "
+        "on test images"
+    )
     judged = "PGD-50 alone, which flatters, 8 samples on 300 images"
     if sra_samples:
         judged = f"standard robust accuracy, {min(sra_samples, 8)} samples on 50 images"
     assert lines[3] == f"accuracy: 8 samples on all; robustness: {judged}"
+    assert len(lines) == 4
+    trials[2]["test"] = None
+    *_, row, _, _, note = str(front_table(result)).split("\n")
+    assert cells(row) == ["b", "-", "-", "95.00", "50.00", "0.25", "relu"]
+    assert note == "- not judged on test images by this sweep"
+
+
+def test_a_caption_says_which_images():
+    attack = {"threat": {"norm": "linf", "epsilon": 0.1}, "name": "pgd-50-1", "images": 20}
+    for own, words in (({}, "test"), ({"split": "test"}, "test"), ({"split": "val"}, "validation")):
+        title = caption({"dataset": "digits", "attack": attack | own})
+        assert title == f"digits, linf, epsilon 0.1, pgd-50-1 on 20 {words} images"

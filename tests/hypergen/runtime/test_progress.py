@@ -1,3 +1,4 @@
+import io
 import math
 import re
 import sys
@@ -142,7 +143,9 @@ def test_a_terminal_gets_one_bar(monkeypatch):
 
 
 def test_who_does_not_listen_costs_nothing(monkeypatch, clock):
-    for stream in (Closed(), None):
+    gone = io.StringIO()
+    gone.close()
+    for stream in (Closed(), None, gone):
         monkeypatch.setattr(sys, "stderr", stream)
         with ProgressBar("train") as bar:
             work = bar.split({"steps": 1.0})["steps"]

@@ -75,7 +75,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(TREES)
 def test_every_tree_comes_back_bit_for_bit(tree):
     assert same(tree, round_trip(tree))

@@ -75,3 +75,11 @@ def test_networks_agree_or_a_choice_is_asked_for(network, own, refused):
     assert agreed(files(0.1, None, 0.1), "epsilon") == 0.1
     message = refused(agreed, files(0.2, 0.1), "epsilon")
     assert message == "the networks differ in epsilon (0.1, 0.2); choose one by `epsilon`"
+
+
+def test_the_global_random_state_stays(external):
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    open_networks([external], target="small-lenet5", info=INFO)
+    assert torch.equal(torch.rand(2), expected)

@@ -144,6 +144,27 @@ def test_a_damaged_line_and_all_after_it_are_dropped(filled, path, line):
     assert path.read_bytes() == b"\n".join(lines[:3]) + b"\n"
 
 
+def changed_lines(entry: dict) -> list[dict]:
+    clean, pgd = entry["masks"]["clean"], entry["masks"]["pgd"]
+    flipped = ("B" if pgd[0] != "B" else "C") + pgd[1:]
+    return [
+        entry | {"masks": {"cleans": clean, "pgd": pgd}},
+        entry | {"masks": {"clean": pgd, "pgd": clean}},
+        entry | {"masks": {"clean": clean, "pgd": flipped}},
+        entry | {"masks": {"clean": clean}},
+        {"key": entry["key"], "masks": entry["masks"]},
+    ]
+
+
+def test_changed_masks_are_not_believed(filled, path, images, population, masks):
+    first, line, *rest = path.read_text().splitlines()
+    for changed in changed_lines(json.loads(line)):
+        path.write_text("\n".join([first, json.dumps(changed), *rest]) + "\n")
+        view = ResultsCache(path).view(*images, attack="pgd", seed=0)
+        assert view.get(population[:1], PARTS[0]) is None
+        assert path.read_text() == f"{first}\n"
+
+
 def test_masks_of_another_size_are_not_believed(filled, path, images, population):
     first, line, *_ = path.read_text().splitlines()
     entry = json.loads(line)

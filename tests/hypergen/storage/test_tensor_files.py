@@ -93,11 +93,11 @@ def test_the_true_reason_is_told(tmp_path, loop, refused, monkeypatch):
         (tmp_path, "is a folder"),
         (tmp_path / "pipe", "no ordinary file"),
         (loop, "symbolic links"),
-        (long, "name too long"),
+        (long, "name is too long"),
     ):
         for read in (read_header, read_tensors):
             message = refused(read, path)
-            assert reason in message and str(path) in message
+            assert reason in message and str(path)[:60] in message
     monkeypatch.setenv("HOME", str(tmp_path))
     write_tensors(tmp_path / "t", TENSORS, {})
     assert require_file(type(long)("~/t")) == tmp_path / "t"

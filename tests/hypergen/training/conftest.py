@@ -9,7 +9,8 @@ from torch import Tensor
 
 import attacks
 from hypergen.data import Split
-from hypergen.training import objective, trainer, value_fitter
+from hypergen.measures import robustness
+from hypergen.training import objective
 
 
 class Forbidden(Split):
@@ -45,14 +46,13 @@ def asked(monkeypatch) -> list[SimpleNamespace]:
 @pytest.fixture
 def used(monkeypatch) -> list[attacks.Attack]:
     """What attacked the images, in order."""
-    calls, whole = [], trainer.attacked_batch
+    calls, whole = [], robustness.attacked_images
 
-    def attacked_batch(population, images, labels, attack, *rest, **more):
+    def attacked_images(population, images, labels, attack, *rest):
         calls.append(attack)
-        return whole(population, images, labels, attack, *rest, **more)
+        return whole(population, images, labels, attack, *rest)
 
-    for module in (trainer, value_fitter):
-        monkeypatch.setattr(module, "attacked_batch", attacked_batch)
+    monkeypatch.setattr(robustness, "attacked_images", attacked_images)
     return calls
 
 

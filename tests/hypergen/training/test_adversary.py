@@ -13,25 +13,25 @@ from hypergen.training.trainer import Trainer
 @pytest.mark.parametrize(("name", "radius"), [("mnist", 1.15 * 0.1), ("cifar10", 8 / 255)])
 def test_generators_train_at_the_radius_of_networks_trained_directly(name, radius):
     config, info = TrainConfig.of(dataset=name), INFOS[name]
-    found = Adversary(config, info).radius
+    found = Adversary(config, info).enlarged(config.threat).epsilon
     assert found == pytest.approx(radius)
     assert found == DirectPlan.of(BaselineConfig.of(dataset=name), info).radius
-    half = Adversary(config.replace(epsilon_factor=0.5), info).radius
-    assert half == config.threat.epsilon / 2
+    half = Adversary(config.replace(epsilon_factor=0.5), info).enlarged(config.threat)
+    assert half.epsilon == config.threat.epsilon / 2
 
 
 @pytest.mark.parametrize("kind", ["direct", "value"])
 def test_the_radius_grows_and_is_checked_where_it_is(kind, tiny, few, cpu, monkeypatch):
-    monkeypatch.setattr(attacks, "standard", lambda threat: attacks.PGD(threat, steps=1))
+    monkeypatch.setattr(attacks, "quick", lambda threat: attacks.PGD(threat, steps=1))
 
     def radii(epsilon_warmup):
         config = tiny.replace(objective=kind, epsilon=0.1, epsilon_factor=2)
         trainer = Trainer(config.replace(epsilon_warmup=epsilon_warmup), few, cpu)
         for trainer.step in range(6):
             progress = trainer.epsilon_progress
-            training = trainer.adversary.training_attack(progress)
-            value = trainer.adversary.value_attack(progress)
-            checked = trainer.check_sra()["sra_check/epsilon"]
+            training = trainer.adversary.training_stage(progress, 0).attack(config.threat)
+            value = trainer.adversary.value_stage(progress, 0).attack(config.threat)
+            checked = trainer.check_value_attack()["check/epsilon"]
             yield training.threat.epsilon, value.threat.epsilon, checked
 
     full = [0.2, 0.2, 0.1]
@@ -47,7 +47,7 @@ def test_a_value_attack_found_to_flatter_gets_more_steps(kind, tiny, few, cpu):
     adversary = trainer.adversary
 
     def steps() -> int:
-        attack = adversary.training_attack(1.0)
+        attack = adversary.training_stage(1.0, 0).attack(config.threat)
         assert isinstance(attack, attacks.PGD)
         return attack.steps
 
@@ -66,9 +66,9 @@ def test_the_gap_is_what_the_value_attack_claims_beyond_sra(tiny, few, cpu, monk
         return attacks.PGD(attacks.Threat("linf", 0.0), steps=steps)
 
     monkeypatch.setitem(VALUE_ATTACKS, "pgd", blind)
-    metrics = Trainer(tiny.replace(epsilon=0.5, epsilon_warmup=0.0), few, cpu).check_sra()
-    assert metrics["sra_check/sra"] == 0
-    assert metrics["sra_check/robustness_gap"] == pytest.approx(metrics["sra_check/accuracy"])
+    metrics = Trainer(tiny.replace(epsilon=0.5, epsilon_warmup=0.0), few, cpu).check_value_attack()
+    assert metrics["check/robustness"] == 0
+    assert metrics["check/gap"] == pytest.approx(metrics["check/accuracy"])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,8 @@ def test_the_gap_is_what_the_value_attack_claims_beyond_sra(tiny, few, cpu, monk
     ids=str,
 )
 def test_what_the_generator_learns_from(settings, expected, tiny, digits):
-    attack = Adversary(tiny.replace(**settings), digits.info).training_attack(1.0)
+    config = tiny.replace(**settings)
+    attack = Adversary(config, digits.info).training_stage(1.0, 0).attack(config.threat)
     assert type(attack) is type(expected) and attack.threat.norm == expected.threat.norm
     assert attack.threat.epsilon == pytest.approx(expected.threat.epsilon)
     assert vars(attack) | {"threat": None} == vars(expected) | {"threat": None}

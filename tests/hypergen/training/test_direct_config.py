@@ -44,7 +44,7 @@ def test_the_share_of_kwta_falls_evenly_over_the_first_half():
         ({"epsilon_factor": -1, "method": "pgd", "epsilon": 0.0}, "`epsilon_factor` must be"),
         ({"method": "standard", "epsilon_factor": 2.0}, "`beta` and `epsilon_factor` are of"),
         ({"method": "standard", "beta": 0.5}, "`beta` and `epsilon_factor` are of"),
-        ({"learning_rate": 0.0}, r"`learning_rate` must be above 0 and below 1e\+30, got 0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, got 0"),
         ({"beta": 1.5}, r"`beta` must lie in \[0,1\], got 1.5"),
         ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0,1\), got 1"),
         ({"ema_decay": float("nan")}, r"`ema_decay` must lie in \[0,1\), got nan"),

@@ -6,16 +6,15 @@ from torch.nn import functional as F
 
 import attacks
 import targets
-from hypergen.measures import MEASURES, Batch, attacked
-from hypergen.measures.attacked import attacked_batch
-from hypergen.models.latent import preference_weights
+from hypergen.measures import Batch, attacked
 from hypergen.models.value_network import ValueNetwork, build_value_network
 from hypergen.runtime import batching
 from hypergen.training import objective
 from targets import Population
+from tests.hypergen.batches import PAIR, attacked_batch
 
 ATTACK = attacks.PGD(attacks.Threat("linf", 0.1), steps=2)
-WEIGHTS = preference_weights(torch.tensor([0.0, 0.3, 1.0]))
+WEIGHTS = torch.tensor([[1.0, 0.0], [0.7, 0.3], [0.0, 1.0]])
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def batch(population, digits) -> Batch:
 
 def build(kind: str, population) -> ValueNetwork:
     torch.manual_seed(0)
-    return build_value_network(kind, population[0], (1, 28, 28), 2)
+    return build_value_network(kind, population[0], (1, 28, 28), 10, PAIR)
 
 
 def features_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -41,7 +40,7 @@ def features_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def gradient(kind, population, batch, value, weights=WEIGHTS):
-    return objective.gradient(kind, population, batch, weights, value, MEASURES)
+    return objective.gradient(kind, population, batch, weights, value, PAIR)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_direct_is_the_weighted_cross_entropy_of_plain_modules(networks, populat
         network = networks[index]
         network.zero_grad()
         clean = F.cross_entropy(network(batch.images), batch.labels)
-        attacked = F.cross_entropy(network(batch.attacked[index]), batch.labels)
+        attacked = F.cross_entropy(network(batch.prepared["robustness"][index]), batch.labels)
         loss = alpha * clean + beta * attacked
         loss.backward()
         own = torch.cat([p.grad.flatten() for p in network.parameters()])
@@ -119,7 +118,7 @@ def test_a_measure_without_weight_may_be_left_out(only, population, batch):
     value, weights = build("set", population), torch.zeros(3, 2)
     weights[:, only] = 1
     whole = gradient("direct", population, batch, value, weights)
-    part = weights[:, only : only + 1], value, MEASURES[only : only + 1]
+    part = weights[:, only : only + 1], value, PAIR[only : only + 1]
     for one, other in zip(
         whole, objective.gradient("direct", population, batch, *part), strict=True
     ):
@@ -150,12 +149,12 @@ def test_batch_norm_is_by_the_batch_as_in_ordinary_training(kind, in_training):
     images, labels = torch.rand(6, 1, 8, 8), torch.arange(6)
     module = targets.build("light-cnn", input_shape=(1, 8, 8))
     population = Population.of([module]).recalibrate(images)
-    batch = Batch(images, labels, torch.rand(1, 6, 1, 8, 8))
-    value = build_value_network("set", population[0], (1, 8, 8), 2)
+    batch = Batch(images, labels, {"robustness": torch.rand(1, 6, 1, 8, 8)})
+    value = build_value_network("set", population[0], (1, 8, 8), 10, PAIR)
     weights = torch.tensor([[0.3, 0.7]])
     losses, found = gradient(kind, population, batch, value, weights)
     plain = in_training(population[0])
-    logits = [plain(x) for x in (images, batch.attacked[0])]
+    logits = [plain(x) for x in (images, batch.prepared["robustness"][0])]
     features = torch.cat([features_of(x, labels) for x in logits], -1)[None]
     clean, robust = (F.cross_entropy(x, labels) for x in logits)
     parts = {
@@ -185,7 +184,7 @@ def test_half_precision_is_for_training_alone(digits, monkeypatch):
             for to_train in (True, False)
         ]
         found = [gradient(kind, population, batches[1], value)[1] for kind in ("direct", "value")]
-        return [*(batch.attacked for batch in batches), *found]
+        return [*(batch.prepared["robustness"] for batch in batches), *found]
 
     full = made()
     assert torch.equal(full[0], full[1])

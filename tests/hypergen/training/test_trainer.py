@@ -11,7 +11,6 @@ from torch import nn
 from hypergen.data import dataset
 from hypergen.errors import RunError
 from hypergen.evaluation.sampler import Sampler
-from hypergen.measures import ACCURACY, MEASURES, ROBUSTNESS
 from hypergen.training import objective
 from hypergen.training.direct import DirectTrainer
 from hypergen.training.direct_config import BaselineConfig
@@ -19,6 +18,8 @@ from hypergen.training.loop import train
 from hypergen.training.trainer import Trainer
 from hypergen.training.value_fitter import draw_seed
 from targets import WeightLayout
+
+NAMES = ["accuracy", "robustness"]
 
 
 class SpiedLatent:
@@ -60,15 +61,16 @@ def test_accuracy_weighs_1_minus_beta_and_robustness_beta(
 
 
 @pytest.mark.parametrize(
-    ("beta", "warmed_up"), [("0", (ACCURACY,)), ("0.5", MEASURES), ("1", (ROBUSTNESS,))]
+    ("beta", "warmed_up"), [("0", ["accuracy"]), ("0.5", NAMES), ("1", ["robustness"])]
 )
 def test_measures_without_a_weight_are_left_out(beta, warmed_up, tiny, few, cpu, asked):
     """Of clean images nothing is computed with a beta of 1, once the warm-up is over."""
     trainer = Trainer(tiny.replace(beta=beta, warmup=0.5), few, cpu)
     for _ in range(5):
         trainer.take_step()
-    warming_up = (ACCURACY,) if beta == "0" else MEASURES
-    assert [call.measures for call in asked] == [warming_up] * 2 + [warmed_up] * 3
+    warming_up = ["accuracy"] if beta == "0" else NAMES
+    asked_for = [[measure.name for measure in call.measures] for call in asked]
+    assert asked_for == [warming_up] * 2 + [warmed_up] * 3
 
 
 def test_only_training_images_train_and_none_of_test_is_ever_seen(
@@ -79,7 +81,9 @@ def test_only_training_images_train_and_none_of_test_is_ever_seen(
     trainer = Trainer(config, unseen, cpu, base_network)
     checked = []
     train(
-        trainer, lambda state: None, lambda _, metrics: checked.append("sra_check/sra" in metrics)
+        trainer,
+        lambda state: None,
+        lambda _, metrics: checked.append("check/robustness" in metrics),
     )
     assert any(checked)  # on validation images
     sampler = Sampler(config, unseen.info, trainer.models, 3, unseen)
@@ -100,8 +104,11 @@ def test_images_are_augmented_before_they_are_attacked(tiny, few, cpu, asked, mo
     trainer.take_step()
     (call,) = asked
     assert (call.batch.images == 0.5).all()
-    moved = (call.batch.attacked - 0.5).abs()
-    assert moved.max() > 0 and (moved <= trainer.adversary.radius + 1e-6).all()
+    moved = (call.batch.prepared["robustness"] - 0.5).abs()
+    assert (
+        moved.max() > 0
+        and (moved <= trainer.adversary.enlarged(trainer.config.threat).epsilon + 1e-6).all()
+    )
 
 
 def test_the_learning_rate_is_a_cosine_after_a_short_warm_up(tiny, few, cpu):
@@ -192,7 +199,7 @@ def test_samples_are_the_averaged_generators(tiny, few, cpu):
 def test_a_gap_that_was_found_is_heeded(tiny, few, cpu, monkeypatch):
     trainer = Trainer(tiny.replace(steps=20, max_robustness_gap=0.1), few, cpu)
     gaps, steps = iter([1.0, 0.0, 0.0, 0.0]), []
-    monkeypatch.setattr(trainer, "check_sra", lambda: {"sra_check/robustness_gap": next(gaps)})
+    monkeypatch.setattr(trainer, "check_value_attack", lambda: {"check/gap": next(gaps)})
     while trainer.step < 20:
         trainer.advance()
         steps.append(trainer.adversary.attack_steps)
@@ -203,16 +210,16 @@ def test_a_gap_that_was_found_is_heeded(tiny, few, cpu, monkeypatch):
 
 def test_with_a_gap_of_1_nothing_is_checked(tiny, few, cpu):
     trainer = Trainer(tiny.replace(max_robustness_gap=1.0), few, cpu)
-    assert not any("sra_check/sra" in trainer.advance() for _ in range(6))
+    assert not any("check/robustness" in trainer.advance() for _ in range(6))
 
 
 def test_a_check_does_not_change_a_run(tiny, few, cpu, same):
     trainer = Trainer(tiny, few, cpu)
     trainer.take_step()
     before = trainer.state_dict()
-    metrics = trainer.check_sra()
-    assert 0 <= metrics["sra_check/sra"] <= metrics["sra_check/accuracy"] <= 1
-    assert -1 <= metrics["sra_check/robustness_gap"] <= 1
+    metrics = trainer.check_value_attack()
+    assert 0 <= metrics["check/robustness"] <= metrics["check/accuracy"] <= 1
+    assert -1 <= metrics["check/gap"] <= 1
     assert same(trainer.state_dict(), before)
 
 

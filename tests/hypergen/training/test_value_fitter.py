@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -25,20 +26,20 @@ def test_v_learns_what_the_replay_holds(tiny, few, cpu):
 
 def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base_network, cpu):
     trainer = Trainer(tiny.replace(epsilon=0.05), few, cpu)
-    fitter, attack = trainer.value_fitter, trainer.adversary.value_attack(1.0)
+    fitter, stage = trainer.value_fitter, partial(trainer.adversary.value_stage, 1.0)
     population = Population.of([base_network])
     images, labels = few.val.first(100)
-    batch = fitter.attacked(population, images, labels, attack)
+    batch = fitter.prepare(population, images, labels, stage)
     _, measured = fitter.measure(population, batch)
     clean = (predictions(population, images) == labels).float().mean()
-    robust = (population(batch.attacked).argmax(-1) == labels).float().mean()
+    robust = (population(batch.prepared["robustness"]).argmax(-1) == labels).float().mean()
     assert measured.tolist() == [[pytest.approx(float(clean)), pytest.approx(float(robust))]]
     assert clean > robust
 
 
 def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few, cpu, monkeypatch):
     trainer = Trainer(tiny.replace(target="light-cnn"), few, cpu)
-    fitter, attack = trainer.value_fitter, trainer.adversary.value_attack(1.0)
+    fitter, stage = trainer.value_fitter, partial(trainer.adversary.value_stage, 1.0)
     theta = fitter.perturb_weights(torch.zeros(3, len(fitter.scales))).theta
     images, labels = few.val.first(20)
     kept, sizes = trainer.population(theta).bytes_kept(images), []
@@ -58,7 +59,7 @@ def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few
     def found() -> tuple[torch.Tensor, ...]:
         trainer.rng.manual_seed(0)
         population = trainer.population(theta)
-        return fitter.measure(population, fitter.attacked(population, images, labels, attack))
+        return fitter.measure(population, fitter.prepare(population, images, labels, stage))
 
     alone = found()
     assert sizes == [None, 1, 1, 1]
@@ -91,7 +92,8 @@ def test_v_is_fitted_to_the_value_attacks_images_and_to_copies_by_their_own(
     monkeypatch.setattr(fitter, "measure", measured)
     metrics = [trainer.take_step() for _ in range(3)]
     assert ["measured/accuracy" in found for found in metrics] == [True, False, True]
-    one_step, by_value = attacks.RandomFGSM, type(trainer.adversary.value_attack(1.0))
+    by_value = type(trainer.adversary.value_stage(1.0, 0).attack(config.threat))
+    one_step = attacks.RandomFGSM
     assert one_step is not by_value
     measuring = [one_step, by_value, by_value]
     assert [type(attack) for attack in used] == [*measuring, one_step, *measuring]

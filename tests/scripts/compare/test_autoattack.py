@@ -43,7 +43,7 @@ def test_all_implementations(brief, tmp_path, monkeypatch, written):
         files=(file,),
         autoattack=tmp_path,
         images=20,
-        steps=5,
+        steps=3,
         restarts=2,
         work=tmp_path / "work",
         out=tmp_path / "compare.json",

@@ -5,11 +5,11 @@ from scripts.compare import diversity
 
 
 def test_all_variants(tmp_path, written):
-    tiny = TrainConfig.of(target="mlp", steps=2, population=3, batch_size=8)
+    tiny = TrainConfig.of(target="mlp", steps=2, population=3, batch_size=8, max_robustness_gap=1.0)
     config = diversity.CompareConfig(
         train=tiny,
         samples=3,
-        images=20,
+        images=10,
         fbf=2,
         fbf_epochs=1,
         work=tmp_path / "work",

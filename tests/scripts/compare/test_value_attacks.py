@@ -8,10 +8,11 @@ from hypergen.measures.robustness import margin
 from scripts.compare import value_attacks
 
 
-def test_all_candidates(brief, tmp_path, written):
+def test_all_candidates(brief, tmp_path, written, monkeypatch):
+    monkeypatch.setattr(value_attacks, "ROUNDS", 1)
     tiny = TrainConfig.of(target="mlp", objective="value", population=2, batch_size=8, epsilon=0.02)
     config = value_attacks.CompareConfig(
-        train=tiny, seconds=0.2, images=20, work=tmp_path / "work", out=tmp_path / "measurers.json"
+        train=tiny, seconds=0.02, images=8, work=tmp_path / "work", out=tmp_path / "measurers.json"
     )
     value_attacks.main(config)
     figures = written(config.out)["measurers"]

@@ -8,7 +8,7 @@ from hypergen.errors import InputError
 from scripts.studies import generated_activations
 
 
-def test_generated_beside_direct_networks(brief, tmp_path, written):
+def test_generated_beside_direct_networks(brief, brief_pretraining, tmp_path, written):
     config = generated_activations.StudyConfig(
         dataset="digits",
         epochs=1,
@@ -19,6 +19,7 @@ def test_generated_beside_direct_networks(brief, tmp_path, written):
         samples=2,
         seeds=1,
         images=5,
+        train="--population 2 --batch-size 8 --max-robustness-gap 1",
         work=tmp_path / "runs",
         out=tmp_path / "figures.json",
     )

@@ -22,9 +22,16 @@ def test_the_user_writes_less_than_40_lines():
 
 
 def test_all_commands_but_the_sweep(clean_registries, brief, brief_pretraining):
-    result = own.study(
-        own.OwnConfig(quick=True), lambda words: 0 if words[0] == "sweep" else main(words)
-    )
+    smaller = {
+        "train": ["--population", "2", "--batch-size", "8", "--max-robustness-gap", "1"],
+        "evaluate": ["--steps", "3", "--restarts", "1"],
+        "transfer": ["--steps", "3", "--restarts", "1"],
+    }
+
+    def execute(words):
+        return 0 if words[0] == "sweep" else main([*words, *smaller.get(words[0], [])])
+
+    result = own.study(own.OwnConfig(quick=True), execute)
     summaries = result["summaries"]
     assert summaries["pictures"]["sample"]["count"] == summaries["bars"]["sample"]["count"] == 3
 

@@ -1,5 +1,6 @@
 """The brief forms of the studies."""
 
+import functools
 import os
 from dataclasses import replace
 
@@ -15,6 +16,16 @@ from scripts.studies import (
     kwta,
 )
 
+WHOLE = data.load
+
+
+@functools.cache
+def beginning(*args, **options):
+    """A data set's first images, read once for all studies."""
+    found = WHOLE(*args, **options)
+    heads = {part: getattr(found, part).head(64) for part in ("train", "val", "test")}
+    return replace(found, **heads)
+
 
 @pytest.mark.skipif("HYPERGEN_DATA" not in os.environ, reason="HYPERGEN_DATA is not set")
 @pytest.mark.parametrize(
@@ -28,20 +39,17 @@ from scripts.studies import (
         (kwta, {"activations": ("kwta-0.03",), "images": 4, "schedule": ((1, 4),)}),
         (exploding_gradients, {"only": ("resnet20 kaf",), "steps": 2, "batch_size": 4}),
         (activation_distributions, {"activations": ("kaf",), "images": 8, "steps": 3}),
-        (generated_activations, {"activations": ("kaf",), "steps": 2, "images": 2}),
+        (
+            generated_activations,
+            {"activations": ("kaf",), "steps": 2, "images": 2}
+            | {"train": "--population 2 --batch-size 8 --max-robustness-gap 1"},
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", "smallest"),
 )
 def test_quick_on_real_images(study, fewer, brief, tmp_path, written, monkeypatch):
     """As `--quick` runs it, on less still: CIFAR-10 or MNIST, and the study's own networks."""
-    whole = data.load
-
-    def load(name, *args, **options):
-        found = whole(name, *args, **options)
-        heads = {part: getattr(found, part).head(64) for part in ("train", "val", "test")}
-        return replace(found, **heads)
-
-    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(data, "load", beginning)
     kwta.dataset_of.cache_clear()
     places = {"work": tmp_path / "runs", "out": tmp_path / "figures.json"}
     config = replace(study.QUICK, **fewer, **places)

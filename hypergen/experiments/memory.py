@@ -1,0 +1,120 @@
+"""What a training takes of the memory, compared with what is there before anything is made.
+
+Networks are made without numbers to find out. All is counted low: whatever is refused would have
+failed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from hypergen.config import GeneratorConfig, TrainConfig
+from hypergen.data import Dataset, DatasetInfo
+from hypergen.data.memory import Need, drawn_networks, require_memory
+from hypergen.experiments.run_folder import RunSettings
+from hypergen.measures import Batch
+from hypergen.models.bundle import ModelBundle, fresh_target
+from hypergen.runtime.batching import gpu_memory
+from hypergen.training.direct_config import BaselineConfig
+from targets import Population, WeightLayout
+
+T = TypeVar("T")
+TRAINED_COPIES = 4
+"""Numbers for each that is trained: itself, its gradient, and the two moments of Adam."""
+
+
+def require_run_memory(settings: RunSettings, dataset: Dataset) -> None:
+    """`InputError`, with the setting to lower, where a run takes more memory than there is."""
+    models = _empty_models(settings.config, dataset.info)
+    if models is None:
+        return
+    memory = gpu_memory(dataset.device)
+    needs = list(_models(settings.config, models))
+    training = _training(settings.config, models, dataset)
+    require_memory([*needs, *training], memory)
+    size = WeightLayout.of(models.target).size
+    require_memory([*needs, drawn_networks(settings.report.samples, size, "samples")], memory)
+
+
+def require_baseline_memory(config: BaselineConfig, dataset: Dataset) -> None:
+    """The same for a network that is trained directly."""
+    target = _empty_target(config, dataset.info)
+    if target is not None:
+        size = 4.0 * TRAINED_COPIES * WeightLayout.of(target).size
+        require_memory([Need(size, _smaller_target(config))], gpu_memory(dataset.device))
+
+
+def _empty_models(config: TrainConfig, info: DatasetInfo) -> ModelBundle | None:
+    """The networks of a run without numbers; None where they cannot be made without."""
+    return _without_numbers(lambda: ModelBundle.fresh(config, info))
+
+
+def _empty_target(config: BaselineConfig, info: DatasetInfo) -> nn.Module | None:
+    return _without_numbers(lambda: fresh_target(config.target, config.activation, info))
+
+
+def _without_numbers(make: Callable[[], T]) -> T | None:
+    """What is made of tensors that have shapes alone; None where that fails."""
+    try:
+        with warnings.catch_warnings(action="ignore"), torch.device("meta"), torch.no_grad():
+            return make()
+    except Exception:  # whatever a stranger's class raises; it is told when it is made indeed
+        return None
+
+
+def _models(config: TrainConfig, models: ModelBundle) -> Iterator[Need]:
+    """What the networks of a run take while these are trained."""
+    average, prior = _bytes(models.ema), 0.0
+    whole = average + _bytes(models.generator) + _moments(models.generator)
+    if hasattr(models.generator, "random_prior"):  # and in the average
+        prior = 8.0 * config.generator.latent_size * WeightLayout.of(models.target).size
+    long = config.generator.latent_size > GeneratorConfig().latent_size
+    yield Need(prior, "lower `latent_size`" if long else _smaller_target(config))
+    yield Need(whole - prior, _smaller_target(config))
+    yield Need(_bytes(models.value) + _moments(models.value), "lower `value_members`")
+
+
+def _training(config: TrainConfig, models: ModelBundle, dataset: Dataset) -> Iterator[Need]:
+    """What a step takes beside the networks, and what is kept of all steps."""
+    step, value = config.optimisation, config.value_network
+    size = WeightLayout.of(models.target).size
+    yield drawn_networks(step.population, size, "population")
+    channels, height, width = dataset.input_shape
+    batch = min(step.batch_size, len(dataset.train))
+    many = step.population / 4 >= batch / 64  # of the two, which is more than usual?
+    setting = "population" if many else "batch_size"
+    attacked = 4.0 * step.population * batch * channels * height * width
+    yield Need(attacked, f"lower `{setting}`")
+    measured = -(-step.steps // config.measurement_interval) * step.population
+    rows = min(value.replay_size, measured)
+    yield Need(float(rows) * _row(models, dataset.input_shape), "lower `replay_size`")
+
+
+def _row(models: ModelBundle, shape: tuple[int, int, int]) -> int:
+    """Bytes that the replay buffer keeps of a network, if it keeps weights; 0 if images decide."""
+
+    def features() -> Tensor:
+        population = Population(models.target, torch.empty(1, WeightLayout.of(models.target).size))
+        batch = Batch(torch.empty(1, *shape), torch.zeros(1, dtype=torch.int64))
+        return models.value.features(population, batch)
+
+    made = _without_numbers(features)
+    return 0 if made is None else made.nbytes
+
+
+def _smaller_target(config: TrainConfig | BaselineConfig) -> str:
+    resized = "" if config.data.image_size is None else " or a smaller `image_size`"
+    return f"choose a smaller `target` than {config.target}{resized}"
+
+
+def _bytes(network: nn.Module) -> float:
+    return float(sum(t.nbytes for t in (*network.parameters(), *network.buffers())))
+
+
+def _moments(network: nn.Module) -> float:
+    """What a training adds to a network: gradients and moments."""
+    trained = sum(each.nbytes for each in network.parameters() if each.requires_grad)
+    return float((TRAINED_COPIES - 1) * trained)

@@ -1,0 +1,153 @@
+"""The Optuna study of a sweep: opened by several processes at once, and after a kill."""
+
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from hypergen.errors import InputError
+from hypergen.storage.json_lines import json_lines
+
+JOURNAL = "optuna.journal"
+"""The file in a sweep's folder that Optuna keeps its study in, unless a URL is given."""
+PATIENCE = 20.0
+"""Seconds that a process waits for another one, which has just begun to use the same storage."""
+BUSY_SECONDS = 60
+"""How long SQLite waits while others write; by default a sweep of many workers may fail."""
+DIRECTIONS = [optuna.study.StudyDirection.MAXIMIZE] * 2
+FIRST_USED_TOGETHER = ("already exists", "unique constraint", "duplicate", "is locked")
+"""What SQLite, PostgreSQL and MySQL tell the later of two that make the same tables."""
+JUDGED_ON_TEST = (
+    "is of an earlier version, whose trials were chosen on test images; choose another `out`"
+)
+
+
+def open_storage(url: str) -> BaseStorage:
+    """The storage that an Optuna URL names; several processes may be the first to use it.
+
+    `InputError`: there is none.
+    """
+    options = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    end = None
+    while True:
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except Exception as error:  # each back end has errors of its own
+            said = str(error)
+            together = any(words in said.lower() for words in FIRST_USED_TOGETHER)
+            end = end or time.monotonic() + PATIENCE
+            if not together or time.monotonic() > end:
+                first = (said.splitlines() or [type(error).__name__])[0]
+                raise InputError(f"`storage` {url}: {first}") from error
+        time.sleep(0.1)  # the other makes what is missing
+
+
+def open_journal(folder: Path) -> BaseStorage:
+    """The journal file in a sweep's folder, which nobody else works in meanwhile.
+
+    A last line that a kill cut short is dropped, and told by a warning.
+    `InputError`: damage anywhere else; the file is left as it is.
+    """
+    # As a whole path: Optuna's own lock is a link to it, which must not depend on where one is.
+    path = folder.resolve() / JOURNAL
+    Path(f"{path}.lock").unlink(missing_ok=True)  # of a killed sweep; Optuna would wait for it
+    if path.exists():
+        _drop_cut_line(path)
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError:
+        raise
+    except Exception as error:  # JSON, but not as Optuna writes it
+        raise _damaged(path, f"{type(error).__name__} {error}") from error
+
+
+def _drop_cut_line(path: Path) -> None:
+    raw = path.read_bytes()
+    lines = [line for line, _ in json_lines(raw)]
+    kept = sum(map(len, lines))
+    if kept == len(raw):
+        return
+    if b"\n" in raw[kept:-1]:
+        raise _damaged(path, f"line {len(lines) + 1} is no JSON")
+    with path.open("r+b") as file:
+        file.truncate(kept)
+        os.fsync(file.fileno())
+    warnings.warn(
+        f"{path}: the last line was cut short and is dropped; what it told is done again",
+        stacklevel=2,
+    )
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"{path} is damaged ({reason}); restore it, or remove it to begin anew")
+
+
+def of_journal(folder: Path, settings: dict[str, Any]) -> optuna.Study:
+    """The study of the sweep in a folder that nobody else works in. `InputError`: see below."""
+    storage = open_journal(folder)
+    names = optuna.get_all_study_names(storage)  # of what the folder was once called
+    study, _ = _opened(names[0] if names else folder.name, storage)
+    _claim(study, settings, patience=0.0)
+    return study
+
+
+def of_storage(storage: BaseStorage, name: str, settings: dict[str, Any]) -> optuna.Study:
+    """The study of that name, in a storage that several sweeps may share.
+
+    `InputError`: it is of a sweep with other settings, or of none.
+    """
+    study, is_new = _opened(name, storage)
+    # Whoever makes a study says what it is of. One who died before is waited for in vain.
+    _claim(study, settings, patience=0.0 if is_new else PATIENCE)
+    return study
+
+
+def judged_on_test(settings: Any) -> bool:
+    """Whether the settings of a sweep are of a version that chose trials on test images."""
+    report = settings.get("report") if isinstance(settings, dict) else None
+    return isinstance(report, dict) and report.get("split", "test") == "test"
+
+
+def _opened(name: str, storage: BaseStorage) -> tuple[optuna.Study, bool]:
+    """The study of that name for accuracy and robustness, and whether it was made just now."""
+    try:
+        study = optuna.create_study(study_name=name, storage=storage, directions=DIRECTIONS)
+    except DuplicatedStudyError:
+        return optuna.load_study(study_name=name, storage=storage), False
+    return study, True
+
+
+def _claim(study: optuna.Study, settings: dict[str, Any], patience: float) -> None:
+    """Notes in the study which sweep it is of; so may another, within `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        used = bool(study.get_trials(deepcopy=False))  # first: a trial comes after the settings
+        claimed = study.user_attrs.get("settings")
+        if study.directions != DIRECTIONS or (claimed is None and used):
+            raise InputError(_other(study))
+        if claimed is not None or time.monotonic() >= end:
+            break
+        time.sleep(0.05)
+    if claimed is None:
+        study.set_user_attr("settings", settings)
+        claimed = study.user_attrs.get("settings")  # another may have been quicker
+    if judged_on_test(claimed):
+        raise InputError(f"the storage's study {study.study_name!r} {JUDGED_ON_TEST}")
+    if claimed != settings:
+        raise InputError(_other(study))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["accuracy", "robustness"])
+
+
+def _other(study: optuna.Study) -> str:
+    return (
+        f"the storage holds a study {study.study_name!r} with other settings; choose an `out` of "
+        "another name"
+    )

@@ -1,0 +1,172 @@
+"""Can networks be trained for what can only be measured? One measure after the other, and none.
+
+For each measure a generator is trained through the value network alone, half for accuracy and half
+for the measure, and beside it one of the same seed for accuracy alone. Samples of both are judged
+on test images by the measure, with the budget that figures are quoted at. Runs and figures are
+kept: a killed study goes on.
+
+    HYPERGEN_DATA=... python -m scripts.studies.measures
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import attacks
+from hypergen.config import TrainConfig
+from hypergen.data import Dataset
+from hypergen.evaluation.sampler import Sampler
+from hypergen.measure_spec import MeasureSpec
+from hypergen.measures import Stage, build_measure, measured, prepare_batch
+from hypergen.measures.attacked import accuracies
+from hypergen.report.tables import Table, percent
+from scripts.common import (
+    RESULTS,
+    cached_json,
+    cell,
+    chosen,
+    device,
+    ensure_same_settings,
+    generator,
+    load,
+    publish,
+    run,
+)
+
+TRAIN = TrainConfig.of(dataset="mnist", objective="value", epsilon=0.1, base="standard", steps=600)
+MEASURES = (
+    "int8:bits=3",
+    "pruned:share=0.8",
+    "weight-noise:std=0.5",
+    "contrast:factor=0.15",
+    "worst-class",
+    "calibration",
+    "square:queries=30",
+)
+
+
+@dataclass(frozen=True)
+class MeasuresConfig:
+    """What is trained, and how it is judged."""
+
+    quick: bool = False
+    """steps and images cut down to minutes on two cores"""
+    train: TrainConfig = TRAIN
+    """of all generators; measures and seeds are those below"""
+    measures: tuple[str, ...] = MEASURES
+    """what is trained for, each beside accuracy"""
+    only: tuple[str, ...] = ()
+    """measures to do now, beside those done before; default: all"""
+    weight: float = 0.5
+    """of the measure; what is left to 1 is that of accuracy"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """of the runs"""
+    samples: int = 8
+    """networks drawn from each generator"""
+    images: int = 1000
+    """test images that the measure is taken on; accuracy is over all"""
+    work: Path = Path("runs/measures")
+    """folder of the generators and their figures"""
+    out: Path = RESULTS / "measures.json"
+    """the figures as JSON"""
+
+
+QUICK = MeasuresConfig(
+    quick=True,
+    train=TRAIN.replace(dataset="digits", steps=100),
+    seeds=(0,),
+    samples=2,
+    images=100,
+)
+
+
+def trained_for(config: MeasuresConfig, asked: str | None, seed: int, dataset: Dataset) -> Sampler:
+    """A generator trained for accuracy and a measure, or for accuracy alone."""
+    weights = ["accuracy=1"]
+    if asked is not None:
+        weights = [f"accuracy={1 - config.weight}", f"{asked}={config.weight}"]
+    folder = config.work / f"{(asked or 'accuracy').replace(':', '-')}-{seed}"
+    settings = config.train.replace(measure=tuple(weights), seed=seed)
+    return generator(folder, settings, dataset)
+
+
+@torch.no_grad()
+def figures(
+    config: MeasuresConfig, sampler: Sampler, asked: str, dataset: Dataset
+) -> dict[str, float]:
+    """Mean accuracy and mean measure of samples, on test images."""
+    population = sampler.sample(config.samples, seed=1)
+    threat = config.train.threat
+    measure = build_measure(MeasureSpec.parse(f"{asked}=1"), threat).strict()
+    images, labels = dataset.test.first(config.images)
+    stage = Stage(lambda judged: attacks.PGD(judged, steps=50), seed=0)
+    batch = prepare_batch([measure], population, images, labels, stage)
+    accuracy = accuracies(population, *dataset.test.first(len(dataset.test)))
+    return {
+        "accuracy": float(accuracy.mean()),
+        "measure": float(measured([measure], population, batch).mean()),
+    }
+
+
+def row(config: MeasuresConfig, dataset: Dataset, asked: str, seed: int) -> dict[str, Any]:
+    """Figures of samples trained for a measure, and of those that were not."""
+    found = {}
+    for kind, wanted in (("with", asked), ("without", None)):
+        sampler = trained_for(config, wanted, seed, dataset)
+        found[kind] = figures(config, sampler, asked, dataset)
+    return found
+
+
+def table(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
+    """A row a measure, means over seeds."""
+
+    def mean(cells: Sequence[dict[str, Any]], kind: str, key: str) -> float:
+        return statistics.fmean(each[kind][key] for each in cells)
+
+    lines = []
+    for name, cells in rows.items():
+        gains = [each["with"]["measure"] - each["without"]["measure"] for each in cells]
+        cost = mean(cells, "without", "accuracy") - mean(cells, "with", "accuracy")
+        lines.append(
+            (
+                name,
+                percent(mean(cells, "without", "measure"), 1),
+                percent(mean(cells, "with", "measure"), 1),
+                f"{percent(min(gains), 1)} to {percent(max(gains), 1)}",
+                percent(mean(cells, "with", "accuracy"), 1),
+                percent(cost, 1),
+            )
+        )
+    headers = ("measure", "untrained", "trained for", "gain by seed", "accuracy", "its cost")
+    return Table(headers, lines, ["% of test images, means of samples and seeds"])
+
+
+def main(config: MeasuresConfig) -> None:
+    """Trains and judges all, prints the table and writes it."""
+    settings = ensure_same_settings(config.work, config)
+    dataset = load(config.train.data, device())
+
+    def at(name: str, seed: int) -> Path:
+        return cell(config.work, f"{name.replace(':', '-')}, {seed}")
+
+    names = chosen(
+        config.only, config.measures, lambda name: [at(name, seed) for seed in config.seeds]
+    )
+    rows = {
+        name: [
+            cached_json(at(name, seed), partial(row, config, dataset, name, seed))
+            for seed in config.seeds
+        ]
+        for name in names
+    }
+    print(table(rows))
+    publish(config.out, settings, {"measures": rows})
+
+
+if __name__ == "__main__":
+    run(main, MeasuresConfig, __doc__, QUICK)

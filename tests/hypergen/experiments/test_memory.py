@@ -1,0 +1,129 @@
+"""Memory that is not there: told in one line, before anything is made of it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hypergen.config import TrainConfig
+from hypergen.data import memory
+from hypergen.errors import InputError
+from hypergen.experiments.memory import (
+    _empty_models,
+    _models,
+    require_baseline_memory,
+    require_run_memory,
+)
+from hypergen.experiments.run_folder import ReportConfig, RunSettings
+from hypergen.models.bundle import ModelBundle
+from hypergen.training.direct_config import BaselineConfig
+
+GIGABYTE = 1e9
+SIXTEEN = int(16 * GIGABYTE)
+
+
+@pytest.fixture(autouse=True)
+def sixteen_gigabytes(monkeypatch):
+    """The machine that has to hold it all."""
+    monkeypatch.setattr(memory, "machine_memory", lambda: SIXTEEN)
+
+
+@pytest.fixture
+def required(few):
+    """Asks for the memory of a run."""
+
+    def ask(samples: int = 2, **options) -> None:
+        config = TrainConfig.of(**options)
+        require_run_memory(RunSettings(config, few.info, ReportConfig(samples)), few)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        ({"population": 10**9}, "population"),
+        ({"latent_size": 10**9}, "latent_size"),
+        ({"latent_size": 10**6, "target": "mlp"}, "latent_size"),
+        ({"samples": 10**9}, "samples"),
+        ({"value_members": 100, "value_network": "mlp", "target": "mlp"}, "value_members"),
+        ({"population": 10**5, "batch_size": 10**9}, "population"),
+        (
+            {"replay_size": 10**9, "value_network": "mlp", "steps": 10**6, "measure_every": 1},
+            "replay_size",
+        ),
+    ],
+    ids=str,
+)
+def test_more_than_there_is_names_the_setting_to_lower(required, options, setting):
+    before = torch.get_rng_state()
+    with pytest.raises(InputError) as told:
+        required(**options)
+    message = str(told.value)
+    assert message.startswith("this needs about ") and message.endswith(f"lower `{setting}`")
+    assert "there are 16.0 GB" in message and "\n" not in message
+    assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"target": "light-cnn", "activation": "kaf", "value_network": "statistics"},
+        {"batch_size": 10**9},  # the images that there are
+        {"replay_size": 10**9},  # what there is to keep in so many steps
+        {"steps": 10**9, "attack_steps": 10**9},  # which take time alone
+    ],
+    ids=str,
+)
+def test_what_fits_is_let_through(required, options):
+    required(**options)
+
+
+def test_a_large_target_is_told_with_the_size_of_the_images(few):
+    shown = replace(few.info, input_shape=(3, 2048, 2048))
+    larger = few.__class__.__new__(few.__class__)  # images of that size would take long to make
+    for name, value in vars(few).items():
+        object.__setattr__(larger, name, value)
+    object.__setattr__(larger, "info", shown)
+    config = BaselineConfig.of(target="wide-mlp", image_size=2048)
+    with pytest.raises(InputError, match="a smaller `target` than wide-mlp or a smaller `image"):
+        require_baseline_memory(config, larger)
+    require_baseline_memory(BaselineConfig(), few)
+
+
+@pytest.mark.parametrize("target", ["mlp", "small-lenet5"])
+@pytest.mark.parametrize("options", [{}, {"beta": "0:1"}, {"value_network": "mlp"}], ids=str)
+def test_networks_are_counted_as_they_are(few, target, options):
+    """Without numbers they have the bytes that they have with them, gradients and moments."""
+    config = TrainConfig.of(target=target, value_members=2, latent_size=5, **options)
+    empty, made = _empty_models(config, few.info), ModelBundle.fresh(config, few.info)
+    assert empty is not None and all(p.is_meta for p in empty.generator.parameters())
+    counted = sum(need.size for need in _models(config, empty))
+    trained = 0
+    for network in (made.generator, made.value):
+        optimizer = torch.optim.Adam(network.parameters())
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        moments = [t for state in optimizer.state.values() for t in state.values() if t.ndim]
+        trained += sum(2 * p.nbytes for p in network.parameters()) + sum(t.nbytes for t in moments)
+        trained += sum(buffer.nbytes for buffer in network.buffers())
+    trained += sum(t.nbytes for t in (*made.ema.parameters(), *made.ema.buffers()))
+    assert counted == trained
+
+
+def test_a_target_that_cannot_do_without_numbers_is_left_to_be_made(required, monkeypatch):
+    from hypergen.catalog import TARGETS
+
+    class Choosy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(784, 10)
+            assert float(self.layer.weight[0, 0]) < 2  # which asks for a number
+
+        def forward(self, images):
+            return self.layer(images.flatten(1))
+
+    TARGETS.register("choosy")(Choosy)
+    required(target="choosy")

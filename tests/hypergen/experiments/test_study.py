@@ -1,0 +1,179 @@
+"""Studies: journals that a kill cut short, and storages that several sweeps use first at once."""
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import optuna
+import pytest
+
+from hypergen.errors import InputError
+from hypergen.experiments import study
+from hypergen.experiments.study import JOURNAL, of_journal, of_storage, open_storage
+
+SETTINGS = {"config": {}, "report": {"split": "val"}}
+
+
+@pytest.fixture
+def journal(tmp_path) -> Path:
+    """With a finished trial and one that is not."""
+    made = of_journal(tmp_path, SETTINGS)
+    for values in ([0.75, 0.25], None):
+        trial = made.ask()
+        trial.set_user_attr("owner", ["host", str(tmp_path)])
+        trial.suggest_float("beta", 0, 1)
+        if values:
+            made.tell(trial, values)
+    return tmp_path / JOURNAL
+
+
+def reopened(path: Path) -> tuple[optuna.Study, list[str]]:
+    """The study, and what was told meanwhile."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        made = of_journal(path.parent, SETTINGS)
+    return made, [str(each.message) for each in told]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 100])
+def test_a_line_that_was_cut_short_is_dropped(journal, cut):
+    raw = journal.read_bytes()
+    os.truncate(journal, len(raw) - cut)
+    made, told = reopened(journal)
+    assert len(told) == 1 and str(journal) in told[0] and "\n" not in told[0]
+    first, second = made.get_trials()
+    assert first.values == [0.75, 0.25] and second.params == {}  # which is asked for again
+    trial = optuna.Trial(made, second._trial_id)
+    trial.suggest_float("beta", 0, 1)
+    made.tell(trial, [0.5, 0.5])
+    again, told = reopened(journal)
+    assert not told and [trial.values for trial in again.get_trials()][1] == [0.5, 0.5]
+
+
+def test_cut_anywhere_a_journal_opens_and_keeps_its_whole_lines(journal):
+    raw = journal.read_bytes()
+    for length in range(0, len(raw), 37):
+        journal.write_bytes(raw[:length])
+        made, told = reopened(journal)
+        assert bool(told) == (not raw[:length].endswith(b"\n") and length > 0)
+        kept = raw[: raw[:length].rfind(b"\n") + 1]
+        assert journal.read_bytes().startswith(kept)
+        assert made.user_attrs["settings"] == SETTINGS
+        assert len(made.get_trials()) == sum(b'"op_code":4' in line for line in kept.splitlines())
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\0" * 50 + b"\n", b"half a li\n", b"5\n", b"{}\n", b'{"op_code": 99}\n']
+)
+@pytest.mark.parametrize("place", [0, 3])
+def test_damage_elsewhere_is_told_and_nothing_is_lost(journal, damage, place):
+    lines = journal.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:place], damage, *lines[place + 1 :]])
+    journal.write_bytes(damaged)
+    with pytest.raises(InputError, match="is damaged .*; restore it, or remove it") as told:
+        reopened(journal)
+    assert str(journal) in str(told.value) and "\n" not in str(told.value)
+    assert journal.read_bytes() == damaged
+
+
+def test_the_lock_of_a_killed_sweep_is_not_waited_for(journal, monkeypatch):
+    """Optuna's own would for 30 seconds, or for ever where the path is not a whole one."""
+    (journal.parent / f"{JOURNAL}.lock").symlink_to("sweep/optuna.journal")
+    monkeypatch.chdir(journal.parent.parent)
+    made = of_journal(Path(journal.parent.name), SETTINGS)
+    made.set_user_attr("written", True)
+    assert of_journal(journal.parent, SETTINGS).user_attrs["written"]
+
+
+def together(count: int, action: Callable[[int], Any]) -> list[Any]:
+    """What `count` calls at the same time return."""
+    barrier = Barrier(count)
+
+    def call(index: int) -> Any:
+        barrier.wait()
+        return action(index)
+
+    with ThreadPoolExecutor(count) as pool:
+        return [*pool.map(call, range(count))]
+
+
+def test_several_may_be_the_first_to_use_a_storage(tmp_path):
+    url = f"sqlite:///{tmp_path}/new.db"
+
+    def begin(_: int) -> str:
+        made = of_storage(open_storage(url), "sweep", SETTINGS)
+        made.tell(made.ask(), [0.5, 0.5])
+        return made.study_name
+
+    assert together(5, begin) == ["sweep"] * 5
+    made = optuna.load_study(study_name="sweep", storage=url)
+    assert made.user_attrs["settings"] == SETTINGS and len(made.get_trials()) == 5
+    assert sorted(trial.number for trial in made.get_trials()) == [*range(5)]
+
+
+def test_of_several_with_other_settings_one_has_the_study(tmp_path):
+    url = f"sqlite:///{tmp_path}/new.db"
+    open_storage(url)
+
+    def begin(index: int) -> str:
+        try:
+            of_storage(open_storage(url), "sweep", SETTINGS | {"config": {"seed": index}})
+        except InputError as error:
+            return str(error)
+        return "mine"
+
+    said = together(5, begin)
+    assert said.count("mine") == 1 and sum("other settings" in each for each in said) == 4
+    claimed = optuna.load_study(study_name="sweep", storage=url).user_attrs["settings"]
+    assert claimed["config"] == {"seed": said.index("mine")}
+
+
+def test_whoever_made_a_study_and_died_is_not_waited_for_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "PATIENCE", 0.2)
+    url = f"sqlite:///{tmp_path}/new.db"
+    optuna.create_study(study_name="sweep", storage=url, directions=["maximize"] * 2)
+    made = of_storage(open_storage(url), "sweep", SETTINGS)
+    assert json.loads(json.dumps(made.user_attrs["settings"])) == SETTINGS
+
+
+@pytest.mark.parametrize("url", ["nothing://x", "x", "sqlite:////no/such/folder/x.db", "redis://x"])
+def test_no_storage_is_told_at_once(url, monkeypatch):
+    monkeypatch.setattr(study.time, "sleep", lambda _: pytest.fail("waits"))
+    with pytest.raises(InputError, match=f"^`storage` {url}: ") as told:
+        open_storage(url)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {**SETTINGS, "unknown": 1},
+        {"report": SETTINGS["report"]},
+        {**SETTINGS, "config": None},
+        {**SETTINGS, "report": {"split": "val", "unknown": 1}},
+        {**SETTINGS, "report": 5},
+        [SETTINGS],
+        {},
+        5,
+    ],
+)
+def test_a_study_whose_settings_are_not_these_is_refused_and_left(found):
+    storage = optuna.storages.InMemoryStorage()
+    made = of_storage(storage, "sweep", SETTINGS)
+    made.set_user_attr("settings", found)
+    with pytest.raises(InputError, match="holds a study 'sweep' with other settings"):
+        of_storage(storage, "sweep", SETTINGS)
+    assert made.user_attrs["settings"] == found
+
+
+@pytest.mark.parametrize("report", [{}, {"split": "test"}])
+def test_a_study_whose_trials_were_chosen_on_test_images_is_refused(report):
+    storage = optuna.storages.InMemoryStorage()
+    of_storage(storage, "sweep", SETTINGS).set_user_attr("settings", {**SETTINGS, "report": report})
+    with pytest.raises(InputError, match="study 'sweep' .* were chosen on test images"):
+        of_storage(storage, "sweep", SETTINGS)

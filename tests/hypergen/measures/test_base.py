@@ -1,0 +1,102 @@
+"""What all measures share: checked figures, batches, and training with black boxes."""
+
+import pytest
+import torch
+
+from hypergen.catalog import MEASURES
+from hypergen.config import TrainConfig
+from hypergen.errors import InputError, RunError
+from hypergen.measures import Accuracy, Batch, build_measures, measured
+from hypergen.measures.base import FunctionMeasure
+from hypergen.training.trainer import Trainer
+
+
+def black_box(function, name="box"):
+    measure = FunctionMeasure(function, {})
+    measure.name = name
+    return measure
+
+
+def fails(population, images, labels):
+    raise ValueError("what it says\nand more")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda p, x, y: torch.tensor([0.1, 1.2, 0.3]), r"lie in \[0,1\], got 1.2 for network 1"),
+        (lambda p, x, y: torch.tensor([0.1, 0.2, -0.3]), "got -0.3 for network 2"),
+        (lambda p, x, y: torch.tensor([float("nan"), 0.2, 0.3]), "got nan for network 0"),
+        (lambda p, x, y: torch.tensor(0.5), r"one number for each of 3 networks, got shape \[\]"),
+        (lambda p, x, y: torch.zeros(3, 5), r"got shape \[3, 5\]"),
+        (lambda p, x, y: None, "box failed: Could not infer"),
+        (fails, "the measure box failed: what it says$"),
+    ],
+)
+def test_wrong_figures_are_told_in_one_line(function, reason, mixture, images):
+    with pytest.raises(RunError, match=reason) as told:
+        measured([black_box(function)], mixture, Batch(*images))
+    assert "\n" not in str(told.value) and "box" in str(told.value)
+
+
+def test_figures_may_be_a_list_and_need_no_tensor(mixture, images):
+    found = measured(
+        [Accuracy(), black_box(lambda p, x, y: [0.0, 0.5, 1.0])], mixture, Batch(*images)
+    )
+    assert found[:, 1].tolist() == [0, 0.5, 1] and found.dtype == torch.float32
+
+
+def test_black_boxes_are_not_differentiated(mixture, images):
+    def asks(population, images, labels):
+        logits = population(images.expand(len(population), *images.shape))
+        assert not logits.requires_grad
+        return logits.softmax(-1).amax(-1).mean(1)
+
+    moving = mixture.with_theta(mixture.theta.detach().requires_grad_())
+    assert not measured([black_box(asks)], moving, Batch(*images)).requires_grad
+
+
+@pytest.fixture
+def sure():
+    """A registered black box: how sure networks are."""
+
+    @MEASURES.register("sure")
+    def sure(population, images, labels):
+        logits = population(images.expand(len(population), *images.shape))
+        return logits.softmax(-1).amax(-1).mean(1)
+
+    yield "sure"
+    MEASURES.drop("sure")
+
+
+@pytest.mark.parametrize("objective", ["value", "hybrid"])
+def test_a_black_box_alone_is_climbed_through_the_value_network(objective, sure, tiny, few, cpu):
+    """From scratch networks are unsure; weighed alone, nothing else can have made them sure."""
+    config = tiny.replace(
+        objective=objective,
+        measure=(f"{sure}=1",),
+        steps=60,
+        warmup=0.1,
+        measure_every=1,
+        replay_size=128,
+        value_steps=8,
+        learning_rate=1e-2,
+        schedule="constant",
+    )
+    trainer = Trainer(config, few, cpu)
+    figures = [trainer.take_step()[f"measured/{sure}"] for _ in range(config.optimisation.steps)]
+    assert sum(figures[:3]) / 3 < 0.3 and sum(figures[-3:]) / 3 > 0.6
+
+
+def test_a_black_box_has_no_loss_to_descend(sure, tiny):
+    with pytest.raises(InputError, match="sure has no loss to descend: use `objective` value"):
+        build_measures(tiny.replace(objective="direct", measure=("accuracy=1", f"{sure}=1")))
+    watched = tiny.replace(objective="direct", measure=("accuracy=1", f"{sure}=0"))
+    assert [measure.name for measure in build_measures(watched)] == ["accuracy", sure]
+
+
+def test_an_unknown_measure_is_told_with_the_nearest():
+    with pytest.raises(
+        InputError, match=r'unknown measure "acuracy" \(did you mean "accuracy"\?\)'
+    ):
+        build_measures(TrainConfig.of(measure=("acuracy=1",)))

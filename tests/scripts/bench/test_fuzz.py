@@ -1,0 +1,107 @@
+"""Two hundred cases of the fuzzer, and the fuzzer itself on what it must find."""
+
+import contextlib
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from hypergen.errors import InputError
+from scripts.bench.fuzz import scene, state
+from scripts.bench.fuzz.case import Case, Outcome, WrongFigureError, judge, python, wrong_figures
+from scripts.bench.fuzz.worker import PARTS, try_cases
+
+COUNTS = {"api": 130, "files": 35, "commands": 35}
+SLOW = re.compile("hypergen (train|sweep|export|baseline)|trained|baseline|export")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "corpus"
+    scene.build(folder)
+    return folder
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_case_is_a_fault(part, corpus, monkeypatch):
+    if part != "api":  # tyro draws from it, but only where pytest is imported
+        monkeypatch.delitem(state.SWITCHES, "Python's random state")
+    tried = try_cases(
+        part, 0, itertools.count(), corpus, seconds=3.0, wanted=lambda c: not SLOW.search(c.repeat)
+    )
+    with contextlib.closing(tried):
+        found = [fault for _, faults in itertools.islice(tried, COUNTS[part]) for fault in faults]
+    assert not found, "\n".join(f"{f.case}: {f.kind}: {f.detail}: {f.repeat}" for f in found)
+
+
+def test_a_case_is_drawn_by_its_number_alone(corpus):
+    def lines(numbers) -> list[str]:
+        drawn = []
+        tried = try_cases("commands", 3, numbers, corpus, lambda _, case: drawn.append(case.repeat))
+        assert len([*tried]) == len(numbers)
+        return drawn
+
+    assert lines([4, 5]) == lines([5, 4])[::-1]
+
+
+def action(line: str) -> Case:
+    names = {"torch": torch, "Path": Path, "WrongFigureError": WrongFigureError}
+    return Case("test", line, lambda: python(line, names))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("raise WrongFigureError('sra')", "figure"),
+        ("torch.rand(1)", "state"),
+        ("torch.set_default_dtype(torch.float64)", "state"),
+        ("Path('.lock').touch()", "leftover"),
+        ("Path('.x.3.part').touch()", "leftover"),
+    ],
+)
+def test_what_must_not_happen_is_found(line, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [fault.kind for fault in judge(action(line))] == [kind]
+    assert torch.get_default_dtype() == torch.float32  # what was moved is put back
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kinds"),
+    [
+        (Outcome(0, "done", ""), []),
+        (Outcome(2, "", "hypergen: no file x\n"), []),
+        (Outcome(2, "", ""), ["message"]),
+        (Outcome(error=KeyError("x")), ["traceback"]),
+        (Outcome(error=InputError("no file x")), []),
+        (Outcome(error=KeyboardInterrupt()), []),
+        (Outcome(3, "", "hypergen: x"), ["status"]),
+        (
+            Outcome(1, "", "Traceback (most recent call last)\nKeyError: 3"),
+            ["traceback", "message"],
+        ),
+        (Outcome(2, "", "hypergen: 'NoneType' object has no attribute 'x'"), ["message"]),
+    ],
+)
+def test_how_a_command_ends(outcome, kinds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [fault.kind for fault in judge(Case("test", "", lambda: outcome))] == kinds
+
+
+def test_a_refused_command_must_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def refused() -> Outcome:
+        Path("new").mkdir()
+        return Outcome(2, "", "hypergen: no")
+
+    assert [fault.kind for fault in judge(Case("test", "", refused))] == ["written"]
+
+
+def test_figures_that_cannot_be():
+    row = {"accuracy": 0.9, "pgd": 0.5, "sra": 0.4, "interval": [0.3, 0.6]}
+    assert not wrong_figures({"networks": [row], "summary": {"sra": {"mean": 0.4}}})
+    assert wrong_figures({"networks": [row | {"sra": 0.6}]})
+    assert wrong_figures([row | {"accuracy": 1.2}])
+    assert wrong_figures({"summary": {"sra": {"mean": float("nan")}}})
