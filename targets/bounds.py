@@ -1,6 +1,6 @@
 """Bounds of what a population answers while every pixel moves: certificates, for any attack.
 
-`ibp` is interval bound propagation (targets/intervals.py), which costs two to three evaluations.
+`ibp` is interval bound propagation (targets/intervals.py), which costs about three evaluations.
 `crown-ibp` is tighter: the better of that and of linear bounds that lead back to the images
 (targets/relaxation.py). It costs several evaluations for each class, some seventy for ten classes.
 

@@ -22,7 +22,7 @@ class Certified(LogitMeasure):
     Args:
         threat: of the run, whose radius it is for unless an epsilon is given.
         epsilon: radius in linf, for pixels in [0,1].
-        method: "ibp", which costs two to three evaluations, or "crown-ibp" (Zhang et al. 2020),
+        method: "ibp", which costs about three evaluations, or "crown-ibp" (Zhang et al. 2020),
             which certifies more and costs several for each class.
     """
 

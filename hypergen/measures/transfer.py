@@ -7,9 +7,8 @@ from torch import Tensor
 
 import attacks
 from hypergen.catalog import MEASURES
-from hypergen.measures.attacked import attacked_images
 from hypergen.measures.base import ImageMeasure, Stage
-from hypergen.measures.options import other_threat
+from hypergen.measures.robustness import Robustness
 from targets import Population
 
 
@@ -21,10 +20,7 @@ class Transfer(ImageMeasure):
     which networks are measured together. A network alone has no others: examples made for itself
     stand in for theirs, which are harder, so that its figure is a lower bound.
 
-    Args:
-        threat: of the run, which the figure is of unless a norm or an epsilon is given.
-        norm: "linf", "l2" or "l1"; one that is not the run's needs an epsilon.
-        epsilon: radius, for pixels in [0,1].
+    Args: those of `Robustness`.
     """
 
     name = "transfer"
@@ -32,14 +28,13 @@ class Transfer(ImageMeasure):
     def __init__(
         self, threat: attacks.Threat, norm: str | None = None, epsilon: float | None = None
     ):
-        self.threat = other_threat(threat, norm, epsilon)
+        self.robustness = Robustness(threat, norm, epsilon)
 
     def prepare(
         self, population: Population, images: Tensor, labels: Tensor, stage: Stage
     ) -> Tensor:
         count = len(population)
-        attack = stage.attack(self.threat)
-        made = attacked_images(population, images, labels, attack, stage.seed, stage.to_train)
+        made = self.robustness.prepare(population, images, labels, stage)
         if count == 1:
             return made
         network = torch.arange(count, device=images.device)[:, None]

@@ -1,6 +1,7 @@
 """Generators: latent samples and preferences -> complete weights of a target."""
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -170,36 +171,32 @@ class PublishedGenerator(nn.Module):
             optimizer.step()
 
 
-@GENERATORS.register("dense")
-def dense(
-    layout: WeightLayout,
-    base_weights: Tensor,
-    latent_size: int,
-    prior_scale: float,
-    beta_range: tuple[float, float],
-    num_weights: int,
-) -> ResidualGenerator:
-    """A residual generator with a head of a row for each weight, for small targets."""
-    head, latent = DenseHead(layout.size), Latent(latent_size)
-    return ResidualGenerator(
-        *(layout, latent, base_weights, head, prior_scale, beta_range, num_weights)
-    )
+def with_head(make_head: Callable[[int], nn.Module], about: str) -> Callable[..., nn.Module]:
+    """What makes a residual generator whose head is made for so many weights; its description."""
+
+    def make(
+        layout: WeightLayout,
+        base_weights: Tensor,
+        latent_size: int,
+        prior_scale: float,
+        beta_range: tuple[float, float],
+        num_weights: int,
+    ) -> ResidualGenerator:
+        head, latent = make_head(layout.size), Latent(latent_size)
+        return ResidualGenerator(
+            *(layout, latent, base_weights, head, prior_scale, beta_range, num_weights)
+        )
+
+    make.__doc__ = about
+    return make
 
 
-@GENERATORS.register("chunk")
-def chunk(
-    layout: WeightLayout,
-    base_weights: Tensor,
-    latent_size: int,
-    prior_scale: float,
-    beta_range: tuple[float, float],
-    num_weights: int,
-) -> ResidualGenerator:
-    """A residual generator with one head shared by chunks of 2,048 weights, for large targets."""
-    head, latent = ChunkHead(layout.size), Latent(latent_size)
-    return ResidualGenerator(
-        *(layout, latent, base_weights, head, prior_scale, beta_range, num_weights)
-    )
+GENERATORS.register("dense")(
+    with_head(DenseHead, "A residual generator with a row of its head for each weight.")
+)
+GENERATORS.register("chunk")(
+    with_head(ChunkHead, "A residual generator with one head shared by chunks of 2,048 weights.")
+)
 
 
 @GENERATORS.register("published")
