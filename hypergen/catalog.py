@@ -5,7 +5,7 @@ value networks, measures) is added by that floor when it is imported.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -55,16 +55,10 @@ VALUE_NETWORKS: Registry[Any] = Registry("value network", {})
 MEASURES: Registry[Any] = Registry("measure", {})
 
 
-def call_by_name(
-    function: Callable[..., Any], /, *, required: Iterable[str] = (), **available: Any
-) -> Any:
+def call_by_name(function: Callable[..., Any], /, **available: Any) -> Any:
     """Calls a class or function with those of the arguments that it takes by name.
 
-    Everything is handed over where it takes **keywords.
-
-    required: names of arguments that it must take, since a user gave them.
-
-    `InputError`: it wants another argument, or does not take a required one.
+    Everything is handed over where it takes **keywords. `InputError`: it wants another argument.
     """
     takes = inspect.signature(function).parameters
     anything = any(each.kind is each.VAR_KEYWORD for each in takes.values())
@@ -76,8 +70,4 @@ def call_by_name(
                 f"{getattr(function, '__name__', function)} wants an argument {name}; "
                 f"it may take any of {', '.join(available)}"
             )
-    for name in required:
-        if name not in takes and not anything:
-            known = ", ".join(takes)
-            raise InputError(f"it takes no option {name}; known: {known or 'none'}")
     return function(**{n: v for n, v in available.items() if anything or n in takes})

@@ -129,7 +129,7 @@ class ObjectiveConfig(Settings):
         found = [MeasureSpec.parse(text) for text in asked]
         if not any(spec.name == "accuracy" for spec in found):
             # Training starts with it: alone, other measures often have trivial optima.
-            found.insert(0, MeasureSpec.parse("accuracy=0"))
+            found.append(MeasureSpec.parse("accuracy=0"))
         return tuple(sorted(found, key=lambda spec: spec.name != "accuracy"))
 
 

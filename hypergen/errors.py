@@ -9,17 +9,17 @@ class InputError(ValueError):
     """A user's mistake, said in one line; the command ends with status 2."""
 
     def __init__(self, message: str = ""):
-        super().__init__(one_line(message))
+        super().__init__(_on_one_line(message))
 
 
 class RunError(RuntimeError):
     """A run that failed, said in one line; the command ends with status 1."""
 
     def __init__(self, message: str = ""):
-        super().__init__(one_line(message))
+        super().__init__(_on_one_line(message))
 
 
-def one_line(message: str) -> str:
+def _on_one_line(message: str) -> str:
     """The message without breaks and control characters, which names of a user may have in them."""
     words = " ".join(message.splitlines())
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)

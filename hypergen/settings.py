@@ -129,7 +129,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, kind, marks in _hints(type(self)):
-            value = _checked(_short(name, marks), getattr(self, name), kind, marks)
+            value = checked(_short(name, marks), getattr(self, name), kind, marks)
             object.__setattr__(self, name, value)
         self.require()
 
@@ -250,8 +250,8 @@ def _require_known(cls: type[Settings], values: Mapping[str, Any]) -> None:
             raise InputError(f"unknown setting `{name}`{hint}")
 
 
-def _checked(short: str, value: Any, kind: Any, marks: tuple[Any, ...]) -> Any:
-    """The value as the field holds it; `InputError` unless it is of the kind and as marked."""
+def checked(short: str, value: Any, kind: Any, marks: tuple[Any, ...] = ()) -> Any:
+    """The value as a field holds it; `InputError` unless it is of the kind and as marked."""
     choices = typing.get_args(kind) if typing.get_origin(kind) in (Union, UnionType) else (kind,)
     if value is None and NoneType in choices:
         return None

@@ -52,9 +52,9 @@ def require_memory(needs: Sequence[Need], memory: int | None = None) -> None:
         )
 
 
-def is_large(size: int) -> bool:
-    """Whether so many bytes are more than a quarter of the machine's memory."""
-    return size > machine_memory() // 4
+def is_large(size: float, memory: int | None = None) -> bool:
+    """Whether so many bytes are more than a quarter of the memory, by default the machine's."""
+    return size > (machine_memory() if memory is None else memory) // 4
 
 
 def room(shape: tuple[int, ...], dtype: np.dtype, mapped: bool) -> np.ndarray:

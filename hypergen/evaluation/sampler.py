@@ -1,8 +1,6 @@
 """Draws networks from a trained generator, and estimates their measures."""
 
 import math
-import numbers
-import operator
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -18,6 +16,7 @@ from hypergen.models.latent import Latent, draw_preferences
 from hypergen.registry import nearest
 from hypergen.runtime.batching import chunks, recalibrated
 from hypergen.runtime.torch_state import usual_state
+from hypergen.settings import COUNT, SEED, checked
 from targets import Population
 
 CALIBRATION_IMAGES = 1024
@@ -68,13 +67,15 @@ class Sampler:
         `InputError` for a preference that it was not trained for, a count below 1, or a target with
         batch norm and no data set.
         """
-        count, seed = _whole("count", count, 1), _whole("seed", seed, 0)
+        count = checked("count", count, int, (COUNT,))
+        seed = checked("seed", seed, int, (SEED,))
         rng = torch.Generator().manual_seed(seed)
         z = cast(Latent, self.models.generator.latent).draw(count, rng)
         if beta is None and prefer is None:
             preference = draw_preferences(count, self.config.objective, rng)
         else:
-            preference = self._asked(beta, prefer).expand(count, *[-1] * (prefer is not None))
+            asked = self._asked(beta, prefer)
+            preference = asked.expand(count, *asked.shape)
         device = next(self.models.ema.parameters()).device
         theta = self.models.ema(z.to(device), preference.to(device))
         return self._calibrated(Population(self.models.target, theta)), z, preference
@@ -86,14 +87,12 @@ class Sampler:
             raise InputError("this generator was trained for ranges of measures: use `prefer`")
         if prefer is None:
             low, high = objective.beta_range
-            if not isinstance(beta, numbers.Real):
-                raise InputError(f"`beta` must be a number, got {type(beta).__name__}")
-            beta = float(beta)
-            if not low <= beta <= high:
+            asked: float = checked("beta", beta, float)
+            if not low <= asked <= high:
                 raise InputError(
-                    f"this generator was trained for `beta` in [{low:g}, {high:g}], not {beta:g}"
+                    f"this generator was trained for `beta` in [{low:g}, {high:g}], not {asked:g}"
                 )
-            return torch.tensor(beta)
+            return torch.tensor(asked)
         if beta is not None:
             raise InputError("`beta` and `prefer` ask for a preference both: leave out one")
         if not objective.has_many_preferences:
@@ -185,16 +184,3 @@ class Sampler:
             "epsilon": config.threat.epsilon,
             "norm": config.adversary.norm,
         }
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """An integer of any type; `InputError` for anything else, and outside [least, 2^63)."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"`{name}` must be an integer, got {value!r:.40}") from None
-    if number < least:
-        raise InputError(f"`{name}` must be at least {least}, got {value!s:.40}")
-    if number >= 2**63:
-        raise InputError(f"`{name}` must be below 2^63, got a larger number")
-    return number

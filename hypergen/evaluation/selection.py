@@ -16,7 +16,7 @@ from torch import Tensor
 import attacks
 from hypergen.data import Split
 from hypergen.evaluation.evaluator import cost
-from hypergen.measures import Measure, Stage, measured, prepare_batch
+from hypergen.measures import Measure, Stage, judged
 from hypergen.measures.attacked import accuracies, attack_population
 from hypergen.runtime.progress import SILENT, Progress
 from targets import Population
@@ -105,6 +105,4 @@ def best_measured(
     weights: [P,M], of the measures, each of which is taken once of all networks on images
     [N,C,H,W], with the budget that it is judged by.
     """
-    strict = [measure.strict() for measure in measures]
-    batch = prepare_batch(strict, population, images, labels, stage)
-    return rank(measured(strict, population, batch), weights)[:keep]
+    return rank(judged(measures, population, images, labels, stage), weights)[:keep]

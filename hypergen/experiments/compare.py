@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypergen.evaluation.statistics import agreement, kendall_tau, summarise
 from hypergen.experiments.competitors import competitors
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
 from hypergen.experiments.sample import save_samples
-from hypergen.measures import Measure, Stage, measured, prepare_batch
+from hypergen.measures import Measure, Stage, judged
 from hypergen.report.page import page
 from hypergen.report.plots import scatter, write_picture
 from hypergen.report.summary import run_table
@@ -116,19 +115,18 @@ def measure(
     """
     # As one population: groups one after the other would often leave a core idle.
     everyone = Population.of(network for group in groups.values() for network in group)
-    few = [network for group in groups.values() for network in group[: sizes.sra_samples]]
+    places = [(kind, place) for kind, group in groups.items() for place in range(len(group))]
+    few = [index for index, (_, place) in enumerate(places) if place < sizes.sra_samples]
     strong = replace(evaluator, attack_name="standard", images=sizes.sra_images)
     phases = progress.split(report_costs(map(len, groups.values()), evaluator, dataset, sizes))
-    rows = iter(evaluator.evaluate(everyone, dataset, phases["PGD"]))
-    further = iter(_further(others, everyone, evaluator, dataset))
-    judged = iter(strong.evaluate(Population.of(few), dataset, phases["SRA"]) if few else ())
-    networks: list[dict[str, Any]] = []
-    for kind, group in groups.items():
-        own = [{"kind": kind, **row, **next(further)} for row in islice(rows, len(group))]
-        for row, strongly in zip(own[: sizes.sra_samples], judged, strict=False):
-            row |= {"sra": strongly["sra"], "after": strongly["after"]}
-            row["pgd_on_sra_images"] = strongly["pgd"]
-        networks += own
+    rows = evaluator.evaluate(everyone, dataset, phases["PGD"])
+    networks = [{"kind": kind, **row} for (kind, _), row in zip(places, rows, strict=True)]
+    for row, figures in zip(networks, _further(others, everyone, evaluator, dataset), strict=True):
+        row |= figures
+    strongly = strong.evaluate(everyone.choose(few), dataset, phases["SRA"]) if few else []
+    for index, row in zip(few, strongly, strict=True):
+        networks[index] |= {"sra": row["sra"], "after": row["after"]}
+        networks[index]["pgd_on_sra_images"] = row["pgd"]
     for kind in ("sample", "fbf"):
         if len(groups.get(kind, ())) > 1:
             voters = Ensemble(groups[kind][:VOTERS])
@@ -143,10 +141,9 @@ def _further(
     """What the measures say of each network on the evaluator's images, by their names."""
     if not measures:
         return [{} for _ in range(len(population))]
-    strict = [measure.strict() for measure in measures]
     images, labels = evaluator.images_of(dataset).first(evaluator.images)
     stage = Stage(lambda threat: replace(evaluator, threat=threat).pgd, evaluator.seed)
-    figures = measured(strict, population, prepare_batch(strict, population, images, labels, stage))
+    figures = judged(measures, population, images, labels, stage)
     names = [measure.name for measure in measures]
     return [dict(zip(names, row, strict=True)) for row in figures.tolist()]
 

@@ -66,9 +66,7 @@ def points(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return shown + [{"kind": "front, test images", **row["test"]} for row in rows if row["test"]]
 
 
-def judge_samples(
-    run: Path, dataset: Dataset, sizes: ReportConfig, progress: Progress = SILENT
-) -> dict[str, float]:
+def judge_samples(run: Path, dataset: Dataset, sizes: ReportConfig) -> dict[str, float]:
     """Accuracy and robustness of a run's stored samples on test images, means in [0,1].
 
     As a report of these sizes on test images has them: robustness is standard robust accuracy, or
@@ -85,7 +83,7 @@ def judge_samples(
     if sizes.sra_samples:
         few = population[: sizes.sra_samples]
         judge = replace(judge, attack_name="standard", images=sizes.sra_images)
-    rows = judge.evaluate(few, dataset, progress)
+    rows = judge.evaluate(few, dataset)
     accuracy = accuracies(population, *dataset.test.first(len(dataset.test))).tolist()
     return {
         "accuracy": statistics.fmean(accuracy),

@@ -4,6 +4,7 @@ Networks are made without numbers to find out. All is counted low: whatever is r
 failed.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -13,35 +14,69 @@ from torch import Tensor, nn
 
 from hypergen.config import GeneratorConfig, TrainConfig
 from hypergen.data import Dataset, DatasetInfo
-from hypergen.data.memory import Need, drawn_networks, require_memory
+from hypergen.data.memory import (
+    DRAWN_COPIES,
+    Need,
+    drawn_networks,
+    is_large,
+    require_memory,
+)
 from hypergen.experiments.run_folder import RunSettings
 from hypergen.measures import Batch
 from hypergen.models.bundle import ModelBundle, fresh_target
 from hypergen.runtime.batching import gpu_memory
+from hypergen.runtime.rng import seeded
 from hypergen.training.direct_config import BaselineConfig
 from targets import Population, WeightLayout
 
 T = TypeVar("T")
+USUAL_PIXELS = 3 * 256 * 256
+"""Numbers of an image up to which any target can be made without asking for the memory first."""
 TRAINED_COPIES = 4
 """Numbers for each that is trained: itself, its gradient, and the two moments of Adam."""
 
 
-def require_run_memory(settings: RunSettings, dataset: Dataset) -> None:
-    """`InputError`, with the setting to lower, where a run takes more memory than there is."""
+def require_run_memory(settings: RunSettings, dataset: Dataset) -> bool:
+    """`InputError`, with the setting to lower, where a run takes more memory than there is.
+
+    Returns whether its networks were made, as shapes alone. Those of a small run are not, since
+    PyTorch imports for seconds what it needs for that.
+    """
+    memory = gpu_memory(dataset.device)
+    if not is_large(_bound(settings, dataset), memory):
+        return False
     models = _empty_models(settings.config, dataset.info)
     if models is None:
-        return
-    memory = gpu_memory(dataset.device)
+        return False
     needs = list(_models(settings.config, models))
     training = _training(settings.config, models, dataset)
     require_memory([*needs, *training], memory)
     size = WeightLayout.of(models.target).size
     require_memory([*needs, drawn_networks(settings.report.samples, size, "samples")], memory)
+    return True
+
+
+def _bound(settings: RunSettings, dataset: Dataset) -> float:
+    """More bytes than a run takes; infinite where that is not known: own things, large images."""
+    config, pixels = settings.config, math.prod(dataset.input_shape)
+    if settings.plugins or pixels > USUAL_PIXELS:
+        return math.inf
+    size = WeightLayout.of(_made_target(config, dataset.info)).size
+    step, value, measures = config.optimisation, config.value_network, len(config.objective.specs)
+    # The base and a dense head, their moments and average; the prior and its average; networks
+    # while they are made; weights in the replay; a value network that looks at all weights.
+    copies = (TRAINED_COPIES + 1) * (1 + 65) + 2 * config.generator.latent_size
+    copies += DRAWN_COPIES * max(step.population, settings.report.samples) + value.replay_size
+    copies += (TRAINED_COPIES + 1) * 512 * value.members
+    images = step.population * step.batch_size * pixels * (1 + measures)
+    features = value.replay_size * step.batch_size * (2 * measures + 4)
+    return 4.0 * (size * copies + images + features)
 
 
 def require_baseline_memory(config: BaselineConfig, dataset: Dataset) -> None:
     """The same for a network that is trained directly."""
-    target = _empty_target(config, dataset.info)
+    make = _made_target if math.prod(dataset.input_shape) <= USUAL_PIXELS else _empty_target
+    target = make(config, dataset.info)
     if target is not None:
         size = 4.0 * TRAINED_COPIES * WeightLayout.of(target).size
         require_memory([Need(size, _smaller_target(config))], gpu_memory(dataset.device))
@@ -50,6 +85,11 @@ def require_baseline_memory(config: BaselineConfig, dataset: Dataset) -> None:
 def _empty_models(config: TrainConfig, info: DatasetInfo) -> ModelBundle | None:
     """The networks of a run without numbers; None where they cannot be made without."""
     return _without_numbers(lambda: ModelBundle.fresh(config, info))
+
+
+def _made_target(config: TrainConfig | BaselineConfig, info: DatasetInfo) -> nn.Module:
+    with seeded(0):
+        return fresh_target(config.target, config.activation, info)
 
 
 def _empty_target(config: BaselineConfig, info: DatasetInfo) -> nn.Module | None:

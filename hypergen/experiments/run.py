@@ -124,11 +124,12 @@ def run(
 def require_startable(settings: RunSettings, dataset: Dataset, folder: Path, resume: bool) -> None:
     """`InputError` where `folder` holds another run, or networks or base cannot be; writes nothing.
 
-    Networks and generator are made once for that: a user's own may fail.
+    Networks and generator are made for that, since a user's own may fail; as shapes alone where
+    that works, since large ones take long.
     """
     require_free(folder, settings, resume)
-    require_run_memory(settings, dataset)
-    ModelBundle.fresh(settings.config, dataset.info)
+    if not require_run_memory(settings, dataset):
+        ModelBundle.fresh(settings.config, dataset.info)  # says why
     if not (folder / BASE).exists():  # a run keeps a copy of the network it started from
         require_base(settings.config, dataset.info)
 

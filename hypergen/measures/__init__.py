@@ -17,6 +17,7 @@ from hypergen.measures.base import (
     Measure,
     Stage,
     WeightMeasure,
+    judged,
     measured,
     prepare_batch,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "build_measure",
     "build_measures",
     "calibration",
+    "judged",
     "measured",
     "prepare_batch",
     "worst_class",

@@ -152,8 +152,6 @@ class FunctionMeasure(Measure):
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]):
         self.function, self.options = function, dict(options)
 
-    @full_precision()
-    @torch.no_grad()
     def __call__(self, population: Population, batch: Batch) -> Tensor:
         return self.function(population, batch.images, batch.labels, **self.options)
 
@@ -183,6 +181,21 @@ def measured(measures: Iterable[Measure], population: Population, batch: Batch) 
         RunError: a measure fails, or gives something else than a number in [0,1] for each network.
     """
     return torch.stack([_checked(measure, population, batch) for measure in measures], dim=-1)
+
+
+def judged(
+    measures: Iterable[Measure],
+    population: Population,
+    images: Tensor,
+    labels: Tensor,
+    stage: Stage,
+) -> Tensor:
+    """[P,M], each measure of images [B,C,H,W] with the budget that its figures are judged by.
+
+    Errors as from `measured`.
+    """
+    strict = [measure.strict() for measure in measures]
+    return measured(strict, population, prepare_batch(strict, population, images, labels, stage))
 
 
 def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:

@@ -50,7 +50,8 @@ def verdict(result: Mapping[str, Any]) -> str:
 
     - worse in both, or better in nothing than the start: undertrained, raise `steps`. (What trades
       one figure for the other is worse in one alone.)
-    - worse in one: move weight to it by `beta`; where the other is not better, `steps` may help.
+    - worse in one: move weight to it by `beta`, or by `measure` where others were named; where the
+      other is not better, `steps` may help.
     - no difference in either: more images and networks would tell.
     - no SRA: PGD flatters.
     """
@@ -148,10 +149,13 @@ def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Differenc
     if reference == "start" and not better:
         return "They are undertrained: raise `steps`."
     if worse:
-        way = "lower" if accuracy.worse else "raise"
+        way = ("lower" if accuracy.worse else "raise") + " `beta`"
+        if set(result["measures"]) != {"accuracy", "robustness"}:  # beta weighs no others
+            name = "accuracy" if accuracy.worse else "robustness"
+            way = f"raise the weight of `measure` {name}"
         if better:
-            return f"That is a trade-off: {way} `beta` for more {worse[0].figure}."
-        return f"For more {worse[0].figure} {way} `beta`, or raise `steps`."
+            return f"That is a trade-off: {way} for more {worse[0].figure}."
+        return f"For more {worse[0].figure} {way}, or raise `steps`."
     if not better:
         sizes = "`images`" if result["sra"] is None else "`sra_images` and `sra_samples`"
         return f"More {sizes} would tell smaller differences in {robustness.figure}."

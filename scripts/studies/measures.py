@@ -22,7 +22,7 @@ from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.sampler import Sampler
 from hypergen.measure_spec import MeasureSpec
-from hypergen.measures import Stage, build_measure, measured, prepare_batch
+from hypergen.measures import Stage, build_measure, judged
 from hypergen.measures.attacked import accuracies
 from hypergen.report.tables import Table, percent
 from scripts.common import (
@@ -102,14 +102,13 @@ def figures(
     """Mean accuracy and mean measure of samples, on test images."""
     population = sampler.sample(config.samples, seed=1)
     threat = config.train.threat
-    measure = build_measure(MeasureSpec.parse(f"{asked}=1"), threat).strict()
+    measure = build_measure(MeasureSpec.parse(f"{asked}=1"), threat)
     images, labels = dataset.test.first(config.images)
-    stage = Stage(lambda judged: attacks.PGD(judged, steps=50), seed=0)
-    batch = prepare_batch([measure], population, images, labels, stage)
+    stage = Stage(lambda threat: attacks.PGD(threat, steps=50), seed=0)
     accuracy = accuracies(population, *dataset.test.first(len(dataset.test)))
     return {
         "accuracy": float(accuracy.mean()),
-        "measure": float(measured([measure], population, batch).mean()),
+        "measure": float(judged([measure], population, images, labels, stage).mean()),
     }
 
 

@@ -1,6 +1,6 @@
 """A value network that looks at what networks do on the images that they are measured on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from hypergen.catalog import VALUE_NETWORKS
 from hypergen.measures.base import Batch, LogitMeasure, Measure
 from hypergen.models.value_network.base import ValueNetwork
-from hypergen.runtime.batching import for_all
 from targets import Population
 
 MARGINS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -32,12 +31,12 @@ class SetValueNetwork(ValueNetwork):
     def __init__(self, measures: Sequence[Measure], num_classes: int):
         super().__init__()
         self.measures, self.num_classes = tuple(measures), num_classes
-        self.has_black_boxes = not all(isinstance(each, LogitMeasure) for each in measures)
+        self.seen = [isinstance(measure, LogitMeasure) for measure in measures]
         count = len(self.measures)
         self.layers = nn.Sequential(
             nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, count)
         )
-        if self.has_black_boxes:
+        if not all(self.seen):
             self.of_image = nn.Sequential(
                 nn.Linear(3 + num_classes, 64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU()
             )
@@ -45,25 +44,22 @@ class SetValueNetwork(ValueNetwork):
 
     def features(self, population: Population, batch: Batch) -> Tensor:
         """[P,B,F]: two features for each `LogitMeasure`; four more if there are black boxes."""
-        labels = batch.labels
         logits = {
             measure.name: measure.logits(population, batch)
             for measure in self.measures
             if isinstance(measure, LogitMeasure)
         }
-        features = [_features(each, labels) for each in logits.values()]
-        if self.has_black_boxes:
-            clean = logits.get("accuracy")
-            if clean is None:
-                clean = population(for_all(batch.images, population))
+        features = [_features(each, batch.labels) for each in logits.values()]
+        if not all(self.seen):
+            clean = logits["accuracy"]  # which every run has
             sureness = clean.log_softmax(-1).amax(-1)
-            classes = labels.to(sureness.dtype).expand_as(sureness)
-            features += [_features(clean, labels), sureness[..., None], classes[..., None]]
+            classes = batch.labels.to(sureness.dtype).expand_as(sureness)
+            features += [_features(clean, batch.labels), torch.stack([sureness, classes], -1)]
         return torch.cat(features, -1)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits, whole = self._logits(features)
-        return self._in_order(logits.sigmoid().mean(1), whole.sigmoid())
+        estimates = self._of_images(features).sigmoid().mean(1)
+        return self._with_black_boxes(estimates, features, torch.sigmoid)
 
     def generator_objective(self, features: Tensor) -> Tensor:
         """The mean over images of the log of their share in the estimate, with margin.
@@ -74,39 +70,37 @@ class SetValueNetwork(ValueNetwork):
         it would say were every margin smaller (`MARGINS`), or nothing would urge the generator to
         stay clear of the edge. Of a black box it is the log of the estimate.
         """
-        pairs = features.shape[-1] // 2 - (2 if self.has_black_boxes else 0)
-        margins = features.new_tensor([0.0, 1.0] * pairs + [0.0] * (features.shape[-1] - 2 * pairs))
-        asked = [self._logits(features - margin * margins) for margin in MARGINS]
-        terms = [
-            self._in_order(F.logsigmoid(logits).mean(1), F.logsigmoid(whole))
-            for logits, whole in asked
-        ]
-        return torch.stack(terms).mean(0)
+        pairs = sum(self.seen)
+        margins = features.new_zeros(features.shape[-1])
+        margins[1 : 2 * pairs : 2] = 1
+        asked = [features - margin * margins for margin in MARGINS]
+        each = torch.stack([F.logsigmoid(self._of_images(e)).mean(1) for e in asked])
+        return self._with_black_boxes(each.mean(0), features, F.logsigmoid)
 
-    def _logits(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What each image adds to each estimate, [P,B,L], and what black boxes get, [P,M-L]."""
-        own, boxes = [], []
+    def _of_images(self, features: Tensor) -> Tensor:
+        """[P,B,F] -> [P,B,L], what each image adds to the estimate of each `LogitMeasure`."""
         views = iter(features.split(2, -1))
-        for index, measure in enumerate(self.measures):
-            if isinstance(measure, LogitMeasure):
-                own.append(self.layers(next(views))[..., index : index + 1])
-            else:
-                boxes.append(index)
-        whole = features.new_zeros(len(features), 0)
-        if boxes:
-            numbers, classes = features[..., -4:].split([3, 1], -1)
-            one_hot = F.one_hot(classes.squeeze(-1).long(), self.num_classes).to(numbers.dtype)
-            images = self.of_image(torch.cat([numbers, one_hot], -1))
-            whole = self.of_all(images.mean(1))[:, boxes]
-        return torch.cat(own, -1), whole
+        return torch.cat(
+            [
+                self.layers(next(views))[..., index : index + 1]
+                for index, seen in enumerate(self.seen)
+                if seen
+            ],
+            -1,
+        )
 
-    def _in_order(self, logits: Tensor, whole: Tensor) -> Tensor:
-        """[P,L] of logit measures and [P,M-L] of black boxes -> [P,M] in the order of all."""
-        if not self.has_black_boxes:
-            return logits
-        columns = {True: iter(logits.unbind(-1)), False: iter(whole.unbind(-1))}
-        kinds = [isinstance(measure, LogitMeasure) for measure in self.measures]
-        return torch.stack([next(columns[kind]) for kind in kinds], -1)
+    def _with_black_boxes(
+        self, estimates: Tensor, features: Tensor, scaled: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Estimates [P,L] of logit measures -> [P,M], those of black boxes in their places."""
+        if all(self.seen):
+            return estimates
+        numbers, classes = features[..., -4:].split([3, 1], -1)
+        one_hot = F.one_hot(classes.squeeze(-1).long(), self.num_classes).to(numbers.dtype)
+        images = self.of_image(torch.cat([numbers, one_hot], -1))
+        boxes, own = scaled(self.of_all(images.mean(1))), iter(estimates.unbind(-1))
+        columns = [next(own) if seen else boxes[:, i] for i, seen in enumerate(self.seen)]
+        return torch.stack(columns, -1)
 
 
 def _features(logits: Tensor, labels: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class FuzzConfig:
     jobs: int = 1
     """processes at once"""
     only: str | None = None
-    """one case, such as files:0:123: tried in a folder that is kept, and told in full"""
+    """one case, such as files:0:123: tried alone, and told in full"""
     out: Path = RESULTS / "fuzz.json"
     """the faults as JSON"""
 

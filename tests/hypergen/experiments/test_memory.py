@@ -9,8 +9,10 @@ from hypergen.config import TrainConfig
 from hypergen.data import memory
 from hypergen.errors import InputError
 from hypergen.experiments.memory import (
+    _bound,
     _empty_models,
     _models,
+    _training,
     require_baseline_memory,
     require_run_memory,
 )
@@ -127,3 +129,32 @@ def test_a_target_that_cannot_do_without_numbers_is_left_to_be_made(required, mo
 
     TARGETS.register("choosy")(Choosy)
     required(target="choosy")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"target": "resnet20", "activation": "swish", "objective": "value"},
+        {"target": "mlp", "value_network": "mlp", "value_members": 3, "replay_size": 64},
+        {"population": 64, "batch_size": 512, "latent_size": 128, "generator": "dense"},
+    ],
+    ids=str,
+)
+def test_the_quick_bound_is_above_what_is_counted(options, few):
+    """So that what is let through by it would have been let through by the count."""
+    settings = RunSettings(TrainConfig.of(**options), few.info, ReportConfig(samples=20))
+    models = _empty_models(settings.config, few.info)
+    assert models is not None
+    counted = [*_models(settings.config, models), *_training(settings.config, models, few)]
+    assert sum(need.size for need in counted) < _bound(settings, few)
+
+
+def test_a_small_run_is_let_through_without_a_count(required, monkeypatch):
+    def never(*_):
+        raise AssertionError("counted")
+
+    monkeypatch.setattr("hypergen.experiments.memory._empty_models", never)
+    required()
+    with pytest.raises(AssertionError, match="counted"):
+        required(population=10**6)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 import attacks
 import targets
 from hypergen.errors import RunError
-from hypergen.measures import Batch
+from hypergen.measures import Batch, FunctionMeasure
 from hypergen.models.value_network import (
     EnsembleValueNetwork,
     ValueNetwork,
@@ -14,7 +14,7 @@ from hypergen.models.value_network import (
     of_behaviour,
 )
 from targets import Population
-from tests.hypergen.batches import PAIR, attacked_batch
+from tests.hypergen.batches import ACCURACY, PAIR, ROBUSTNESS, attacked_batch
 
 KINDS = ["set", "mlp", "statistics", "probe", "set x 3"]
 THREAT = attacks.Threat("linf", 0.05)
@@ -275,3 +275,29 @@ def test_estimates_that_are_no_numbers_are_a_failed_run(kind, sixteen, batch):
     next(value.parameters()).data.fill_(float("nan"))
     with pytest.raises(RunError, match="the value network's estimates are NaN"):
         value.loss(features, torch.rand(16, 2))
+
+
+def test_black_boxes_stand_in_their_places_and_follow_the_images(sixteen, batch):
+    """Between two others; what they are estimated from is the clean images, in any order."""
+
+    def box(population, images, labels):
+        return torch.zeros(len(population))
+
+    named = FunctionMeasure(box, {})
+    named.name = "box"
+    torch.manual_seed(0)
+    value = build_value_network(
+        "set", Linear(), (1, 28, 28), 10, (ACCURACY, named, ROBUSTNESS), members=1
+    )
+    features = value.features(sixteen, batch)
+    assert features.shape == (16, 40, 8)
+    estimates, asked = value(features), value.generator_objective(features)
+    assert estimates.shape == asked.shape == (16, 3)
+    torch.testing.assert_close(asked[:, 1], estimates[:, 1].log())
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(value(features[:, order]), estimates)
+    moved = features.clone()
+    moved[..., 4:] += 1  # of the boxes alone
+    moved[..., 7] = features[..., 7]  # the classes
+    assert value(moved)[:, [0, 2]].equal(estimates[:, [0, 2]])
+    assert not value(moved)[:, 1].equal(estimates[:, 1])

@@ -161,3 +161,21 @@ def test_without_sra_samples_are_compared_by_pgd_which_flatters(make_result):
     text = verdict(make_result(groups))
     assert "PGD-50 (+30.0 points" in text and "SRA" not in text
     assert text.endswith("set `sra_samples` above 0 for standard robust accuracy.")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "sra", "advice"),
+    [
+        (
+            0.8,
+            0.8,
+            " That is a trade-off: raise the weight of `measure` accuracy for more accuracy.",
+        ),
+        (0.9, 0.6, " For more SRA raise the weight of `measure` robustness, or raise `steps`."),
+    ],
+)
+def test_beta_is_not_advised_where_other_measures_were_named(make_result, accuracy, sra, advice):
+    groups = {"sample": rows(accuracy, sra), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
+    result = make_result(groups, test_images=MANY, sra_images=MANY)
+    text = verdict(result | {"measures": ["accuracy", "robustness", "int8"]})
+    assert text.endswith(advice) and "beta" not in text
