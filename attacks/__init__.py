@@ -41,6 +41,7 @@ from attacks.fab import TargetedFAB
 from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.lbfgs import LBFGS
 from attacks.momentum import MomentumFGSM
+from attacks.msd import MSD
 from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.rays import RayS
@@ -58,6 +59,7 @@ __all__ = [
     "EOTPGD",
     "FGSM",
     "LBFGS",
+    "MSD",
     "LineSearchFGSM",
     "PGD",
     "ActiveSet",

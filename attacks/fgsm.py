@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from attacks.base import Model, PerNetworkRNG, differentiate, evaluate
+from attacks.base import Model, PerNetworkRNG, differentiate
 from attacks.errors import AttackError, shown
 from attacks.losses import cross_entropy
+from attacks.model import worst
 from attacks.options import positive, require_norm
 from attacks.pgd import PGD
 
@@ -105,10 +105,8 @@ class LineSearchFGSM(RandomFGSM):
     def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
         """For every image the point of highest cross-entropy, [P,B,C,H,W]."""
         points, gradient = self._raw_start(model, images, labels, rng)
-        worst, highest = images, torch.full_like(labels, -torch.inf, dtype=images.dtype)
-        for length in self.lengths:
-            ends = self.threat.ascend(points, gradient, length * self.threat.epsilon, images)
-            loss = cross_entropy(evaluate(model, ends), labels)
-            worst = torch.where((loss > highest)[..., None, None, None], ends, worst)
-            highest = torch.maximum(loss, highest)
-        return worst
+        ends = [
+            self.threat.ascend(points, gradient, length * self.threat.epsilon, images)
+            for length in self.lengths
+        ]
+        return worst(model, ends, labels, cross_entropy)

@@ -87,6 +87,31 @@ def differentiate_each(
     return logits.detach(), [loss.detach() for loss in values], gradients
 
 
+def worst(
+    model: Model,
+    candidates: Sequence[Tensor],
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """For every image the candidate of the highest loss, the first of equals; all [P,B,C,H,W].
+
+    Args:
+        labels: [P,B].
+        loss: logits [P,B,K] and labels to [P,B].
+
+    Raises:
+        AttackError: as `evaluate`.
+    """
+    kept = candidates[0]
+    highest = loss(evaluate(model, kept), labels)
+    for points in candidates[1:]:
+        reached = loss(evaluate(model, points), labels)
+        better = reached > highest
+        kept = torch.where(better[..., None, None, None], points, kept)
+        highest = torch.where(better, reached, highest)
+    return kept
+
+
 def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
     """Where logits [P,N,K] pick another class than labels [P,N]; bool [P,N]."""
     return logits.argmax(-1) != labels

@@ -26,8 +26,6 @@ Target = Annotated[str, Registered(TARGETS)]
 Activation = Annotated[str, Registered(ACTIVATIONS)]
 Epsilon = Annotated[float | None, SIZE]
 ImageSize = Annotated[int | None, Range(1, data.MAX_IMAGE_SIZE)]
-Method = Literal["standard", "fbf", "pgd"]
-"""How a network is trained directly."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,12 @@ class ValueNetworkConfig(Settings):
     """generator steps between measurements; by default 1, with objective direct 8"""
     num_perturbed: Annotated[int, SIZE] = 1
     """perturbed copies measured beside the generated networks, at most one of each"""
+    measure_budget: Literal["all", "active"] = "all"
+    """measure black boxes on all networks of a step, or (active) on the half V is least sure of"""
+
+    def require(self) -> None:
+        if self.measure_budget == "active" and self.members == 1:
+            raise InputError("`measure_budget` active needs an ensemble: raise `value_members`")
 
 
 @dataclass(frozen=True)
@@ -145,18 +149,18 @@ class AdversaryConfig(Settings):
     epsilon_factor: Annotated[float | None, SIZE] = None
     """radius trained against and measured at, relative to epsilon; by default 1.15, on colour
     images 1, as of networks trained directly"""
+    epsilon_start: Annotated[float, SHARE] = 0.6
+    """share of that radius that training begins with"""
     epsilon_warmup: Annotated[float, SHARE] = 0.25
-    """share of the steps over which that radius is reached, from 0.6 of it; with 0 it is there
-    from the first step, and where it is large networks then learn to hide from gradients"""
+    """share of the steps until all of it is reached; with 0 networks may hide from gradients"""
     attack_steps: Annotated[int, COUNT] = 3
     """steps of every gradient attack inside a training step"""
     value_attack: Literal["pgd", "margin"] = "pgd"
     """what attacks the images that the value network sees and is fitted to: PGD on cross-entropy
     (pgd) or on the margin, which flatters less and teaches less"""
     max_robustness_gap: Annotated[float, SHARE] = 0.1
-    """how far that attack may flatter, against the quick attacks now and then on a few
-    samples, before all attacks inside a training step get twice the steps; with 1 nothing is
-    compared, which on a GPU is most of a short run's time"""
+    """how far a measure may lie above a longer measurement before its budget or the attacks' steps
+    are doubled; with 1 nothing is compared, which on a GPU is most of a short run's time"""
 
 
 @dataclass(frozen=True)

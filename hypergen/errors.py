@@ -4,6 +4,10 @@
 `InputError` is.
 """
 
+import re
+
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
+
 
 class InputError(ValueError):
     """A user's mistake, said in one line; the command ends with status 2."""
@@ -19,7 +23,12 @@ class RunError(RuntimeError):
         super().__init__(_on_one_line(message))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: PyTorch's is a RuntimeError, known by its text."""
+    torch_says_so = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
+    return isinstance(error, MemoryError) or bool(torch_says_so)
+
+
 def _on_one_line(message: str) -> str:
-    """The message without breaks and control characters, which names of a user may have in them."""
-    words = " ".join(message.splitlines())
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
+    """The message with breaks and control characters, as names of a user may have, escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)

@@ -112,10 +112,10 @@ def resolve(registry: Registry, name: str) -> str:
 def _which_of(file: str) -> str:
     """What a user is told who names a file and nothing in it, which is not run to find out."""
     try:
-        tree = ast.parse(Path(file).expanduser().read_bytes())
+        tree = ast.parse(Path(os.path.expanduser(file)).read_bytes())
     except OSError as error:
         return f"plugin {file}: {error.strerror}"
-    except (SyntaxError, ValueError) as error:
+    except Exception as error:  # SyntaxError, or RecursionError where it is deeply nested, ...
         return f"plugin {file}: {type(error).__name__}: {error}"
     defined = ast.ClassDef, ast.FunctionDef
     names = [node.name for node in tree.body if isinstance(node, defined)]
@@ -127,17 +127,18 @@ def _which_of(file: str) -> str:
 
 def _load(spec: str) -> LoadedPlugin:
     if spec.endswith(".py"):
-        return _load_file(spec, Path(spec).expanduser().resolve())
+        return _load_file(spec)
     if not all(part.isidentifier() for part in spec.split(".")):
         raise InputError(f'plugin "{spec}": expected FILE.py or package.module')
     return LOADED.get(spec) or _load_module(spec)
 
 
-def _load_file(spec: str, path: Path) -> LoadedPlugin:
+def _load_file(spec: str) -> LoadedPlugin:
     try:
+        path = Path(os.path.realpath(os.path.expanduser(spec)))
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"plugin {spec}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # no such file, or a name that none can have
+        raise InputError(f"plugin {spec}: {getattr(error, 'strerror', error)}") from None
     plugin = Plugin(spec, str(path), hashlib.sha256(content).hexdigest())
     old = LOADED.get(str(path))
     if old is not None:

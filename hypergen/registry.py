@@ -22,6 +22,7 @@ from hypergen.errors import InputError
 
 T = TypeVar("T")
 Thing = TypeVar("Thing")
+SHIPPED = "hypergen", "targets", "attacks"  # no plugin has to be loaded for what is in these
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -84,7 +85,8 @@ class Registry(Generic[T]):
         def add(thing: Thing) -> Thing:
             self._require_free(name, thing)
             self._entries[name] = thing  # pyright: ignore[reportArgumentType]
-            if LOADING:
+            # A plugin may be the first to import what is shipped, which is not its own.
+            if LOADING and getattr(thing, "__module__", "").partition(".")[0] not in SHIPPED:
                 LOADING[-1].append((self, name, thing))
             return thing
 

@@ -16,9 +16,11 @@ def told(images: Tensor) -> Iterator[None]:
     """Tells in one line what a module raises on images [B,C,H,W]: they may be of a wrong size."""
     try:
         yield
-    except (TargetError, torch.OutOfMemoryError):
+    except (TargetError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if "DefaultCPUAllocator" in str(error):  # on a CPU it has no class of its own
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise TargetError(
             f"the networks fail on images {list(images.shape[1:])} of {images.dtype}: "

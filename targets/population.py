@@ -134,8 +134,9 @@ class Population:
         return other
 
     def __call__(self, images: Tensor) -> Tensor:
-        if images.ndim != 5 or len(images) != len(self):
-            raise TargetError(f"expected images [{len(self)},B,C,H,W], got {list(images.shape)}")
+        if not isinstance(images, Tensor) or images.ndim != 5 or len(images) != len(self):
+            got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise TargetError(f"expected images [{len(self)},B,C,H,W], got {got}")
         # Measured: on a CPU a loop beats vmap and grouped convolutions.
         if images.device.type == "cpu" or not self._skeleton.vmappable(images[0]):
             return self._loop(self._each(), images)

@@ -19,7 +19,7 @@ from hypergen.training.direct_config import BaselineConfig
 
 @dataclass(frozen=True)
 class BaselineOptions(Settings):
-    """Train one network directly: ordinarily, by FBF or by PGD."""
+    """Train one network directly: ordinarily, or by FBF, PGD, AVG or MSD."""
 
     out: Path | None = None
     """folder for network.safetensors; by default a dated one under runs/"""
@@ -58,7 +58,7 @@ def run(settings: dict[str, Any], own: BaselineOptions) -> None:
         raise KeyboardInterrupt(f"; continue by {again}") from None
     print(f"{made.file}: accuracy {100 * made.accuracy:.2f} % of {dataset.name} test")
     command = f"hypergen evaluate {shlex.quote(str(made.file))} --attack standard --images 100"
-    print(f"robustness: {command}")
+    print(f"robustness: {command}" + (f" --norms {config.norms}" if config.norms else ""))
 
 
 def require_range_test(config: BaselineConfig, resume: bool) -> None:

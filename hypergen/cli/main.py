@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypergen.cli.output import fill_closed_descriptors, forgiving_output
 from hypergen.cli.signals import Interrupted, exit_on_signals, interruptible
 from hypergen.cli.wording import in_options
-from hypergen.errors import InputError, RunError
+from hypergen.errors import InputError, RunError, is_out_of_memory
 
 COMMANDS = {
     "train": "Train a generator of network weights, then measure its samples.",
@@ -58,10 +58,12 @@ def _status(action: Callable[[], int | None]) -> int:
         return _tell(f"interrupted{interrupt}", 128 + number)
     except OSError as error:  # no space, no permission
         return _tell(error, 1)
-    except MemoryError:
-        return _tell("there is not enough memory for this", 1)
     except errors_below() as error:
         return _tell(error, 2)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            return _tell("there is not enough memory for this", 1)
+        raise
 
 
 def errors_below() -> tuple[type[Exception], ...]:

@@ -46,6 +46,4 @@ def run(settings: dict[str, Any], own: SampleOptions) -> None:
         print(f"best of the value network first; measured by {command}")
         return
     print(evaluation_table(result))
-    named = sampler.config.objective.measures
-    way = "their measures on validation images" if named else "successive halving"
-    print(f"best {options.keep} of {options.count} by {way}, best first")
+    print(f"best {options.keep} of {options.count} by successive halving, best first")

@@ -22,7 +22,7 @@ from hypergen.settings import Settings
 
 @dataclass(frozen=True)
 class SweepOptions(Settings):
-    """Train many generators, their settings chosen by Optuna for accuracy and robustness.
+    """Train many generators, their settings chosen by Optuna for all measures they are trained for.
 
     Trials are chosen by validation images; the front is judged once more on test images.
     """

@@ -4,9 +4,11 @@ import socket
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,10 +62,7 @@ INFOS = {
 
 def digits() -> Dataset:
     """scikit-learn's digits, enlarged to 28 x 28: 1797 grey images, comes with the package."""
-    # Imported here, as torchvision below: each takes a second that other commands need not spend.
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = scikit_learn_digits()
     images = torch.as_tensor(pixels).float().view(-1, 1, 8, 8) * (255 / 16)
     images = torch.nn.functional.interpolate(images, size=(28, 28), mode="bilinear")
     whole = Split(images.round().to(torch.uint8), torch.as_tensor(labels).long())
@@ -73,6 +72,18 @@ def digits() -> Dataset:
     is_test = torch.zeros(len(whole), dtype=torch.bool)
     is_test[order[torch.linspace(0, len(whole) - 1, 500).long()]] = True
     return _divided(INFOS["digits"], _subset(whole, ~is_test), _subset(whole, is_test))
+
+
+def scikit_learn_digits() -> tuple[np.ndarray, np.ndarray]:
+    """What scikit-learn's `load_digits` gives: pixels [1797,64] from 0 to 16, and labels [1797].
+
+    Its file is read without it, for to import scikit-learn takes seconds.
+    """
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    file = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    rows = np.loadtxt(file, delimiter=",")
+    return rows[:, :-1], rows[:, -1]
 
 
 def mnist(data_dir: Path) -> Dataset:
@@ -139,7 +150,7 @@ def _from_files(name: str, folder: Path) -> Dataset:
 
 
 def _read(name: str, folder: Path, download: bool) -> tuple[Split, Split]:
-    from torchvision import datasets
+    from torchvision import datasets  # here, for it takes a second that other commands save
 
     splits = []
     with warnings.catch_warnings():

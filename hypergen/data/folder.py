@@ -17,7 +17,7 @@ from torch import Tensor
 from hypergen.data.dataset import Dataset, DatasetInfo
 from hypergen.data.pixels import adapted, from_pillow, is_grey
 from hypergen.data.splitting import CHUNK_BYTES, PARTS, Source, build
-from hypergen.data.wording import one_line, shown
+from hypergen.data.wording import one_line
 from hypergen.errors import InputError
 
 MIN_AT_ONCE = 8
@@ -37,12 +37,12 @@ def load_folder(path: str, image_size: int | None = None, grey: bool = False) ->
             no whole picture; sizes that differ when there is no `image_size`.
     """
     name = f"folder:{path}"
-    roots = _roots(shown(name), path)
+    roots = _roots(name, path)
     class_names = tuple(folder.name for folder in _class_folders(roots["train"]))
     if len(class_names) < 2:
         raise InputError(
-            f"{shown(name)}: expected a sub-folder for each of at least 2 classes in "
-            f"{shown(str(roots['train']))}, found {len(class_names)}"
+            f"{name}: expected a sub-folder for each of at least 2 classes in "
+            f"{roots['train']}, found {len(class_names)}"
         )
     listed = {part: _files(root, class_names) for part, root in roots.items()}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
@@ -67,7 +67,7 @@ def load_folder(path: str, image_size: int | None = None, grey: bool = False) ->
 
 def require_folder_there(path: str) -> None:
     """`InputError` unless there is such a folder."""
-    where = shown(f"folder:{path}")
+    where = f"folder:{path}"
     try:
         found = bool(path) and Path(path).expanduser().is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home of nobody, ...
@@ -93,7 +93,7 @@ def _visible(folder: Path) -> list[Path]:
     try:
         return sorted(each for each in folder.iterdir() if not each.name.startswith("."))
     except OSError as error:
-        raise InputError(f"{shown(str(folder))}: {error.strerror}") from error
+        raise InputError(f"{folder}: {error.strerror}") from error
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -106,16 +106,16 @@ def _files(root: Path, class_names: tuple[str, ...]) -> tuple[list[Path], np.nda
     for folder in _class_folders(root):
         if folder.name not in class_names:
             raise InputError(
-                f"{shown(str(folder))}: there is no such class in the training part; "
-                f"classes: {shown(', '.join(class_names)):.200}"
+                f"{folder}: there is no such class in the training part; "
+                f"classes: {', '.join(class_names):.200}"
             )
         found = _visible(folder)
         if not found:
-            raise InputError(f"{shown(str(folder))}: the folder of this class has no images")
+            raise InputError(f"{folder}: the folder of this class has no images")
         files += found
         labels += [class_names.index(folder.name)] * len(found)
     if not files:
-        raise InputError(f"{shown(str(root))}: there are no folders of classes in it")
+        raise InputError(f"{root}: there are no folders of classes in it")
     return files, np.array(labels, np.int64)
 
 
@@ -129,7 +129,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except Exception as error:  # Pillow raises anything at all on damaged files
         reason = error if isinstance(error, InputError) else one_line(error)
-        raise InputError(f"{shown(str(path))}: unreadable image ({reason})") from error
+        raise InputError(f"{path}: unreadable image ({reason})") from error
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
@@ -144,8 +144,8 @@ def _one_size(files: list[Path], headers: list[tuple[tuple[int, int], str]]) -> 
     for path, (size, _) in zip(files, headers, strict=True):
         if size != (height, width):
             raise InputError(
-                f"images differ in size: {shown(str(files[0]))} has {width}x{height} pixels, "
-                f"{shown(str(path))} {size[1]}x{size[0]}; give `image_size` to resize all"
+                f"images differ in size: {files[0]} has {width}x{height} pixels, "
+                f"{path} {size[1]}x{size[0]}; give `image_size` to resize all"
             )
     return height, width
 

@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 from hypergen.data.dataset import Dataset
 from hypergen.data.memory import GIGABYTE, is_large, machine_memory, room
 from hypergen.data.own import from_arrays
-from hypergen.data.wording import one_line, shown
+from hypergen.data.wording import one_line
 from hypergen.errors import InputError
 
 KEYS = (
@@ -39,7 +39,7 @@ def load_npz(path: str, image_size: int | None = None, grey: bool = False) -> Da
             missing or of another form.
     """
     name = f"npz:{path}"
-    with _told(shown(name)), zipfile.ZipFile(Path(path).expanduser()) as archive:
+    with _told(name), zipfile.ZipFile(Path(path).expanduser()) as archive:
         arrays = {
             part: (_read(archive, images), _read(archive, labels))
             for part, (images, labels) in _keys(archive).items()
@@ -61,7 +61,7 @@ def load_npz(path: str, image_size: int | None = None, grey: bool = False) -> Da
 
 def require_npz_there(path: str) -> None:
     """`InputError` unless there is such a file."""
-    with _told(shown(f"npz:{path}")):
+    with _told(f"npz:{path}"):
         if not stat.S_ISREG(Path(path).expanduser().stat().st_mode):
             raise InputError("there is no such file; expected npz:PATH")
 
@@ -93,7 +93,7 @@ def _keys(archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
         return keys
     raise InputError(
         "expected the arrays images and labels, or x and y, or x_train, y_train, x_test and y_test "
-        f"in it, found {shown(', '.join(sorted(found)) or 'none'):.200}"
+        f"in it, found {', '.join(sorted(found)) or 'none':.200}"
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from hypergen.data.dataset import Dataset, DatasetInfo
 from hypergen.data.pixels import adapted
 from hypergen.data.splitting import CHUNK_BYTES, PARTS, Source, build
-from hypergen.data.wording import one_line, shown
+from hypergen.data.wording import one_line
 from hypergen.errors import InputError
 
 CHANNELS = (1, 3)
@@ -68,22 +68,21 @@ def from_arrays(
         InputError: arrays of another form, a class without a training image, one class alone,
             fewer than 20 images, values outside [0,1].
     """
-    told = shown(name)
     images: dict[str, np.ndarray] = {}
     labels: dict[str, np.ndarray] = {}
     for part, (pixels, numbers) in parts.items():
-        where = f"{told}: the {part} part" if len(parts) > 1 else told
+        where = f"{name}: the {part} part" if len(parts) > 1 else name
         images[part] = _channels_first(where, pixels, layout, layout_hint)
         labels[part] = _labels(where, numbers, len(pixels))
     first = images["train"]
     for part, pixels in images.items():
         if pixels.shape[1:] != first.shape[1:] or pixels.dtype != first.dtype:
             raise InputError(
-                f"{told}: images of train are {first.dtype} {list(first.shape[1:])}, of {part} "
+                f"{name}: images of train are {first.dtype} {list(first.shape[1:])}, of {part} "
                 f"{pixels.dtype} {list(pixels.shape[1:])}, expected the same"
             )
-    classes = _class_names(told, labels, class_names)
-    sources = {part: _source(told, images[part], labels[part], image_size, grey) for part in parts}
+    classes = _class_names(name, labels, class_names)
+    sources = {part: _source(name, images[part], labels[part], image_size, grey) for part in parts}
     example = sources["train"].read(np.arange(1))
     channels, height, width = example.shape[1:]
     return build(DatasetInfo(name, (channels, height, width), classes), example.dtype, sources)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hypergen.data.dataset import Dataset, DatasetInfo, Split
 from hypergen.data.memory import is_large, room
-from hypergen.data.wording import shown
 from hypergen.errors import InputError
 
 PARTS = ("train", "val", "test")
@@ -50,15 +49,14 @@ def build(info: DatasetInfo, dtype: torch.dtype, sources: Mapping[str, Source]) 
     Raises:
         InputError: too few images, or labels beyond the classes of `info`.
     """
-    told = shown(info.name)
     total = sum(len(source.labels) for source in sources.values())
     if total < MIN_IMAGES:
-        raise InputError(f"{told}: {total} images, expected at least {MIN_IMAGES}")
+        raise InputError(f"{info.name}: {total} images, expected at least {MIN_IMAGES}")
     divided = _divided(sources)
     for part, (_, rows) in divided.items():
         if not len(rows):
             raise InputError(
-                f"{told}: no image is left for {part}, for its classes have too few each"
+                f"{info.name}: no image is left for {part}, for its classes have too few each"
             )
     bytes_each = int(np.prod(info.input_shape)) * dtype.itemsize
     mapped = is_large(total * bytes_each)

@@ -16,7 +16,7 @@ from hypergen.data.dataset import Dataset
 from hypergen.data.memory import is_large, room
 from hypergen.data.own import from_arrays
 from hypergen.data.pixels import adapted, from_pillow, is_grey
-from hypergen.data.wording import one_line, shown
+from hypergen.data.wording import one_line
 from hypergen.errors import InputError
 from hypergen.registry import nearest
 
@@ -49,10 +49,10 @@ def load_torchvision(
     def read(download: bool) -> list[Any]:
         return [reader(data_dir, **chosen, download=download) for chosen in options]
 
-    parts = fetched(shown(name), data_dir, read)
+    parts = fetched(name, data_dir, read)
     names = ("train", "test")[: len(parts)]
     arrays = {
-        part: _held(items) or _collected(shown(name), items, image_size, grey)
+        part: _held(items) or _collected(name, items, image_size, grey)
         for part, items in zip(names, parts, strict=True)
     }
     class_names = getattr(parts[0], "classes", None)
@@ -67,7 +67,7 @@ def require_torchvision_kind(kind: str) -> None:
 
     if kind not in datasets.__all__:
         hint = nearest(kind, datasets.__all__)
-        raise InputError(f'torchvision has no data set "{shown(kind)}"{hint}')
+        raise InputError(f'torchvision has no data set "{kind}"{hint}')
 
 
 def _reader(kind: str) -> Callable[..., Any]:

@@ -1,14 +1,9 @@
-"""Words names, values and errors of others so that they fit on one line of a message."""
+"""Words values and errors of others so that they fit on one line of a message."""
 
 import math
 
 LONGEST = 60
 """Characters of a value that a message shows."""
-
-
-def shown(text: str) -> str:
-    """A name as a message shows it: on one line, whatever characters it has."""
-    return text if text.isprintable() else ascii(text)
 
 
 def abridged(value: object) -> str:
@@ -25,4 +20,4 @@ def abridged(value: object) -> str:
 
 def one_line(error: Exception) -> str:
     """Kind and message of an error, on one line of at most 200 characters."""
-    return shown(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -7,14 +7,42 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 import attacks
-from hypergen.catalog import ATTACKS
+from hypergen import __version__
+from hypergen.catalog import ATTACKS, MEASURES
 from hypergen.data import Dataset, Split
+from hypergen.evaluation.cached_measure import CachedMeasure, is_share
 from hypergen.evaluation.random_ensemble import random_ensemble
 from hypergen.evaluation.statistics import interval
+from hypergen.measures import Measure, Stage, judged
 from hypergen.measures.attacked import RobustMasks, attack_population
+from hypergen.registry import plugin_record
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage.results_cache import ResultsCache
 from targets import Ensemble, Population, architecture, outside_dictionary
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Which images P networks are right about, by name; bool [P,N] each.
+
+    figures: of accuracy, robustness, pgd and the like, each on its own images; after: after each
+    attack of several; norms: in each norm of several.
+    """
+
+    figures: Mapping[str, Tensor]
+    after: Mapping[str, Tensor]
+    norms: Mapping[str, Tensor]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a network: the shares, and the interval that so few images leave of robustness."""
+        images = self.figures["robustness"].shape[1]
+        rows: list[dict[str, Any]] = [*_shares(self.figures)]
+        parts = _shares(self.after, rows), _shares(self.norms, rows)
+        for row, left, by_norm in zip(rows, *parts, strict=True):
+            row["interval"] = interval(row["robustness"], images)
+            row |= ({"after": left} if left else {}) | ({"norms": by_norm} if by_norm else {})
+        return rows
 
 
 @dataclass(frozen=True)
@@ -72,6 +100,26 @@ class Evaluator:
         Of networks with KAFs outside_dictionary: the share of inputs beyond the dictionary of a
         KAF, where its gradient vanishes, in the layer that has most; clean images.
         """
+        return self.rows(self.judge(population, dataset, progress), population, dataset)
+
+    def rows(
+        self, judgement: Judgement, population: Population | Ensemble, dataset: Dataset
+    ) -> list[dict[str, Any]]:
+        """A row a network, see `evaluate`, of what was found by `judge`."""
+        rows = judgement.rows
+        if isinstance(population, Population):  # of those that vote it stands with the members
+            images, _ = self.images_of(dataset).first(self.images)
+            for row, network in zip(rows, population, strict=True):
+                row |= beyond_dictionary(network, images)
+        return rows
+
+    def judge(
+        self,
+        population: Population | Ensemble,
+        dataset: Dataset,
+        progress: Progress = SILENT,
+    ) -> Judgement:
+        """Which images each network is right about, clean and under the attacks."""
         split = self.images_of(dataset)
         some = split.first(self.images)
         phases = progress.split(self.costs(dataset, len(population)))
@@ -91,11 +139,29 @@ class Evaluator:
         if norms:
             columns["union"] = _all(norms.values())
         after = masks["robustness"].after if self.attack_name != "pgd" else {}
-        rows = _rows(columns, after, norms, len(some[1]))
-        if isinstance(population, Population):  # of those that vote it stands with the members
-            for row, network in zip(rows, population, strict=True):
-                row |= beyond_dictionary(network, some[0])
-        return rows
+        return Judgement(columns, after, norms)
+
+    def figures(self, measure: Measure, population: Population, dataset: Dataset) -> list[float]:
+        """What a measure says of each network on the images attacked, with its full budget.
+
+        Errors as from `measures.judged`.
+        """
+        images, labels = self.images_of(dataset).first(self.images)
+        strict = measure.strict()
+        if self.cache is not None and is_share(strict):
+            origin = plugin_record([(MEASURES, measure.name.partition(":")[0])])
+            settings = {"pgd": self.pgd.describe(), "seed": self.seed}
+            view = self.cache.view(
+                images, labels, measure=measure.name, code=[__version__, origin], **settings
+            )
+            measure = CachedMeasure(strict, view)
+        stage = Stage(self._pgd_on, self.seed)
+        return judged([measure], population, images, labels, stage)[:, 0].tolist()
+
+    def _pgd_on(self, threat: attacks.Threat) -> attacks.PGD:
+        """The same PGD on another threat; a step that was chosen is one of its own norm."""
+        step_size = self.step_size if threat.norm == self.threat.norm else None
+        return replace(self, threat=threat, step_size=step_size).pgd
 
     def _run(
         self,
@@ -187,20 +253,6 @@ def _all(masks: Any) -> Tensor:
     for mask in others:
         first = first & mask
     return first
-
-
-def _rows(
-    columns: Mapping[str, Tensor],
-    after: Mapping[str, Tensor],
-    norms: Mapping[str, Tensor],
-    images: int,
-) -> list[dict[str, Any]]:
-    """A row a network, of masks bool [P,N]."""
-    rows: list[dict[str, Any]] = [*_shares(columns)]
-    for row, left, by_norm in zip(rows, _shares(after, rows), _shares(norms, rows), strict=True):
-        row["interval"] = interval(row["robustness"], images)
-        row |= ({"after": left} if left else {}) | ({"norms": by_norm} if by_norm else {})
-    return rows
 
 
 def _shares(

@@ -1,5 +1,6 @@
 """Sums up figures of many networks: intervals, spreads, and how well estimates agree with them."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,6 +28,27 @@ def interval(share: float, images: int) -> list[float]:
 
     found = binomtest(round(share * images), images).proportion_ci(method="wilson")
     return [float(found.low), float(found.high)]
+
+
+def measuring_error(shares: Sequence[float], images: int) -> float:
+    """The standard error of a share in [0,1] found on so many images, over several networks.
+
+    Of a mean of other numbers in [0,1] it is the most that it can be.
+    """
+    return math.sqrt(statistics.fmean(share * (1 - share) for share in shares) / images)
+
+
+def paired_error(differences: Tensor) -> float:
+    """The standard error of a mean of differences [N] in [-1,1], one an image.
+
+    Of two classifiers judged by the same images a difference is -1, 0 or 1: then this is the error
+    of Agresti and Min 2005, who count one image more that each of them alone gets right, half of
+    one that both do and half of one that neither does; so a few images on which both agree prove
+    nothing. `differences` may be of means over classifiers.
+    """
+    count = len(differences) + 2
+    mean, square = float(differences.sum()) / count, float(differences.square().sum()) + 1
+    return math.sqrt((square / count - mean**2) / count)
 
 
 def summarise(rows: Sequence[dict[str, Any]], measures: Iterable[str] = ()) -> dict[str, Any]:
@@ -66,9 +88,9 @@ def agreement(
 
     rows: of the networks, each with a figure by the name of each measure.
 
-    mean_error is absolute; r2 and kendall_tau say little where networks are nearly equal, which
-    spread tells, the standard deviation of what was measured: r2 then falls far below 0, and tau is
-    chance.
+    mean_error is absolute, overestimate is the mean with its sign; r2 and kendall_tau say little
+    where networks are nearly equal, which spread tells, the standard deviation of what was
+    measured: r2 then falls far below 0, and tau is chance.
     """
     result = {}
     for name, estimated in zip(names, estimates.T, strict=True):
@@ -77,6 +99,7 @@ def agreement(
         residual = (measured - estimated).square().sum()
         result[name] = {
             "mean_error": float((measured - estimated).abs().mean()),
+            "overestimate": float((estimated - measured).mean()),
             "r2": float(1 - residual / total) if total > 0 else None,
             "kendall_tau": kendall_tau(estimated.tolist(), measured.tolist()),
             "spread": float(measured.std(correction=0)),

@@ -4,7 +4,7 @@ What a name may stand for, an object may too: a target's class instead of its na
 instead of a data set's, an `Attack` instead of an attack's.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,7 @@ def evaluate(
     networks: Networks | Iterable[Networks],
     dataset: str | Dataset | None = None,
     *,
+    measures: Sequence[str] = (),
     device: str = "auto",
     data_dir: Path | str | None = None,
     progress: bool = False,
@@ -169,13 +170,16 @@ def evaluate(
         networks: a population, a module, a run, or a path of a run, a folder of samples or a weight
             file; or several, all in memory or all files.
         dataset: images to judge on; of files, by default those that they were made for.
+        measures: what else is told of each network, such as ["certified", "int8:bits=4"], on the
+            images attacked; `hypergen list measure` lists all.
         device, data_dir, progress: as in `train`.
         options: attack, epsilon, norm, images, steps, restarts, step_size, seed, checks, ensemble,
             norms; as `hypergen evaluate --help` lists them.
 
     Returns:
-        attack, dataset, networks (a row each: accuracy, robustness, pgd, interval, and with the
-        attack "standard" sra, all in [0,1]), summary, and failed (what gave no numbers).
+        attack, dataset, measures, networks (a row each: accuracy, robustness, pgd, interval, with
+        the attack "standard" sra, and each measure by its name, all in [0,1]), summary, and failed
+        (what gave no numbers, or not those of a measure, and why).
 
     Raises:
         InputError: options that cannot be, or files that cannot be read.
@@ -185,7 +189,9 @@ def evaluate(
         raise InputError("expected networks in memory, or paths of some, and not both")
     if dataset is not None:
         options["dataset"] = dataset_name(dataset)
-    config = EvaluateConfig.of(**options)
+    if "measure" in options:
+        raise InputError('unknown setting `measure` (did you mean "measures"?)')
+    config = EvaluateConfig.of(**options, measure=measures)
     folder = None if data_dir is None else expanded(data_dir)
     where = choose_device(device)
     own = None

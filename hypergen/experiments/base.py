@@ -6,7 +6,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from hypergen.config import Method, TrainConfig
+from hypergen.config import TrainConfig
 from hypergen.data import Dataset, DatasetInfo
 from hypergen.errors import InputError
 from hypergen.experiments.baseline import train_baselines
@@ -16,7 +16,7 @@ from hypergen.runtime.rng import seeded
 from hypergen.storage.external import load_external
 from hypergen.storage.folders import expanded
 from hypergen.storage.weights import is_own, load_network, read_metadata, save_network
-from hypergen.training.direct_config import BaselineConfig
+from hypergen.training.direct_config import BaselineConfig, Method
 from targets import WeightLayout
 
 

@@ -5,17 +5,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from hypergen import __version__
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
-from hypergen.evaluation.statistics import agreement, kendall_tau, summarise
+from hypergen.evaluation.statistics import (
+    agreement,
+    kendall_tau,
+    measuring_error,
+    paired_error,
+    summarise,
+)
 from hypergen.experiments.competitors import competitors
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
 from hypergen.experiments.sample import save_samples
-from hypergen.measures import Measure, Stage, judged
+from hypergen.measures import Measure
 from hypergen.report.page import page
 from hypergen.report.plots import scatter, write_picture
 from hypergen.report.summary import run_table
@@ -33,6 +41,7 @@ SAMPLE_SEED = 2**20
 VOTERS = 10
 """How many of the samples vote together."""
 DISAGREEMENT_IMAGES = 10_000
+Errors = dict[str, dict[str, float]]
 JUDGED = "accuracy", "robustness"
 """Measures that the evaluator judges, by attacks of its own."""
 
@@ -58,7 +67,7 @@ def report(
     groups = competitors(folder, sampler, dataset, population, baselines)
     evaluator = judge_of(config, sizes)
     others = [measure for measure in sampler.measures if measure.name not in JUDGED]
-    networks = measure(groups, evaluator, others, dataset, sizes, progress)
+    networks, errors = measure(groups, evaluator, others, dataset, sizes, progress)
     own = [row for row in networks if row["kind"] == "sample"]
     estimates, _ = sampler.estimate(population, dataset)
     for row, estimate, sample_z, asked in zip(own, estimates, z, preferences, strict=True):
@@ -66,13 +75,15 @@ def report(
         row |= {"z": sample_z.tolist(), **sampler.preference_row(asked)}
     names = [measure.name for measure in sampler.measures]
     result = summary_of(networks, groups, evaluator, names, dataset, sizes)
+    result["image_errors"] = errors
     taus = training_taus(folder, names)
     result["seed"] = config.optimisation.seed
     result |= {"report": asdict(sizes), "baselines": bool(baselines)}
-    result["value_network"] = {
-        name: figures | {"training_tau": taus.get(name)}
-        for name, figures in agreement(names, estimates.cpu(), own).items()
-    }
+    result["value_network"] = agreement(names, estimates.cpu(), own)
+    for name, figures in result["value_network"].items():
+        images = result["all_images"] if name == "accuracy" else result["attack"]["images"]
+        figures["measuring_error"] = measuring_error([row[name] for row in own], images)
+        figures["training_tau"] = taus.get(name)
     _write_samples(folder, sampler, population, own, result["attack"], seed)
     write(folder, result)
     return result
@@ -108,8 +119,11 @@ def measure(
     dataset: Dataset,
     sizes: ReportConfig,
     progress: Progress = SILENT,
-) -> list[dict[str, Any]]:
-    """A row a network of each kind, and one for the samples, and FBF networks, voting.
+) -> tuple[list[dict[str, Any]], Errors]:
+    """A row a network of each kind, and one for the samples, and FBF networks, voting; and errors.
+
+    These are what the choice of images leaves open of the samples' mean less that of another kind:
+    standard errors, by accuracy, pgd or sra and by the kind.
 
     others: measures of the run beside those that are `JUDGED`.
     """
@@ -119,33 +133,54 @@ def measure(
     few = [index for index, (_, place) in enumerate(places) if place < sizes.sra_samples]
     strong = replace(evaluator, attack_name="standard", images=sizes.sra_images)
     phases = progress.split(report_costs(map(len, groups.values()), evaluator, dataset, sizes))
-    rows = evaluator.evaluate(everyone, dataset, phases["PGD"])
+    kinds = [kind for kind, _ in places]
+    judged = evaluator.judge(everyone, dataset, phases["PGD"])
+    errors = {name: _image_errors(kinds, judged.figures[name]) for name in ("accuracy", "pgd")}
+    rows = evaluator.rows(judged, everyone, dataset)
     networks = [{"kind": kind, **row} for (kind, _), row in zip(places, rows, strict=True)]
-    for row, figures in zip(networks, _further(others, everyone, evaluator, dataset), strict=True):
+    for row, figures in zip(networks, _further(others, groups, evaluator, dataset), strict=True):
         row |= figures
-    strongly = strong.evaluate(everyone.choose(few), dataset, phases["SRA"]) if few else []
-    for index, row in zip(few, strongly, strict=True):
-        networks[index] |= {"sra": row["sra"], "after": row["after"]}
-        networks[index]["pgd_on_sra_images"] = row["pgd"]
+    if few:
+        strongly = strong.judge(everyone.choose(few), dataset, phases["SRA"])
+        errors["sra"] = _image_errors([kinds[index] for index in few], strongly.figures["sra"])
+        for index, row in zip(few, strongly.rows, strict=True):
+            networks[index] |= {"sra": row["sra"], "after": row["after"]}
+            networks[index]["pgd_on_sra_images"] = row["pgd"]
     for kind in ("sample", "fbf"):
         if len(groups.get(kind, ())) > 1:
             voters = Ensemble(groups[kind][:VOTERS])
             (row,) = evaluator.evaluate(voters, dataset)
             networks.append({"kind": f"{len(voters.members)} {kind} voting", **row})
-    return networks
+    return networks, errors
+
+
+def _image_errors(kinds: Sequence[str], masks: Tensor) -> dict[str, float]:
+    """The errors of the samples' mean less that of each other kind; masks bool [P,N], kinds [P]."""
+    shares = {
+        kind: masks[[each == kind for each in kinds]].float().mean(0)
+        for kind in dict.fromkeys(kinds)
+    }
+    mine = shares.pop("sample")
+    return {kind: paired_error(mine - share) for kind, share in shares.items()}
 
 
 def _further(
-    measures: Sequence[Measure], population: Population, evaluator: Evaluator, dataset: Dataset
+    measures: Sequence[Measure],
+    groups: Mapping[str, Population],
+    evaluator: Evaluator,
+    dataset: Dataset,
 ) -> list[dict[str, float]]:
-    """What the measures say of each network on the evaluator's images, by their names."""
-    if not measures:
-        return [{} for _ in range(len(population))]
-    images, labels = evaluator.images_of(dataset).first(evaluator.images)
-    stage = Stage(lambda threat: replace(evaluator, threat=threat).pgd, evaluator.seed)
-    figures = judged(measures, population, images, labels, stage)
-    names = [measure.name for measure in measures]
-    return [dict(zip(names, row, strict=True)) for row in figures.tolist()]
+    """What the measures say of each network, by their names.
+
+    Kind by kind: some, such as `transfer`, depend on which networks are measured together.
+    """
+    rows = []
+    for group in groups.values():
+        figures = {each.name: evaluator.figures(each, group, dataset) for each in measures}
+        rows += [
+            {name: values[place] for name, values in figures.items()} for place in range(len(group))
+        ]
+    return rows
 
 
 def report_costs(

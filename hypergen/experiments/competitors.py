@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hypergen.config import Method, TrainConfig
+from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.sampler import CALIBRATION_IMAGES, Sampler
 from hypergen.experiments.base import direct_recipe
@@ -14,7 +14,7 @@ from hypergen.experiments.run_folder import BASE
 from hypergen.models.bundle import fresh_target
 from hypergen.runtime.rng import seeded
 from hypergen.storage.weights import load_network, read_network, save_network
-from hypergen.training.direct_config import BaselineConfig
+from hypergen.training.direct_config import BaselineConfig, Method
 from targets import Population
 
 FBF_COUNT = 3

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from hypergen.data import Dataset, DatasetInfo
 from hypergen.errors import InputError
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator, by_architecture
-from hypergen.evaluation.sanity_checks import CheckContext, check
 from hypergen.evaluation.statistics import summarise
-from hypergen.experiments.evaluate_config import AttackConfig, EvaluateConfig, parse_norms
+from hypergen.experiments.evaluate_config import AttackConfig, EvaluateConfig, parse_measure
+from hypergen.experiments.network_group import NetworkGroup
+from hypergen.measures import Measure, build_measure
+from hypergen.measures.norms import parse_norms
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage.folders import CONFIG, expanded
 from hypergen.storage.network_files import NetworkFile, agreed, find, open_networks
@@ -28,7 +30,7 @@ from targets import Ensemble, Population
 
 DISAGREEMENT_IMAGES = 10_000
 SHOWN_FILES = 3
-"""How many that are left out a message names."""
+"""How many a message names."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,7 @@ def open_for(
     if name is None:
         raise InputError("the files do not name a data set; choose one by `dataset`")
     data.require_known(name)
-    norm = options.norm or agreed(networks, "norm") or "linf"
-    epsilon = options.epsilon
-    if epsilon is None:
-        # A radius means nothing in another norm.
-        alike = [network for network in networks if network.metadata.get("norm", "linf") == norm]
-        epsilon = agreed(alike, "epsilon")
-    threat = threat_on(name, norm, epsilon)
+    threat = _agreed_threat(networks, options, name)
     own = {tuple(network.metadata.get("input_shape", ())) for network in networks}
     made_for = {network.metadata.get("dataset") for network in networks}
     shape = own.pop() if len(own) == 1 and made_for == {name} else None
@@ -77,6 +73,36 @@ def open_for(
     for network in networks:
         require_images(network, dataset.info)
     return Judged(networks, dataset, threat)
+
+
+def _agreed_threat(
+    networks: Sequence[NetworkFile], options: AttackConfig, dataset: str
+) -> attacks.Threat:
+    """The threat of the options, else of the files; what neither gives is told by a warning."""
+    norm = options.norm or agreed(networks, "norm") or "linf"
+    # A radius means nothing in another norm.
+    alike = [each for each in networks if (each.metadata.get("norm") or "linf") == norm]
+    epsilon = agreed(alike, "epsilon") if options.epsilon is None else options.epsilon
+    threat = threat_on(dataset, norm, epsilon)
+    radii = {each.path: each.metadata.get("epsilon") for each in alike}
+    silent = {
+        "norm": [each.path for each in networks if each.metadata.get("norm") is None],
+        "epsilon": [each.path for each in networks if radii.get(each.path) is None],
+    }
+    assumed = [name for name in silent if getattr(options, name) is None and silent[name]]
+    if assumed:
+        values = {"norm": norm, "epsilon": f"{threat.epsilon:g}"}
+        told = " and ".join(f"`{name}` {values[name]}" for name in assumed)
+        files = dict.fromkeys(path for name in assumed for path in silent[name])
+        give = "does not give" if len(files) == 1 else "do not give"
+        warnings.warn(f"assumed {told}, which {_first(files)} {give}", stacklevel=4)
+    return threat
+
+
+def _first(paths: Iterable[Path]) -> str:
+    """The first few paths, as a message has them."""
+    names = [*map(str, paths)]
+    return ", ".join(names[:SHOWN_FILES]) + ", ..." * (len(names) > SHOWN_FILES)
 
 
 def tell_skipped(paths: Sequence[Path]) -> None:
@@ -90,10 +116,10 @@ def tell_skipped(paths: Sequence[Path]) -> None:
         if file.is_file() and file.suffix != ".safetensors" and not file.name.startswith(".")
     )
     if skipped:
-        names = ", ".join(map(str, skipped[:SHOWN_FILES])) + ", ..." * (len(skipped) > SHOWN_FILES)
         are = "1 file that is" if len(skipped) == 1 else f"{len(skipped)} files that are"
         warnings.warn(
-            f"left out {are} not .safetensors: {names}; name files one by one to judge them too",
+            f"left out {are} not .safetensors: {_first(skipped)}; name files one by one to "
+            "judge them too",
             stacklevel=3,
         )
 
@@ -130,13 +156,15 @@ def evaluate(
     device: torch.device,
     ensemble: bool = False,
     checks: bool = False,
+    measures: Sequence[Measure] = (),
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """What `hypergen evaluate --json` writes: attack, dataset, networks, summary and failed.
+    """What `hypergen evaluate --json` writes: attack, dataset, measures, networks, summary, failed.
 
     With `ensemble` also how they do as one, by voting and drawn anew for every query; with `checks`
-    every network's row has besides what `sanity_checks.check` reports. A network that gives no
-    numbers is named under "failed", with the reason, and costs the others nothing.
+    every network's row has besides what `sanity_checks.check` reports, and for each of the
+    `measures` the figure by its name. A network that gives no numbers, or not those of a measure,
+    is named under "failed", with the reason, and costs the others nothing.
     """
     modules = [network.module for network in networks]
     groups = by_architecture(modules)
@@ -146,17 +174,19 @@ def evaluate(
     failed: dict[int, str] = {}
     phases = progress.split({str(members[0]): float(len(members)) for members in groups})
     for members in groups:
-        judged = _Group(evaluator, dataset, device, checks, phases[str(members[0])])
-        own = judged.rows({index: modules[index] for index in members}, failed)
+        how = evaluator, dataset, device, checks, measures, phases[str(members[0])]
+        own = NetworkGroup(*how).rows({index: modules[index] for index in members}, failed)
         for index, row in own.items():
             rows[index] = {**networks[index].metadata, "file": str(networks[index].path), **row}
     sound = [rows[index] for index in sorted(rows)]
+    names = [measure.name for measure in measures]
     result = {
         "attack": evaluator.describe(dataset),
         "dataset": dataset.name,
+        "measures": names,
         "networks": sound,
-        "summary": summarise(sound),
-        "failed": {str(networks[index].path): reason for index, reason in failed.items()},
+        "summary": summarise(sound, names),
+        "failed": {str(networks[index].path): failed[index] for index in sorted(failed)},
     }
     if len(groups) == 1 and len(sound) > 1:
         population = Population.of(modules[index] for index in sorted(rows)).to(device)
@@ -166,50 +196,6 @@ def evaluate(
             mean = result["summary"]["accuracy"]["mean"]
             result["ensemble"] = evaluator.as_one(population, dataset, mean)
     return result
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Judges networks of one architecture together."""
-
-    evaluator: Evaluator
-    dataset: Dataset
-    device: torch.device
-    checks: bool
-    progress: Progress
-
-    def rows(
-        self, modules: dict[int, nn.Module], failed: dict[int, str]
-    ) -> dict[int, dict[str, Any]]:
-        """A row a network; one that fails is noted in `failed` and left out."""
-        if not modules:
-            return {}
-        try:
-            return dict(zip(modules, self._judge(list(modules.values())), strict=True))
-        except attacks.AttackError as error:
-            indices = list(modules)
-            sick = {indices[position] for position in error.networks}
-            if len(modules) == 1:
-                sick = {*indices}
-            failed |= dict.fromkeys(sick, str(error.args[0]))
-        sound = {index: module for index, module in modules.items() if index not in sick}
-        if sick:
-            return self.rows(sound, failed)
-        alone = [self.rows({index: module}, failed) for index, module in sound.items()]
-        return {index: row for own in alone for index, row in own.items()}
-
-    def _judge(self, modules: list[nn.Module]) -> list[dict[str, Any]]:
-        one = modules[0].to(self.device)
-        if isinstance(one, Ensemble):  # which is a group by itself
-            return self.evaluator.evaluate(one, self.dataset, self.progress)
-        population = Population.of(module.to(self.device) for module in modules)
-        rows = self.evaluator.evaluate(population, self.dataset, self.progress)
-        if self.checks:
-            some = self.dataset.test.first(self.evaluator.images)
-            context = CheckContext(population, *some, self.evaluator.threat, self.evaluator.seed)
-            for row, found in zip(rows, check(context), strict=True):
-                row |= found
-        return rows
 
 
 def evaluate_files(
@@ -265,14 +251,17 @@ def _judged(
     progress: Progress,
 ) -> dict[str, Any]:
     """What `evaluate` returns; `InputError` for options that do not fit the networks."""
+    voting = any(isinstance(each.module, Ensemble) for each in judged.networks)
     if options.ensemble and len(judged.networks) < 2:
         raise InputError("`ensemble` needs several networks, got one")
-    if options.checks and any(isinstance(each.module, Ensemble) for each in judged.networks):
-        raise InputError("`checks` looks at single networks, not at an ensemble")
+    if voting and (options.checks or options.measures):
+        what = "`checks` looks" if options.checks else "a `measure` looks"
+        raise InputError(f"{what} at single networks, not at an ensemble")
     if options.checks and judged.threat.epsilon == 0:
         raise InputError("`checks` needs an `epsilon` above 0: without one there is no figure")
     evaluator.attack  # noqa: B018  (refuses a norm that the attack does not know)
-    how = options.ensemble, options.checks, progress
+    measures = [build_measure(parse_measure(text), judged.threat) for text in options.measures]
+    how = options.ensemble, options.checks, measures, progress
     return evaluate(judged.networks, judged.dataset, evaluator, device, *how)
 
 

@@ -1,16 +1,25 @@
 """Which networks and images an evaluation is about, and by which attacks."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, get_args
 
 import attacks
 from hypergen import data
-from hypergen.catalog import ATTACKS, TARGETS
+from hypergen.catalog import ATTACKS, MEASURES, TARGETS
 from hypergen.config import Activation, Epsilon, ImageSize
 from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
-from hypergen.settings import COUNT, HUGE, SEED, Norm, Range, Registered, Settings, parse_number
+from hypergen.evaluation.statistics import FIGURES
+from hypergen.measure_spec import MeasureSpec
+from hypergen.measures.norms import parse_norms
+from hypergen.settings import COUNT, HUGE, SEED, Norm, Range, Registered, Settings, Short
+from hypergen.storage.metadata import FIELDS
 from hypergen.storage.results_cache import ResultsCache
+
+TAKEN = {*FIGURES, *FIELDS, "file", "interval", "after", "norms", "verdict", "reasons", "checks"}
+TAKEN |= {"count", "disagreement", "error_overlap"}
+"""What rows and summaries call something else than a measure."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,18 @@ class EvaluateConfig(AttackConfig):
     """look for signs that the figure is not real: masked gradients, saturation, randomness, ..."""
     norms: str | None = None
     """judge in several norms and in all at once (union), instead of `norm` and `epsilon`: norms
-    with their radii, such as linf=8/255,l2=1.5,l1=10; `checks` and the drawing look at the first"""
+    with their radii, such as linf=8/255,l2=1.5,l1=10; `checks`, the drawing and measures look at
+    the first"""
+    measures: Annotated[tuple[str, ...], Short("measure")] = ()
+    """also tell what this measure says of each network on the images attacked, repeatable: NAME,
+    or with options as in int8:bits=4 (see `hypergen list measure`)"""
 
     def require(self) -> None:
         super().require()
+        names = [parse_measure(text).name for text in self.measures]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise InputError(f"`measure` {twice[0]} is given twice")
         if self.norms is None:
             return
         if self.norm is not None or self.epsilon is not None:
@@ -106,20 +123,20 @@ class EvaluateConfig(AttackConfig):
             self.require_attack(threat)
 
 
-def parse_norms(text: str) -> list[attacks.Threat]:
-    """The threats of a text such as "linf=0.3,l2=1.5"; `InputError` for anything else."""
-    threats: dict[str, attacks.Threat] = {}
-    for each in text.split(","):
-        norm, _, radius = each.strip().partition("=")
-        if norm not in get_args(Norm):
-            raise InputError(f'unknown norm "{norm:.60}"; known: {", ".join(get_args(Norm))}')
-        if norm in threats:
-            raise InputError(f"`norms` names {norm} twice")
-        try:
-            epsilon = parse_number(radius)
-        except ValueError:
-            raise InputError(
-                f"`norms`: {norm} needs a radius, as in {norm}=0.3 or {norm}=8/255"
-            ) from None
-        threats[norm] = attacks.Threat(norm, epsilon)
-    return list(threats.values())
+def parse_measure(text: str) -> MeasureSpec:
+    """The measure of a text such as "certified" or "int8:bits=4", which is not trained for.
+
+    `InputError` for one with a weight, an unknown one, or a name that rows use otherwise.
+    """
+    if not re.fullmatch("[^:=]+(:[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)?", text):
+        raise InputError(
+            "`measure` must be NAME, or with options NAME:OPTION=VALUE,..., and without a weight, "
+            f"for nothing is trained: such as int8 or int8:bits=4, got {text:.80}"
+        )
+    spec = MeasureSpec.parse(f"{text}=1")
+    MEASURES.get(spec.kind)
+    if spec.name in TAKEN:
+        raise InputError(
+            f"`measure` {spec.name}: results use that name already; leave it out, or add options"
+        )
+    return spec

@@ -23,6 +23,7 @@ from hypergen.experiments.run_folder import (
     read_results,
     require_free,
 )
+from hypergen.measures import raised
 from hypergen.models.bundle import ModelBundle
 from hypergen.report.plots import scatter
 from hypergen.report.summary import run_table
@@ -173,7 +174,7 @@ def train_generator(
     tracker = Tracker(folder, config.flat(), trainer.step)
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
-        if "check/gap" in metrics:
+        if "check/robustness" in metrics:
             title = "training images, attacked as in training"
             tracker.figure(step, "scores", scatter(trainer.scores(), "robustness", title))
         tracker.log(step, metrics)
@@ -213,4 +214,7 @@ def load_generator(folder: Path | str, dataset: Dataset | None = None) -> Sample
     state = checkpoint.restore(saved, models.load_state_dict)
     if dataset is not None:
         models.to(dataset.device)
-    return Sampler(settings.config, settings.info, models, state["attack_steps"], dataset)
+    sampler = Sampler(settings.config, settings.info, models, state["attack_steps"], dataset)
+    doublings = state.get("doublings", {})  # what V was fitted to may have been raised
+    sampler.measures = tuple(raised(m, doublings.get(m.name, 0)) for m in sampler.measures)
+    return sampler

@@ -198,7 +198,7 @@ def read_results(folder: Path) -> dict[str, Any] | None:
         return None
     result = read_json(path)
     try:  # whatever is shown of it must be there, and of its type
-        run_table(result)
+        str(run_table(result))
         verdict(result)
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
         reason = "is no report of a run, or a damaged one; remove it to have it made anew"

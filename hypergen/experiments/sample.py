@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-import attacks
 from hypergen import __version__
 from hypergen.data import Dataset
 from hypergen.data.memory import drawn_networks, require_memory
@@ -18,13 +17,13 @@ from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.selection import (
     attack_schedule,
-    best_measured,
+    halve_by_measures,
     rank,
     successive_halving,
 )
-from hypergen.evaluation.statistics import summarise
+from hypergen.evaluation.statistics import FIGURES, summarise
 from hypergen.experiments.run_folder import require_empty
-from hypergen.measures import Stage
+from hypergen.measures import Measure
 from hypergen.measures.attacked import accuracies
 from hypergen.models.latent import preference_weights
 from hypergen.runtime.batching import gpu_memory
@@ -43,8 +42,8 @@ class SampleConfig(Settings):
     """networks drawn"""
     keep: Annotated[int | None, COUNT] = None
     """how many of the best are written: found by successive halving on validation images, from
-    cheap attacks on all to the standard ones on a few, and verified on test images; by default all,
-    unattacked, in the value network's order"""
+    cheap measurements of all to the ones that judge of a few, and verified on test images; by
+    default all, unattacked, in the value network's order"""
     beta: Annotated[float | None, SHARE] = None
     """weight of robustness, for a run trained on a range; by default drawn from it"""
     prefer: str | None = None
@@ -53,8 +52,8 @@ class SampleConfig(Settings):
     seed: Annotated[int, SEED] = 1
     """of the latent samples"""
     images: Annotated[int, COUNT] = 100
-    """of validation to choose and of test to verify what `keep` keeps, by PGD-50 and standard
-    robust accuracy"""
+    """of validation to choose and of test to verify what `keep` keeps, by PGD-50, standard robust
+    accuracy and the run's other measures"""
 
     def require(self) -> None:
         if self.keep is not None and self.keep > self.count:
@@ -70,8 +69,9 @@ def draw_samples(
 ) -> dict[str, Any]:
     """Draws, ranks, verifies what is to be kept, and writes it to `out`, best first.
 
-    Returns attack, dataset, networks (a row each, with its file) and summary, as `evaluate` does;
-    without `keep` the attack is None and rows have an accuracy and what V estimates.
+    Returns attack, dataset, measures, networks (a row each, with its file) and summary, as
+    `evaluate` does; without `keep` the attack is None and rows have an accuracy and what V
+    estimates.
     `InputError`: a folder that is not empty, or more networks than the memory holds.
     """
     require_empty(out)
@@ -101,8 +101,9 @@ def draw_samples(
                 row["uncertainty"] = sampler.named(uncertainty[index])
         paths = save_samples(out, sampler, population, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
-    found = {"attack": attack, "dataset": dataset.name, "networks": shown}
-    return found | {"summary": summarise(shown)}
+    names = [measure.name for measure in further_measures(sampler)] if attack else []
+    found = {"attack": attack, "dataset": dataset.name, "measures": names, "networks": shown}
+    return found | {"summary": summarise(shown, names)}
 
 
 def parse_prefer(text: str | None, names: Sequence[str]) -> dict[str, float] | None:
@@ -136,21 +137,14 @@ def choose(
 ) -> Tensor:
     """Indices of the `keep` best by the weighted sum of the run's measures, on validation images.
 
-    Accuracy and robustness are found by successive halving under the standard attacks; where other
-    measures were named, each is taken once of every network, robustness by PGD-50.
+    They are found by successive halving.
     """
     assert options.keep is not None
-    threat, seed = sampler.config.threat, options.seed
+    threat, networks = sampler.config.threat, (population, order, weights)
+    how = options.keep, options.images, options.seed, progress
     if sampler.config.objective.measures:
-        images, labels = dataset.val.first(options.images)
-        stage = Stage(lambda judged: attacks.PGD(judged, 50), seed)
-        return best_measured(
-            population, weights, sampler.measures, images, labels, stage, options.keep
-        )
-    return successive_halving(
-        *(population, order, weights, dataset.val, attack_schedule(threat)),
-        *(options.keep, options.images, seed, progress),
-    )
+        return halve_by_measures(*networks, sampler.measures, dataset.val, threat, *how)
+    return successive_halving(*networks, dataset.val, attack_schedule(threat), *how)
 
 
 def verify(
@@ -160,7 +154,10 @@ def verify(
     options: SampleConfig,
     progress: Progress,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """A row of test figures a network and the attack they are by; without `keep` of accuracy."""
+    """A row of test figures a network and the attack they are by; without `keep` of accuracy.
+
+    Beside what the evaluator judges these are the run's other measures, by their names.
+    """
     if options.keep is None:
         shares = accuracies(population, *dataset.test.first(len(dataset.test))).tolist()
         return [{"accuracy": share} for share in shares], None
@@ -173,7 +170,16 @@ def verify(
     )
     attack = evaluator.describe(dataset)
     rows = evaluator.evaluate(population, dataset, progress)
+    for measure in further_measures(sampler):
+        figures = evaluator.figures(measure, population, dataset)
+        for row, figure in zip(rows, figures, strict=True):
+            row[measure.name] = figure
     return [row | {"attack": attack} for row in rows], attack
+
+
+def further_measures(sampler: Sampler) -> list[Measure]:
+    """Measures of the run that `Evaluator.evaluate` has no figure of."""
+    return [measure for measure in sampler.measures if measure.name not in FIGURES]
 
 
 def save_samples(

@@ -3,6 +3,7 @@
 import os
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from hypergen.errors import InputError
 from hypergen.storage.json_lines import json_lines
 
 JOURNAL = "optuna.journal"
 """The file in a sweep's folder that Optuna keeps its study in, unless a URL is given."""
+CREATE_STUDY, CREATE_TRIAL, SET_STATE = 0, 4, 6
+"""Codes of lines in that file: a study begins, a trial begins, a trial ends (or waits)."""
 PATIENCE = 20.0
 """Seconds that a process waits for another one, which has just begun to use the same storage."""
 BUSY_SECONDS = 60
 """How long SQLite waits while others write; by default a sweep of many workers may fail."""
-DIRECTIONS = [optuna.study.StudyDirection.MAXIMIZE] * 2
 FIRST_USED_TOGETHER = ("already exists", "unique constraint", "duplicate", "is locked")
 """What SQLite, PostgreSQL and MySQL tell the later of two that make the same tables."""
 JUDGED_ON_TEST = (
@@ -52,29 +56,48 @@ def open_journal(folder: Path) -> BaseStorage:
     """The journal file in a sweep's folder, which nobody else works in meanwhile.
 
     A last line that a kill cut short is dropped, and told by a warning.
-    `InputError`: damage anywhere else; the file is left as it is.
+    `InputError`: damage anywhere else, or a line that was moved; the file is left as it is.
     """
     # As a whole path: Optuna's own lock is a link to it, which must not depend on where one is.
     path = folder.resolve() / JOURNAL
     Path(f"{path}.lock").unlink(missing_ok=True)  # of a killed sweep; Optuna would wait for it
-    if path.exists():
-        _drop_cut_line(path)
+    raw = path.read_bytes() if path.exists() else b""
+    lines = [*json_lines(raw)]
+    kept = sum(len(line) for line, _ in lines)
+    if b"\n" in raw[kept:-1]:
+        raise _damaged(path, f"line {len(lines) + 1} is no JSON")
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        moved = _moved_line([record for _, record in lines])
+        storage = JournalStorage(JournalFileBackend(str(path)))
     except OSError:
         raise
     except Exception as error:  # JSON, but not as Optuna writes it
         raise _damaged(path, f"{type(error).__name__} {error}") from error
+    if moved is not None:
+        raise _damaged(path, f"line {moved} is not in its place")
+    if kept < len(raw):
+        _truncate(path, kept)
+    return storage
 
 
-def _drop_cut_line(path: Path) -> None:
-    raw = path.read_bytes()
-    lines = [line for line, _ in json_lines(raw)]
-    kept = sum(map(len, lines))
-    if kept == len(raw):
-        return
-    if b"\n" in raw[kept:-1]:
-        raise _damaged(path, f"line {len(lines) + 1} is no JSON")
+def _moved_line(records: Sequence[Mapping[str, Any]]) -> int | None:
+    """The first line, counted from 1, about what has not begun by then or has ended; None if none.
+
+    Optuna would pass over it, and lose what it tells.
+    """
+    studies, trials, ended = 0, 0, set()
+    for number, record in enumerate(records, 1):
+        study, trial = record.get("study_id", -1), record.get("trial_id", -1)
+        if study >= studies or trial >= trials or trial in ended:
+            return number
+        studies += record["op_code"] == CREATE_STUDY
+        trials += record["op_code"] == CREATE_TRIAL
+        if record["op_code"] == SET_STATE and TrialState(record["state"]).is_finished():
+            ended.add(trial)
+    return None
+
+
+def _truncate(path: Path, kept: int) -> None:
     with path.open("r+b") as file:
         file.truncate(kept)
         os.fsync(file.fileno())
@@ -88,23 +111,33 @@ def _damaged(path: Path, reason: str) -> InputError:
     return InputError(f"{path} is damaged ({reason}); restore it, or remove it to begin anew")
 
 
-def of_journal(folder: Path, settings: dict[str, Any]) -> optuna.Study:
+def of_journal(folder: Path, settings: dict[str, Any], measures: Sequence[str]) -> optuna.Study:
     """The study of the sweep in a folder that nobody else works in. `InputError`: see below."""
     storage = open_journal(folder)
-    names = optuna.get_all_study_names(storage)  # of what the folder was once called
-    study, _ = _opened(names[0] if names else folder.name, storage)
-    _claim(study, settings, patience=0.0)
+    names = optuna.get_all_study_names(storage)
+    if names:  # which is what the folder was once called; to make it again would write a line
+        study = optuna.load_study(study_name=names[0], storage=storage)
+    else:
+        study, _ = _opened(folder.name, storage, measures)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if list(map(type, trial.values)) != [float] * len(study.directions):
+            values = f"the values of trial {trial.number} are {trial.values!r:.60}"
+            raise _damaged(folder / JOURNAL, values)
+    _claim(study, settings, measures, patience=0.0)
     return study
 
 
-def of_storage(storage: BaseStorage, name: str, settings: dict[str, Any]) -> optuna.Study:
+def of_storage(
+    storage: BaseStorage, name: str, settings: dict[str, Any], measures: Sequence[str]
+) -> optuna.Study:
     """The study of that name, in a storage that several sweeps may share.
 
+    measures: the names of what it is told of each trial.
     `InputError`: it is of a sweep with other settings, or of none.
     """
-    study, is_new = _opened(name, storage)
+    study, is_new = _opened(name, storage, measures)
     # Whoever makes a study says what it is of. One who died before is waited for in vain.
-    _claim(study, settings, patience=0.0 if is_new else PATIENCE)
+    _claim(study, settings, measures, patience=0.0 if is_new else PATIENCE)
     return study
 
 
@@ -114,22 +147,29 @@ def judged_on_test(settings: Any) -> bool:
     return isinstance(report, dict) and report.get("split", "test") == "test"
 
 
-def _opened(name: str, storage: BaseStorage) -> tuple[optuna.Study, bool]:
-    """The study of that name for accuracy and robustness, and whether it was made just now."""
+def _directions(measures: Sequence[str]) -> list[StudyDirection]:
+    return [StudyDirection.MAXIMIZE] * len(measures)
+
+
+def _opened(name: str, storage: BaseStorage, measures: Sequence[str]) -> tuple[optuna.Study, bool]:
+    """The study of that name, and whether it was made just now."""
+    directions = _directions(measures)
     try:
-        study = optuna.create_study(study_name=name, storage=storage, directions=DIRECTIONS)
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     except DuplicatedStudyError:
         return optuna.load_study(study_name=name, storage=storage), False
     return study, True
 
 
-def _claim(study: optuna.Study, settings: dict[str, Any], patience: float) -> None:
+def _claim(
+    study: optuna.Study, settings: dict[str, Any], measures: Sequence[str], patience: float
+) -> None:
     """Notes in the study which sweep it is of; so may another, within `patience` seconds."""
     end = time.monotonic() + patience
     while True:
         used = bool(study.get_trials(deepcopy=False))  # first: a trial comes after the settings
         claimed = study.user_attrs.get("settings")
-        if study.directions != DIRECTIONS or (claimed is None and used):
+        if study.directions != _directions(measures) or (claimed is None and used):
             raise InputError(_other(study))
         if claimed is not None or time.monotonic() >= end:
             break
@@ -143,7 +183,7 @@ def _claim(study: optuna.Study, settings: dict[str, Any], patience: float) -> No
         raise InputError(_other(study))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["accuracy", "robustness"])
+        study.set_metric_names([*measures])
 
 
 def _other(study: optuna.Study) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps: Optuna over beta and any other setting, for accuracy and robustness.
+"""Sweeps: Optuna over weights of measures and any other setting, for all measures of a run.
 
 This process asks and tells; every trial is an ordinary `hypergen train` in a folder of its own,
 run as a child process (see `experiments.trials`). A sweep that dies takes its children with it and
@@ -27,7 +27,7 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
 from hypergen.experiments import study
 from hypergen.experiments.base import require_base
-from hypergen.experiments.front import judge_front, on_test, points
+from hypergen.experiments.front import draw_trials, judge_front, on_test
 from hypergen.experiments.memory import require_run_memory
 from hypergen.experiments.run_folder import (
     RESULTS,
@@ -37,8 +37,8 @@ from hypergen.experiments.run_folder import (
     fingerprint,
 )
 from hypergen.experiments.trials import GRACE_SECONDS, Machine, Trials
-from hypergen.experiments.vary import DEFAULT_VARY, Suggest, parse_vary
-from hypergen.report.plots import scatter, write_picture
+from hypergen.experiments.vary import default_vary, parse_all, with_chosen
+from hypergen.measures import build_measures
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT, Range, Settings
 from hypergen.storage.atomic import read_json, write_json
@@ -59,8 +59,9 @@ class SweepConfig(Settings):
     workers: Annotated[int, Range(1, 1000)] = 1
     """trials at work at once"""
     vary: tuple[str, ...] = ()
-    """what to vary, repeatable: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C; by default
-    beta=0:1"""
+    """what to vary, repeatable: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C, for any setting,
+    and the weight of a measure, such as measure.int8=0:1; by default beta=0:1 or, with measures,
+    the weights of all but accuracy"""
     storage: str | None = None
     """any Optuna storage URL; by default a journal file in the folder"""
 
@@ -89,15 +90,16 @@ class Sweep:
         sizes: ReportSizes,
     ):
         self.config, self.dataset, self.folder = config, dataset, folder
-        self.options = options
+        self.measures = [spec.name for spec in config.objective.specs]
+        if len(self.measures) == 1:
+            raise InputError("a sweep weighs accuracy against something: name another `measure`")
+        self.options = replace(options, vary=options.vary or default_vary(config))
         self.sizes = ReportConfig.of(**asdict(sizes) | {"split": "val"})
         self.images = fingerprint(dataset)
-        self.vary: dict[str, Suggest] = {}
-        for text in options.vary or DEFAULT_VARY:
-            name, suggest = parse_vary(text, config)
-            if name in self.vary:
-                raise InputError(f"`vary`: {name} is given twice")
-            self.vary[name] = suggest
+        self.vary = parse_all(self.options.vary, config)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        example = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+        build_measures(self.chosen(example))  # what cannot be would else be told by a trial
         require_base(config, dataset.info)
         require_run_memory(RunSettings(config, dataset.info, self.sizes, False), dataset)
         storage = None if options.storage is None else study.open_storage(options.storage)
@@ -132,7 +134,7 @@ class Sweep:
         whole = {
             "config": asdict(self.config),
             "images": self.images,
-            "vary": list(self.options.vary or DEFAULT_VARY),
+            "vary": list(self.options.vary),
             "report": asdict(self.sizes),
         }
         return json.loads(json.dumps(whole))
@@ -163,11 +165,11 @@ class Sweep:
         begun = self.check_folder()
         if not begun:
             write_json(self.folder / SETTINGS, self.settings)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             if storage is None:
-                return study.of_journal(self.folder, self.settings)
-            return study.of_storage(storage, self.folder.name, self.settings)
+                return study.of_journal(self.folder, self.settings, self.measures)
+            name = self.folder.name
+            return study.of_storage(storage, name, self.settings, self.measures)
         except InputError:
             if not begun:
                 (self.folder / SETTINGS).unlink()
@@ -177,7 +179,8 @@ class Sweep:
         """Runs trials until the storage holds as many finished as wanted; see `Trials.work`."""
         machine = replace(machine, lock=self.lock)
         alone, workers = self.options.storage is None, self.options.workers
-        trials = Trials(self.study, self.folder, self.owner, machine, workers, alone)
+        mine = self.study, self.folder, self.owner, self.measures
+        trials = Trials(*mine, machine, workers, alone)
         trials.work(self.options.trials, self.write_settings, self.sizes, progress)
 
     @property
@@ -185,14 +188,19 @@ class Sweep:
         """Whose a trial is: the folder's lock lets one process at a time work on these."""
         return [socket.gethostname(), str(self.folder.resolve())]
 
+    def chosen(self, trial: optuna.Trial) -> TrainConfig:
+        """The configuration of a trial, with what Optuna has chosen."""
+        chosen = {name: suggest(trial) for name, suggest in self.vary.items()}
+        return with_chosen(self.config, chosen)
+
     def write_settings(self, trial: optuna.Trial, folder: Path) -> None:
-        """Writes the configuration of a trial, its settings chosen by Optuna, as that of a run.
+        """Writes the configuration of a trial as that of a run.
 
         A run of other settings in its folder, of a trial that the storage has lost, is set aside.
         """
-        chosen = {name: suggest(trial) for name, suggest in self.vary.items()}
-        config = self.config.replace(**chosen)
-        settings = RunSettings(config, self.dataset.info, self.sizes, False, self.images)
+        settings = RunSettings(
+            self.chosen(trial), self.dataset.info, self.sizes, False, self.images
+        )
         if (folder / CONFIG).exists() and RunSettings.load(folder) != settings:
             aside = (folder.with_name(f"{folder.name}-lost-{index}") for index in count(1))
             folder.rename(next(path for path in aside if not path.exists()))
@@ -227,39 +235,41 @@ class Sweep:
             host, run = self.place(trial)
             if host == socket.gethostname() and run.exists():
                 runs[trial.number] = run
-        return judge_front(self.study, runs, self.dataset, self.sizes, machine.device, progress)
+        judged_by = self.measures, self.dataset, self.sizes, machine.device
+        return judge_front(self.study, runs, *judged_by, progress)
 
     def report(self, failed: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Writes results.json and scatter.png; what results.json holds, the most robust first.
+        """Writes results.json and scatter.png; what results.json holds.
 
-        A row a trial: accuracy and robustness on validation images, by which the front is chosen;
+        A row a trial, best first in the measure that the picture shows beside accuracy: its
+        measures by name on validation images, by which the front is chosen;
         under "test" those on test images, None for what is dominated or was not judged.
         failed: see `judge_front`.
         """
-        front = {trial.number for trial in self.study.best_trials}
+        best = [trial.number for trial in self.study.best_trials]
+        front = {number: on_test(self.study, number, self.measures) for number in best}
         finished = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         rows = [
             {
                 "kind": "front" if trial.number in front else "dominated",
                 "run": self.origin(trial),
                 "split": "val",
-                "accuracy": trial.values[0],
-                "robustness": trial.values[1],
-                "test": on_test(self.study, trial.number) if trial.number in front else None,
+                **dict(zip(self.measures, trial.values, strict=True)),
+                "test": front.get(trial.number),
                 **{name: trial.params.get(name) for name in self.vary},
             }
             for trial in finished
         ]
-        rows.sort(key=lambda row: row["robustness"], reverse=True)
+        rows.sort(key=lambda row: row[self.measures[1]], reverse=True)
         result = {
             "trials": rows,
+            "measures": self.measures,
             "varied": list(self.vary),
             "dataset": self.dataset.name,
             "report": asdict(self.sizes),
             "failed": dict(failed or {}),
         }
-        title = f"{self.dataset.name}: {len(rows)} trials, the front on test images too"
-        write_picture(self.folder / "scatter.png", scatter(points(rows), "robustness", title))
+        draw_trials(self.folder / "scatter.png", rows, self.measures, self.dataset.name)
         write_json(self.folder / RESULTS, result)
         return result
 

@@ -50,6 +50,7 @@ class Trials:
         study: asks and is told.
         folder: of the sweep.
         owner: host and folder, by which a trial in a shared storage is known to be of this sweep.
+        measures: the names of what the study is told of a trial.
         machine: what trials run on.
         workers: how many at a time.
         alone: no other sweep has trials in the study.
@@ -60,12 +61,13 @@ class Trials:
         study: optuna.Study,
         folder: Path,
         owner: list[str],
+        measures: Sequence[str],
         machine: Machine,
         workers: int,
         alone: bool = False,
     ):
         self.study, self.folder, self.owner = study, folder, owner
-        self.machine, self.workers, self.alone = machine, workers, alone
+        self.measures, self.machine, self.workers, self.alone = measures, machine, workers, alone
 
     def work(
         self,
@@ -182,7 +184,7 @@ class Trials:
         folder = self.run_folder(trial)
         if status != 0 or not (folder / RESULTS).exists():
             return False
-        self.study.tell(trial, figures(folder, sizes))
+        self.study.tell(trial, figures(folder, sizes, self.measures))
         return True
 
     def complaint(self, trial: optuna.Trial) -> str:
@@ -191,18 +193,18 @@ class Trials:
         return lines[-1] if lines else "no output"
 
 
-def figures(run: Path, sizes: ReportConfig) -> list[float]:
-    """Accuracy and robustness of a run's samples, means in [0,1], as its results.json has them.
+def figures(run: Path, sizes: ReportConfig, measures: Sequence[str]) -> list[float]:
+    """The measures of a run's samples, means in [0,1], as its results.json has them.
 
-    Robustness is standard robust accuracy, or PGD where `sizes` wants none of that.
+    "robustness" is standard robust accuracy, or PGD where `sizes` wants none of that.
     `InputError`: a report of other sizes, or on other images, or a damaged one.
     """
     path = run / RESULTS
     tree = read_json(path)
     if tree.get("report") != asdict(sizes):
         raise InputError(f"{path} is not the report that was asked for; remove it to have it anew")
-    robustness = "sra" if sizes.sra_samples else "pgd"
-    found = [_mean(tree, name) for name in ("accuracy", robustness)]
+    judged_as = {"robustness": "sra" if sizes.sra_samples else "pgd"}
+    found = [_mean(tree, judged_as.get(name, name)) for name in measures]
     if None in found:
         raise InputError(f"{path} is damaged (no figures of samples); remove it to have it anew")
     return found

@@ -20,6 +20,7 @@ from hypergen.measures.base import (
     judged,
     measured,
     prepare_batch,
+    raised,
 )
 from hypergen.measures.blur import Blur
 from hypergen.measures.calibration import calibration
@@ -34,6 +35,7 @@ from hypergen.measures.robustness import VALUE_ATTACKS, Robustness
 from hypergen.measures.shift import Shift
 from hypergen.measures.square import Square
 from hypergen.measures.transfer import Transfer
+from hypergen.measures.union import Union
 from hypergen.measures.weight_noise import WeightNoise
 from hypergen.measures.worst_class import worst_class
 from hypergen.registry import nearest
@@ -59,6 +61,7 @@ __all__ = [
     "Square",
     "Stage",
     "Transfer",
+    "Union",
     "WeightMeasure",
     "WeightNoise",
     "build_measure",
@@ -67,6 +70,7 @@ __all__ = [
     "judged",
     "measured",
     "prepare_batch",
+    "raised",
     "worst_class",
 ]
 
@@ -81,6 +85,12 @@ def build_measures(config: TrainConfig) -> tuple[Measure, ...]:
                     f"the measure {spec.name} has no loss to descend: use `objective` value or "
                     "hybrid"
                 )
+    budget = config.value_network.measure_budget
+    if budget == "active" and not any(measure.is_dear for measure in measures):
+        raise InputError(
+            "`measure_budget` active spares dear measures, such as black boxes, and the run has "
+            "none: leave it out"
+        )
     return measures
 
 

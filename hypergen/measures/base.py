@@ -9,7 +9,8 @@ long and needs no gradient (attacked or corrupted images, changed weights); the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,9 +65,12 @@ class Measure(ABC):
 
     Attributes:
         name: what it is called in results, with its options, such as robustness:norm=l2.
+        is_dear: whether to take it costs much beyond what the value network and the generator's
+            gradient look at anyway, as a black box may: then `measure_budget` active spares it.
     """
 
     name = ""
+    is_dear = True
 
     @abstractmethod
     def __call__(self, population: Population, batch: Batch) -> Tensor:
@@ -85,9 +89,23 @@ class Measure(ABC):
         """The same measure with the budget that its figures are judged by."""
         return self
 
+    def raised(self) -> "Measure":
+        """The same measure with twice the budget in training, where it was found to flatter.
+
+        What it prepares or says may change, not what its logits are of a batch; itself where there
+        is no budget, or no more to be had.
+        """
+        return self
+
 
 class LogitMeasure(Measure):
-    """The share of images whose logits, under the measure's condition, are right."""
+    """The share of images whose logits, under the measure's condition, are right.
+
+    Attacked images, say, are made for all networks before V is asked, for V looks at them and
+    gradients pass through them: to count what is right on them is cheap.
+    """
+
+    is_dear = False
 
     @abstractmethod
     def logits(self, population: Population, batch: Batch) -> Tensor:
@@ -166,7 +184,8 @@ def prepare_batch(
     """The images [B,C,H,W] and labels [B] as a batch, with all that the measures need of them."""
     prepared = {}
     for measure in measures:
-        made = measure.prepare(population, images, labels, stage)
+        with told(measure):
+            made = measure.prepare(population, images, labels, stage)
         if made is not None:
             prepared[measure.name] = made
     return Batch(images, labels, prepared)
@@ -194,18 +213,38 @@ def judged(
 
     Errors as from `measured`.
     """
-    strict = [measure.strict() for measure in measures]
+    strict = []
+    for measure in measures:
+        with told(measure):
+            strict.append(measure.strict())
     return measured(strict, population, prepare_batch(strict, population, images, labels, stage))
 
 
-def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
+def raised(measure: Measure, times: int) -> Measure:
+    """The measure with its budget in training doubled so many times, under the same name."""
+    name = measure.name
+    for _ in range(times):
+        with told(measure):
+            measure = measure.raised()
+    measure.name = name
+    return measure
+
+
+@contextmanager
+def told(measure: Measure) -> Iterator[None]:
+    """Within, whatever a user's own measure raises becomes a `RunError` that names it."""
     try:
-        values = torch.as_tensor(measure(population, batch), device=population.theta.device)
+        yield
     except (InputError, RunError, attacks.AttackError):
         raise
-    except Exception as error:  # a user's own: whatever it raises
+    except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise RunError(f"the measure {measure.name} failed: {reason}") from error
+
+
+def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
+    with told(measure):
+        values = torch.as_tensor(measure(population, batch), device=population.theta.device)
     if values.shape != (len(population),):
         raise RunError(
             f"the measure {measure.name} must give one number for each of {len(population)} "
@@ -215,9 +254,9 @@ def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
     good = (values >= 0) & (values <= 1)  # not so for NaN
     if not good.all():
         worst = int((~good).nonzero()[0])
+        which = f" for network {worst}" if len(population) > 1 else ""
         raise RunError(
-            f"the measure {measure.name} must lie in [0,1], got {float(values[worst]):g} for "
-            f"network {worst}"
+            f"the measure {measure.name} must lie in [0,1], got {float(values[worst]):g}{which}"
         )
     return values
 

@@ -5,35 +5,77 @@ from collections.abc import Callable
 from torch import Tensor
 
 import attacks
-from hypergen.catalog import MEASURES
+from hypergen.catalog import ATTACKS, MEASURES
 from hypergen.measures.attacked import attacked_images
 from hypergen.measures.base import ImageMeasure, Stage
 from hypergen.measures.options import other_threat
+from hypergen.runtime.batching import for_all, map_chunks
+from hypergen.runtime.precision import full_precision
 from targets import Population
 
 
 @MEASURES.register("robustness")
 class Robustness(ImageMeasure):
-    """Share of attacked images classified correctly; options norm, epsilon (the run's).
+    """Share of attacked images classified correctly; options norm, epsilon (the run's), attack.
 
     Args:
         threat: of the run, which the figure is of unless a norm or an epsilon is given.
         norm: "linf", "l2" or "l1"; one that is not the run's needs an epsilon.
         epsilon: radius, for pixels in [0,1].
+        attack: any registered one by its name, with the options that it has by default; an image
+            that it does not break stays clean. Without it, PGD as the run makes it.
     """
 
     name = "robustness"
 
     def __init__(
-        self, threat: attacks.Threat, norm: str | None = None, epsilon: float | None = None
+        self,
+        threat: attacks.Threat,
+        norm: str | None = None,
+        epsilon: float | None = None,
+        attack: str | None = None,
     ):
-        self.threat = other_threat(threat, norm, epsilon)
+        self.threat, self.attack = other_threat(threat, norm, epsilon), attack
+        if attack is not None:
+            ATTACKS.get(attack)(self.threat)  # refuses a norm that it does not know
 
     def prepare(
         self, population: Population, images: Tensor, labels: Tensor, stage: Stage
     ) -> Tensor:
-        attack = stage.attack(self.threat)
+        attack = self.attack_at(stage)
+        if self.attack is not None:
+            return broken_images(population, images, labels, attack, stage.seed)
         return attacked_images(population, images, labels, attack, stage.seed, stage.to_train)
+
+    def attack_at(self, stage: Stage) -> attacks.Attack:
+        """What attacks the images of a stage."""
+        if self.attack is None:
+            return stage.attack(self.threat)
+        return ATTACKS.get(self.attack)(stage.threat(self.threat))
+
+
+@full_precision()
+def broken_images(
+    population: Population, images: Tensor, labels: Tensor, attack: attacks.Attack, seed: int
+) -> Tensor:
+    """[P,B,C,H,W], what breaks each network where the attack finds it, and clean images elsewhere.
+
+    So a network is right about just those that are robust to the attack.
+
+    Args:
+        images: [B,C,H,W].
+        labels: [B].
+        seed: of all that is random in the attack, the same for every network.
+
+    Raises:
+        AttackError: the networks cannot be attacked.
+    """
+
+    def run(chunk: Population, image_slice: slice) -> Tensor:
+        stack, seeds = for_all(images[image_slice], chunk), [seed + image_slice.start] * len(chunk)
+        return attack(chunk, stack, labels[image_slice], seeds).images
+
+    return map_chunks(run, population, images)
 
 
 def margin(threat: attacks.Threat, steps: int) -> attacks.Attack:

@@ -44,8 +44,14 @@ class Square(ImageMeasure):
         self.queries = whole("queries", queries, 1)
 
     def strict(self) -> Self:
+        return self._with(max(self.queries, STRICT_QUERIES))
+
+    def raised(self) -> Self:
+        return self._with(2 * self.queries)
+
+    def _with(self, queries: int) -> Self:
         other = copy.copy(self)
-        other.queries = max(self.queries, STRICT_QUERIES)
+        other.queries = queries
         return other
 
     def prepare(

@@ -13,7 +13,8 @@ from hypergen.storage.atomic import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ABBREVIATIONS = {"sra": "SRA", "pgd": "PGD"}
+ATTACKED = {"robustness": "robustness", "sra": "SRA", "pgd": "PGD"}
+"""What shares of attacked images are called."""
 MANY_POINTS = 8
 """Networks of a kind from which on their points are drawn small."""
 MAX_LABELLED = 12
@@ -42,7 +43,7 @@ def scatter(networks: Sequence[dict[str, Any]], key: str, title: str) -> "Figure
     """Accuracy against another figure, one point a network, one colour a `kind`.
 
     networks: rows with `kind`, `accuracy` and most of them `key`, shares in [0,1]; those without
-    are left out. key: the figure of the horizontal axis, as "robustness", "pgd" or "sra".
+    are left out. key: the figure of the horizontal axis, such as "sra", or any measure.
     """
     from matplotlib.figure import Figure
 
@@ -59,8 +60,8 @@ def scatter(networks: Sequence[dict[str, Any]], key: str, title: str) -> "Figure
             marker="o" if many else "D",
             alpha=0.8,
         )
-    name = ABBREVIATIONS.get(key, key)
-    axes.set_xlabel(f"{name} (% of attacked images still classified correctly)")
+    attacked = " of attacked images still classified correctly" if key in ATTACKED else ""
+    axes.set_xlabel(f"{ATTACKED.get(key, key)} (%{attacked})")
     axes.set_ylabel("accuracy (% of images)")
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)

@@ -93,16 +93,18 @@ def _run_notes(result: Mapping[str, Any], pgd: str) -> list[str]:
 def value_network_lines(result: Mapping[str, Any]) -> list[str]:
     """How well the value network knew the samples, a line a measure.
 
-    `value_network` holds by measure: mean_error (absolute) and spread (standard deviation of the
-    samples' measured figures), shares in [0,1]; kendall_tau over the samples and training_tau over
-    all networks measured in training, in [-1,1] or None. Samples that differ less than the value
-    network errs cannot be ranked by it, whatever their tau is.
+    `value_network` holds by measure: mean_error (absolute), measuring_error (what so few images
+    leave open, a standard error) and spread (standard deviation of the samples' measured figures),
+    shares in [0,1]; r2 over the samples, at most 1, or None; kendall_tau over the samples and
+    training_tau over all networks measured in training, in [-1,1] or None. Samples that differ less
+    than the value network errs, or than their images tell, cannot be ranked, whatever tau is.
     """
     lines = []
     for measure, figures in result["value_network"].items():
         line = (
             f"value network, {measure}: off by {percent(figures['mean_error'], 1)} points on "
-            f"average; {_ranking(figures, result['summary']['sample']['count'])}"
+            f"average, where the images leave {percent(figures['measuring_error'], 1)} open; "
+            f"{_ranking(figures, result['summary']['sample']['count'])}"
         )
         if figures["training_tau"] is not None:
             line += f"; over the whole training Kendall's tau {figures['training_tau']:.2f}"
@@ -112,19 +114,20 @@ def value_network_lines(result: Mapping[str, Any]) -> list[str]:
 
 def _ranking(figures: Mapping[str, Any], count: int) -> str:
     """Whether the value network's estimates put `count` samples into the right order, in words."""
-    tau = figures["kendall_tau"]
+    tau, r2 = figures["kendall_tau"], figures["r2"]
     if count == 1:
         return "one sample has no order"
-    if figures["spread"] <= figures["mean_error"]:
+    if figures["spread"] <= max(figures["mean_error"], figures["measuring_error"]):
         differ = percent(figures["spread"], 1)
         return f"the samples themselves differ by {differ}, too little to rank"
     if tau is None:
         return "it estimates the same for all samples"
+    agrees = f"(Kendall's tau {tau:.2f}, R2 {r2:.2f})"
     if tau >= RANKS_WELL:
-        return f"it ranks the samples well (Kendall's tau {tau:.2f})"
+        return f"it ranks the samples well {agrees}"
     if tau >= RANKS_ROUGHLY:
-        return f"it ranks the samples roughly (Kendall's tau {tau:.2f})"
-    return f"it does not rank the samples at all (Kendall's tau {tau:.2f})"
+        return f"it ranks the samples roughly {agrees}"
+    return f"it does not rank the samples at all {agrees}"
 
 
 def next_commands(commands: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -94,12 +94,15 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     heads |= {"union": "union"} if norm else {}
     if "outside_dictionary" in result["summary"]:
         heads["outside_dictionary"] = "outside"
+    heads |= {name: name for name in result.get("measures", ())}
 
     lines: list[tuple[str, Mapping[str, float]]] = [
         (short(row["file"]), row) for row in result["networks"]
     ]
     if len(result["networks"]) > 1:
-        lines.append(("mean", {name: result["summary"][name]["mean"] for name in heads}))
+        summary = result["summary"]
+        means = {name: summary[name]["mean"] for name in heads if name in summary}
+        lines.append(("mean", means))
     for name, row in result.get("ensemble", {}).items():
         # A network drawn for every query is attacked by a PGD of its own, and by nothing else.
         only_pgd = {"accuracy": row["accuracy"], "pgd": row["robustness"]}
@@ -128,6 +131,8 @@ def _evaluation_notes(
         f"% of images; {result['dataset']} test, accuracy on all, attacks on the first "
         f"{attack['images']}; {threats[0]}, {attack['name']}{beside}"
     )
+    if result.get("measures"):
+        notes.append(f"{', '.join(result['measures'])}: of the same {attack['images']} images")
     left_open = max(abs(end - row["robustness"]) for row in networks for end in row["interval"])
     notes.append(
         f"{attack['images']} images leave each network's {heads[strongest or 'pgd']} open by up to "
@@ -197,34 +202,44 @@ def estimates_table(networks: Sequence[Mapping[str, Any]], dataset: str) -> Tabl
 
 
 def front_table(result: Mapping[str, Any]) -> Table:
-    """The trials of a sweep that no other beats in accuracy and robustness at once.
+    """The trials of a sweep that no other beats in all measures at once.
 
-    result: `trials` (each of a `kind`, "front" or "dominated", with `run`, accuracy and robustness
+    result: `trials` (each of a `kind`, "front" or "dominated", with `run`, its measures by name
     on validation images, the same on test images under `test`, or None there, and the settings
-    varied), `varied` (their names), `dataset`, and `report`, the sizes of a trial's report:
-    samples, images, sra_samples, sra_images.
+    varied), `measures` and `varied` (the names of both), `dataset`, and `report`, the sizes of a
+    trial's report: samples, images, sra_samples, sra_images.
     """
-    sizes, varied = result["report"], result["varied"]
+    measures, varied = result["measures"], result["varied"]
     front = [row for row in result["trials"] if row["kind"] == "front"]
     rows = [
         (
             row["run"],
-            *(percent((row["test"] or {}).get(name)) for name in ("accuracy", "robustness")),
-            *(percent(row[name]) for name in ("accuracy", "robustness")),
+            *(percent((row["test"] or {}).get(name)) for name in measures),
+            *(percent(row[name]) for name in measures),
             *(f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in varied),
         )
         for row in front
     ]
-    judged = f"PGD-50 alone, which flatters, {sizes['samples']} samples on {sizes['images']} images"
-    if sizes["sra_samples"]:
-        few = min(sizes["sra_samples"], sizes["samples"])
-        judged = f"standard robust accuracy, {few} samples on {sizes['sra_images']} images"
     notes = [
         f"the front of {len(result['trials'])} trials, % of {result['dataset']} images: chosen by "
         "validation images (val), then judged on test images",
-        f"accuracy: {sizes['samples']} samples on all; robustness: {judged}",
+        "; ".join(_judged(measures, result["report"])),
     ]
     if not all(row["test"] for row in front):
         notes.append(f"{MISSING} not judged on test images by this sweep")
-    headers = ("run", "accuracy", "robustness", "accuracy (val)", "robustness (val)", *varied)
+    headers = ("run", *measures, *(f"{name} (val)" for name in measures), *varied)
     return Table(headers, rows, notes)
+
+
+def _judged(measures: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
+    """On how much each measure of a trial was taken; sizes: of its report."""
+    samples, on_images = f"{sizes['samples']} samples", f"on {sizes['images']} images"
+    lines = [f"accuracy: {samples} on all"]
+    if "robustness" in measures and sizes["sra_samples"]:
+        few = min(sizes["sra_samples"], sizes["samples"])
+        judged = f"standard robust accuracy, {few} samples on {sizes['sra_images']} images"
+        lines.append(f"robustness: {judged}")
+    elif "robustness" in measures:
+        lines.append(f"robustness: PGD-50 alone, which flatters, {samples} {on_images}")
+    others = [name for name in measures if name not in ("accuracy", "robustness")]
+    return lines + ([f"{', '.join(others)}: {samples} {on_images}"] if others else [])

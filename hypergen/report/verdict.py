@@ -14,6 +14,8 @@ REFERENCES = {
 """What samples are compared with: the first of these that a run has. In l1 there is no FBF, and
 without baselines only the start."""
 CONFIDENCE = 0.95
+FAR_ABOVE = 0.1
+"""How far the value network's mean estimate may lie above what was measured."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def verdict(result: Mapping[str, Any]) -> str:
       other is not better, `steps` may help.
     - no difference in either: more images and networks would tell.
     - no SRA: PGD flatters.
+
+    Last, each measure that the value network puts the samples far above in (see `FAR_ABOVE`).
     """
     reference = next(kind for kind in REFERENCES if kind in result["summary"])
     found = differences(result, reference)
@@ -67,21 +71,20 @@ def verdict(result: Mapping[str, Any]) -> str:
             parts.append(f"{words} {' and '.join(map(str, chosen))}")
     opening = "No baselines: compared" if reference == "start" else "Compared"
     compared = f"{opening} with {REFERENCES[reference]}, samples {' and '.join(parts)}."
-    return f"{compared} {_advice(result, reference, found)}".strip()
+    sentences = (compared, _advice(result, reference, found), *_overestimates(result))
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def differences(result: Mapping[str, Any], reference: str) -> list[Difference]:
     """Of the samples to `reference`, in accuracy and in SRA, or PGD where SRA was not measured."""
-    attack = result["attack"]
-    figures = [("accuracy", "accuracy", result["all_images"])]
-    if result["sra"] is not None:
-        figures.append(("sra", "SRA", result["sra"]["images"]))
-    else:
-        figures.append(("pgd", f"PGD-{attack['steps']}", attack["images"]))
-    return [
-        _difference(label, _shares(result, "sample", key), _shares(result, reference, key), images)
-        for key, label, images in figures
-    ]
+    figures = {"accuracy": "accuracy", "sra": "SRA"}
+    if result["sra"] is None:
+        figures = {"accuracy": "accuracy", "pgd": f"PGD-{result['attack']['steps']}"}
+    found = []
+    for key, label in figures.items():
+        mine, theirs = (_shares(result, kind, key) for kind in ("sample", reference))
+        found.append(_difference(label, mine, theirs, result["image_errors"][key][reference]))
+    return found
 
 
 def _shares(result: Mapping[str, Any], kind: str, key: str) -> list[float]:
@@ -90,16 +93,16 @@ def _shares(result: Mapping[str, Any], kind: str, key: str) -> list[float]:
 
 
 def _difference(
-    figure: str, mine: Sequence[float], theirs: Sequence[float], images: int
+    figure: str, mine: Sequence[float], theirs: Sequence[float], images_error: float
 ) -> Difference:
-    """The difference of the means and its interval, of shares found on so many images.
+    """The difference of the means of shares, and its interval.
 
-    Chance enters twice: by the networks that happened to be made and by the images that happen to
-    be in the test set. Both are on the same images, which makes the true interval narrower than
-    this one: it takes them for independent, so that a difference is never claimed too soon.
+    Chance enters twice: by the networks that happened to be made, and by the images that happen to
+    be in the test set, which are the same for both; images_error is their standard error.
     """
     mean = statistics.fmean(mine) - statistics.fmean(theirs)
-    half = math.hypot(networks_error(mine, theirs), images_error(mine, theirs, images))
+    quantile = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    half = math.hypot(networks_error(mine, theirs), quantile * images_error)
     return Difference(figure, mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
@@ -129,16 +132,6 @@ def networks_error(mine: Sequence[float], theirs: Sequence[float]) -> float:
     return float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(sum(parts))
 
 
-def images_error(mine: Sequence[float], theirs: Sequence[float], images: int) -> float:
-    """Half the 95 % interval of a difference of two shares (Agresti and Caffo, 2000).
-
-    Networks of one side share their images, so that several of them are no more certain than one.
-    """
-    shares = [(statistics.fmean(group) * images + 1) / (images + 2) for group in (mine, theirs)]
-    quantile = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    return quantile * math.sqrt(sum(share * (1 - share) / (images + 2) for share in shares))
-
-
 def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Difference]) -> str:
     """What to change, in a sentence; nothing where all is well. Rules as in `verdict`."""
     accuracy, robustness = found
@@ -162,3 +155,14 @@ def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Differenc
     if result["sra"] is None:
         return "PGD alone flatters: set `sra_samples` above 0 for standard robust accuracy."
     return ""
+
+
+def _overestimates(result: Mapping[str, Any]) -> list[str]:
+    """A sentence for each measure of which the value network told the generator far too much."""
+    return [
+        f"The value network puts {name} of the samples {100 * figures['overestimate']:.1f} points "
+        "too high: a generator trained by it may have learned to please it. How much of it is due "
+        f"to the measurements that it was fitted to, check/{name}/gap in metrics.jsonl says."
+        for name, figures in result["value_network"].items()
+        if figures["overestimate"] > FAR_ABOVE
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hypergen.errors import InputError
+from hypergen.errors import InputError, is_out_of_memory
 from hypergen.storage.tensor_files import read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -49,9 +49,9 @@ def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
     tree = load(path)
     try:
         load_state_dict(tree)
-    except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the file
-        raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):  # no fault of the file
+            raise
         raise InputError(
             f"{path} does not fit the settings beside it: it is of another training"
         ) from error
@@ -59,17 +59,20 @@ def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Hands an optimizer its state; ValueError for that of parameters of other shapes.
+    """Hands an optimizer its state; ValueError for that of parameters of other shapes, or for none.
 
     PyTorch would notice at the next step.
     """
     optimizer.load_state_dict(state)
+    names = {tuple(moments) for moments in optimizer.state.values()}
+    if len(names) > 1:
+        raise ValueError(f"the optimizer's state has different parts: {names}")
     for parameter, moments in optimizer.state.items():
-        for moment in moments.values():
-            if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
+        for name, moment in moments.items():
+            if not isinstance(moment, Tensor) or moment.shape not in ((), parameter.shape):
                 raise ValueError(
-                    f"the optimizer's state has shape {list(moment.shape)}, "
-                    f"its parameter {list(parameter.shape)}"
+                    f"the optimizer's state has {name} {getattr(moment, 'shape', moment)!r:.60}, "
+                    f"its parameter is {list(parameter.shape)}"
                 )
 
 

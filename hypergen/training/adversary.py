@@ -1,23 +1,15 @@
-"""What attacks the images of a training step, and whether it tells the truth."""
+"""What attacks the images of a training step."""
 
 from dataclasses import replace
-from typing import Any
-
-import torch
 
 import attacks
 from hypergen.config import TrainConfig
-from hypergen.data import DatasetInfo, Split
-from hypergen.measures import VALUE_ATTACKS, Robustness, Stage, prepare_batch
-from hypergen.measures.attacked import attack_population
+from hypergen.data import DatasetInfo
+from hypergen.measures import VALUE_ATTACKS, Stage
 from hypergen.training.recipes import recipe_for
-from targets import Population
 
-EPSILON_START = 0.6
-"""Share of the radius trained against that training begins with."""
-MAX_STEPS_FACTOR = 4
-"""By how much the steps of attacks are raised at most when the value attack flatters."""
-CHECKED_NETWORKS, CHECKED_IMAGES = 2, 40
+MAX_DOUBLINGS = 2
+"""How often what a measurement in training may spend is doubled at most."""
 
 
 class Adversary:
@@ -35,7 +27,8 @@ class Adversary:
 
     def threat(self, threat: attacks.Threat, progress: float) -> attacks.Threat:
         """What a threat is after a share `progress` of its warm-up."""
-        share = EPSILON_START + (1 - EPSILON_START) * progress
+        start = self.config.adversary.epsilon_start
+        share = start + (1 - start) * progress
         return replace(threat, epsilon=threat.epsilon * share)
 
     def enlarged(self, threat: attacks.Threat) -> attacks.Threat:
@@ -64,40 +57,8 @@ class Adversary:
             return attacks.RandomFGSM(threat)
         return attacks.PGD(threat, steps=self.attack_steps)
 
-    def raise_attack_steps(self, gap: float) -> None:
-        """Doubles the attacks' steps, up to a limit, when the value attack was found to flatter."""
-        settings, doubled = self.config.adversary, 2 * self.attack_steps
-        limit = MAX_STEPS_FACTOR * settings.attack_steps
-        if gap > settings.max_robustness_gap and doubled <= limit:
+    def raise_attack_steps(self) -> None:
+        """Doubles the attacks' steps, up to a limit, where they were found to flatter."""
+        doubled = 2 * self.attack_steps
+        if doubled <= 2**MAX_DOUBLINGS * self.config.adversary.attack_steps:
             self.attack_steps = doubled
-
-
-@torch.no_grad()
-def check_value_attack(
-    adversary: Adversary,
-    measure: Robustness,
-    population: Population,
-    split: Split,
-    progress: float,
-    seed: int,
-) -> dict[str, float]:
-    """Does the value attack tell the truth? It is compared with four attacks, one gradient-free.
-
-    `attacks.quick` is judge: whole standard attacks took a third of a short run's time. The gap is
-    what the value attack says of the same networks, images and threat, less what the judge says;
-    the radius is what has been reached so far of the one evaluated at.
-    """
-    images, labels = split.first(CHECKED_IMAGES)
-    threat = adversary.threat(measure.threat, progress)
-    masks = attack_population(population, images, labels, attacks.quick(threat), seed)
-    robustness = float(masks.robust_accuracy.mean())
-    stage = Stage(lambda judged: adversary.value_attack(judged, progress), seed)
-    batch = prepare_batch([measure], population, images, labels, stage)
-    result: dict[str, Any] = {
-        "accuracy": float(masks.accuracy.mean()),
-        "robustness": robustness,
-        "gap": float(measure(population, batch).mean()) - robustness,
-        "attack_steps": adversary.attack_steps,
-        "epsilon": threat.epsilon,
-    }
-    return {f"check/{name}": value for name, value in result.items()}

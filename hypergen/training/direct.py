@@ -1,4 +1,4 @@
-"""Direct training: ordinary, FBF and PGD training of any target, on its own weights.
+"""Direct training of any target, on its own weights: ordinary, FBF, PGD, AVG and MSD training.
 
 By the recipe for the images at hand (`hypergen.training.recipes`), and whatever that is, the epoch
 that does best on validation images is kept (Rice et al. 2020). One-step training can lose its
@@ -26,7 +26,7 @@ from hypergen.runtime.cuda_graphs import CUDAGraphFunction, CUDAGraphModel
 from hypergen.runtime.precision import full_precision, half_precision
 from hypergen.runtime.rng import OwnDropout, global_state_of, seeded
 from hypergen.storage.checkpoint import load_optimizer
-from hypergen.training.direct_config import BaselineConfig, DirectPlan
+from hypergen.training.direct_config import BaselineConfig, DirectPlan, TrainingAttack
 from hypergen.training.recipes import triangle
 
 VALIDATION_IMAGES = 500
@@ -103,7 +103,7 @@ class DirectTrainer:
 
     @full_precision()
     def take_step(
-        self, images: Tensor, labels: Tensor, attack: attacks.PGD | None, rate: float
+        self, images: Tensor, labels: Tensor, attack: TrainingAttack | None, rate: float
     ) -> Tensor:
         """One step of the weights at the learning rate `rate`; the loss before it, a scalar.
 
@@ -117,22 +117,23 @@ class DirectTrainer:
             if attack is not None:
                 if self.fast is None:
                     self.fast = targets.fast_context(self.module, images)
-                attacked = perturb(self.model, images, labels, attack, self.rng, self.fast)
-                inputs.append(attacked)
+                parts = attack.attacks if isinstance(attack, attacks.Suite) else [attack]
+                inputs += [
+                    perturb(self.model, images, labels, part, self.rng, self.fast) for part in parts
+                ]
             loss, *gradients = self.gradients(labels, *inputs)
         for weights, gradient in zip(self.module.parameters(), gradients, strict=True):
             weights.grad = gradient
         self.optimizer.step()
         return loss.clone()
 
-    def _gradients(
-        self, labels: Tensor, images: Tensor, attacked: Tensor | None = None
-    ) -> Sequence[Tensor]:
+    def _gradients(self, labels: Tensor, images: Tensor, *attacked: Tensor) -> Sequence[Tensor]:
         """The loss on images [B,C,H,W], and on attacked ones, and its gradient for each tensor."""
-        beta = 0.0 if attacked is None else self.config.beta
+        beta = self.config.beta if attacked else 0.0
         loss = torch.zeros((), device=images.device)
-        for weight, inputs in ((beta, attacked), (1 - beta, images)):
-            if inputs is not None and weight > 0:
+        parts = [(beta / len(attacked), each) for each in attacked] + [(1 - beta, images)]
+        for weight, inputs in parts:
+            if weight > 0:
                 loss = loss + weight * F.cross_entropy(self._logits(inputs), labels)
         return loss.detach(), *torch.autograd.grad(loss, list(self.module.parameters()))
 
@@ -187,9 +188,13 @@ def train_direct(
 
 
 def validate(module: nn.Module, config: BaselineConfig, dataset: Dataset) -> float:
-    """Accuracy in [0,1] on 500 validation images, clean and under PGD-10, weighted as the loss."""
+    """Accuracy in [0,1] on 500 validation images, clean and under PGD-10, weighted as the loss.
+
+    Of several norms an image must withstand PGD-10 in each.
+    """
     beta = 0.0 if config.method == "standard" else config.beta
-    attack = attacks.PGD(config.threat, steps=10) if beta > 0 else None
+    each = [attacks.PGD(threat, steps=10) for threat in config.threats]
+    attack = attacks.Suite(*each) if beta > 0 else None
     images, labels = dataset.val.first(VALIDATION_IMAGES)
     population = targets.Population.of([module])
     masks = attack_population(population, images, labels, attack, config.seed)
@@ -206,7 +211,7 @@ def perturb(
     network: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
-    attack: attacks.PGD,
+    attack: attacks.Attack | attacks.MSD,
     rng: torch.Generator,
     fast: contextlib.AbstractContextManager[Any],
 ) -> Tensor:

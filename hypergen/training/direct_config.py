@@ -1,24 +1,31 @@
 """The settings of a direct training, and what they come to on a data set."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import attacks
 import targets
-from hypergen.config import Activation, DataConfig, Epsilon, Method, Target, threat_on
+from hypergen.config import Activation, DataConfig, Epsilon, Target, threat_on
 from hypergen.data import Dataset, DatasetInfo
 from hypergen.errors import InputError
+from hypergen.measures.norms import parse_norms
 from hypergen.settings import COUNT, RATE, SEED, SHARE, SIZE, Norm, Range, Settings
 from hypergen.training.recipes import PEAK_AT, PGD_STEPS, Recipe, recipe_for
 from targets.kwta import KWTA
+
+Method = Literal["standard", "fbf", "pgd"]
+"""How a network is trained directly against one threat, or none: also the base of a run."""
+TrainingAttack = attacks.PGD | attacks.MSD | attacks.Suite
+"""What makes the images trained on; of a suite the mean loss over its attacks is descended."""
 
 
 @dataclass(frozen=True)
 class BaselineConfig(Settings):
     """One network trained directly on its own weights."""
 
-    method: Method = "fbf"
-    """standard (clean images), fbf (one random-start FGSM step) or pgd (7 steps)"""
+    method: Literal[Method, "avg", "msd"] = "fbf"
+    """standard (clean images), fbf (one random-start FGSM step) or pgd (7 steps); in several norms
+    avg (the mean loss of pgd in each) or msd (7 steps, each in the norm that hurts most)"""
     data: DataConfig = field(default_factory=DataConfig)
     target: Target = "small-lenet5"
     """architecture"""
@@ -33,6 +40,9 @@ class BaselineConfig(Settings):
     epsilon: Epsilon = None
     """its radius, for pixels in [0,1], such as 0.1 or 8/255; by default the data set's usual one in
     linf"""
+    norms: str | None = None
+    """threats trained against by avg and msd, instead of `norm` and `epsilon`: norms with their
+    radii, such as linf=0.3,l2=1.5,l1=10; the epoch that does best against all at once is kept"""
     epsilon_factor: Annotated[float | None, SIZE] = None
     """radius trained against in the end, relative to epsilon; by default 1.15, on colour images
     1"""
@@ -55,9 +65,19 @@ class BaselineConfig(Settings):
             raise InputError("`beta` and `epsilon_factor` are of attacked images: not of standard")
         if self.share_start is not None:
             self._require_share(self.share_start)
+        self._require_norms()
         threat = self.threat
         if self.method == "fbf":
             attacks.RandomFGSM(threat)  # refuses l1
+
+    def _require_norms(self) -> None:
+        several = self.method in ("avg", "msd")
+        if several and self.norms is None:
+            raise InputError(f"{self.method} needs `norms`, such as linf=0.3,l2=1.5,l1=10")
+        if not several and self.norms is not None:
+            raise InputError(f"`norms` is of avg and msd: leave it out with {self.method}")
+        if several and (self.norm, self.epsilon) != ("linf", None):
+            raise InputError("`norms` says norms and radii: leave out `norm` and `epsilon`")
 
     def _require_share(self, start: float) -> None:
         if self.final_share is None:
@@ -75,9 +95,16 @@ class BaselineConfig(Settings):
         return layer.share if isinstance(layer, KWTA) else None
 
     @property
+    def threats(self) -> list[attacks.Threat]:
+        """What the network is to withstand, one threat a norm."""
+        if self.norms is None:
+            return [threat_on(self.data.name, self.norm, self.epsilon)]
+        return parse_norms(self.norms)
+
+    @property
     def threat(self) -> attacks.Threat:
-        """What the network is to withstand."""
-        return threat_on(self.data.name, self.norm, self.epsilon)
+        """The first of these."""
+        return self.threats[0]
 
 
 @dataclass(frozen=True)
@@ -103,9 +130,15 @@ class DirectPlan:
         return self.config.learning_rate or self.recipe.learning_rate
 
     @property
+    def radii(self) -> list[float]:
+        """What is trained against in the end, in units of each threat's norm."""
+        factor = self.config.epsilon_factor
+        return [self.recipe.radius(threat.epsilon, factor) for threat in self.config.threats]
+
+    @property
     def radius(self) -> float:
-        """What is trained against in the end, in units of the threat's norm."""
-        return self.recipe.radius(self.config.threat.epsilon, self.config.epsilon_factor)
+        """The first of these."""
+        return self.radii[0]
 
     def steps(self, dataset: Dataset) -> int:
         """Steps of the weights on the data set's training images."""
@@ -113,8 +146,14 @@ class DirectPlan:
 
     def cost(self, dataset: Dataset) -> float:
         """About what the training costs, in forward passes; a gradient costs three."""
-        attack = self.training_attack(1.0)
-        gradients = 1 + (0 if attack is None else attack.steps)
+        attack, norms = self.training_attack(1.0), len(self.config.threats)
+        gradients = 1.0
+        if isinstance(attack, attacks.Suite):
+            gradients = (1 + PGD_STEPS) * norms
+        elif isinstance(attack, attacks.MSD):
+            gradients = 1 + attack.steps * (1 + norms / 3)  # it looks where each step would end
+        elif attack is not None:
+            gradients = 1 + attack.steps
         return 3.0 * gradients * self.epochs * len(dataset.train)
 
     def share(self, epoch: int) -> float | None:
@@ -124,15 +163,21 @@ class DirectPlan:
             return None
         return final + (start - final) * max(0.0, 1 - 2 * epoch / self.epochs)
 
-    def training_attack(self, progress: float) -> attacks.PGD | None:
+    def training_attack(self, progress: float) -> TrainingAttack | None:
         """What makes the images trained on, at `progress` in (0,1]; None for clean images."""
-        if self.config.method == "standard" or self.radius == 0 or self.config.beta == 0:
+        if self.config.method == "standard" or not any(self.radii) or self.config.beta == 0:
             return None
         grown = min(1.0, progress / PEAK_AT) if self.recipe.growing else 1.0
-        threat = attacks.Threat(self.config.norm, self.radius * grown)
+        threats = tuple(
+            attacks.Threat(threat.norm, radius * grown)
+            for threat, radius in zip(self.config.threats, self.radii, strict=True)
+        )
         if self.config.method == "fbf":
-            return self.recipe.fbf(threat)
-        return attacks.PGD(threat, PGD_STEPS)
+            return self.recipe.fbf(threats[0])
+        if self.config.method == "msd":
+            return attacks.MSD(threats, PGD_STEPS)
+        each = [attacks.PGD(threat, PGD_STEPS) for threat in threats]
+        return attacks.Suite(*each) if self.config.method == "avg" else each[0]
 
     def metadata(self) -> dict[str, Any]:
         """What a weight file says of the training that made it."""
@@ -148,5 +193,6 @@ class DirectPlan:
             "pretrained": config.pretrained,
             "seed": config.seed,
             "epsilon": config.threat.epsilon,
-            "norm": config.norm,
+            "norm": config.threat.norm,
+            "norms_trained": config.norms,
         }

@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 class ReplayBuffer:
-    """The last pairs of features [...] and what was measured [M], oldest first, on one device."""
+    """The last pairs of features [...] and what was measured [M], oldest first, on one device.
+
+    Measured is NaN where nothing was measured.
+    """
 
     def __init__(self, capacity: int):
         self.capacity = capacity

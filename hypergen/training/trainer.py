@@ -9,14 +9,15 @@ import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import RunError
-from hypergen.measures import Batch, Robustness, Stage, build_measures, prepare_batch
+from hypergen.measures import Batch, Stage, build_measures, prepare_batch
 from hypergen.models.bundle import ModelBundle
 from hypergen.models.generator import PRETRAINING_STEPS as GENERATOR_PRETRAINING_STEPS
 from hypergen.models.latent import draw_preferences, preference_weights
 from hypergen.runtime.batching import recalibrated
 from hypergen.runtime.precision import full_precision
 from hypergen.storage.checkpoint import load_optimizer
-from hypergen.training.adversary import CHECKED_NETWORKS, Adversary, check_value_attack
+from hypergen.training.adversary import Adversary
+from hypergen.training.gap_check import CHECKED_NETWORKS, GapCheck
 from hypergen.training.learner import Learner
 from hypergen.training.value_fitter import PRETRAINING_STEPS, ValueFitter, draw_seed
 from targets import Population, WeightLayout
@@ -25,7 +26,7 @@ CALIBRATION_IMAGES = 256
 """Training images that batch-norm statistics are measured on in a step; more would take most of it.
 What is drawn from a run gets more."""
 CHECK_INTERVAL = 0.2
-"""How often, as a share of the run, the value attack is checked."""
+"""How often, as a share of the run, what training is told is checked."""
 SHOWN_NETWORKS = 128
 """How many of the networks measured last `scores` gives."""
 
@@ -58,8 +59,8 @@ class Trainer:
         self.models = ModelBundle.fresh(config, dataset.info, base, pretraining_steps).to(device)
         self.generator, self.ema = self.models.generator, self.models.ema
         self.calibration_images = dataset.calibration_images(CALIBRATION_IMAGES)
-        self.measures = build_measures(config)
-        self.robustness = [each for each in self.measures if isinstance(each, Robustness)]
+        self.measures = list(build_measures(config))
+        self.gap_check = GapCheck(self.adversary, self.measures)
         self.learner = Learner(
             config.objective.kind, self.measures, self.models.target, self.models.value
         )
@@ -75,7 +76,7 @@ class Trainer:
         )
 
     def advance(self) -> dict[str, float]:
-        """One step of the generator, now and then with a check of the value attack.
+        """One step of the generator, now and then with a check of what it was told.
 
         Returns what was measured on the way; `RunError` when the training has diverged.
         """
@@ -85,9 +86,9 @@ class Trainer:
             metrics = self.take_step()
             # The end of a run is measured at length by its report.
             due = self.step % interval == 0 and self.step < steps
-            if due and self.robustness and self.config.adversary.max_robustness_gap < 1:
-                metrics |= self.check_value_attack()
-                self.adversary.raise_attack_steps(metrics["check/gap"])
+            if due and self.config.adversary.max_robustness_gap < 1:
+                metrics |= self.check_measures()
+                self.gap_check.raise_budgets(metrics)
         except attacks.AttackError as error:  # the generated networks' logits are no numbers
             raise RunError(f"training diverged at step {self.step}: {error}") from error
         return metrics
@@ -236,13 +237,12 @@ class Trainer:
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
         self.value_fitter.pretrain(theta, images, labels, self.value_stage, steps)
 
-    def check_value_attack(self) -> dict[str, float]:
-        """Whether it tells the truth of samples, on validation images (see `adversary`)."""
+    def check_measures(self) -> dict[str, float]:
+        """What training is told of samples, against longer measurements (see `gap_check`)."""
         seed = self.config.optimisation.seed
-        population, progress = self.sample(CHECKED_NETWORKS, seed), self.epsilon_progress
-        return check_value_attack(
-            *(self.adversary, self.robustness[0], population),
-            *(self.dataset.val, progress, seed),
+        population = self.sample(CHECKED_NETWORKS, seed)
+        return self.gap_check(
+            *(population, self.models.value, self.dataset.val, self.epsilon_progress, seed)
         )
 
     def scores(self) -> list[dict[str, Any]]:
@@ -260,6 +260,7 @@ class Trainer:
         return {
             "step": self.step,
             "attack_steps": self.adversary.attack_steps,
+            "doublings": dict(self.gap_check.doublings),
             "rng": self.rng.get_state(),
             "generator": self.generator.state_dict(),
             "ema": self.ema.state_dict(),
@@ -272,6 +273,7 @@ class Trainer:
         """Continues where `state_dict` was taken."""
         self.step = state["step"]
         self.adversary.attack_steps = state["attack_steps"]
+        self.gap_check.restore(state.get("doublings", {}))  # older checkpoints have none
         self.rng.set_state(state["rng"])
         self.models.load_state_dict(state)
         load_optimizer(self.optimizer, state["optimizer"])

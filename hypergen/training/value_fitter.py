@@ -1,5 +1,10 @@
-"""Fits the value network to what is measured on generated and perturbed networks."""
+"""Fits the value network to what is measured on generated and perturbed networks.
 
+With the budget `active`, dear measures are taken of those networks only that an ensemble of value
+networks disagrees on most ("query by committee", Seung et al. 1992).
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,19 +63,30 @@ class ValueFitter:
 
         batch: images prepared for the networks; stage: at which those of the perturbed ones are.
         """
-        features, figures = self.measure(population, batch)
-        self.replay.add(features, figures)
+        groups = [(population, batch)]
         if self.settings.num_perturbed:
             near = self.perturb_weights(population.theta[: self.settings.num_perturbed])
-            fresh = self.prepare(near, batch.images, batch.labels, stage)
-            self.replay.add(*self.measure(near, fresh))
+            groups.append((near, self.prepare(near, batch.images, batch.labels, stage)))
+        features = [self.features(*group) for group in groups]
+        chosen = self.choose(torch.cat(features)).split([len(each) for each in features])
+        figures = [self.measure(*group, own) for group, own in zip(groups, chosen, strict=True)]
+        self.replay.add(torch.cat(features), torch.cat(figures))
         metrics = {"value_loss": self.take_steps(self.settings.steps)}
         with torch.no_grad():
-            estimated = self.value(features)
+            estimated = self.value(features[0])
+        return metrics | self.means(figures[0], estimated)
+
+    def means(self, figures: Tensor, estimated: Tensor) -> dict[str, float]:
+        """The means of figures [P,M] and of their estimates, over what was measured alone."""
+        means = {}
         for kind, values in (("measured", figures), ("estimated", estimated)):
-            for measure, mean in zip(self.measures, values.mean(0).tolist(), strict=True):
-                metrics[f"{kind}/{measure.name}"] = mean
-        return metrics
+            known = values.masked_fill(figures.isnan(), math.nan).nanmean(0).tolist()
+            means |= {
+                f"{kind}/{measure.name}": mean
+                for measure, mean in zip(self.measures, known, strict=True)
+                if not math.isnan(mean)
+            }
+        return means
 
     def pretrain(
         self, theta: Tensor, images: Tensor, labels: Tensor, stage: StageOf, steps: int
@@ -78,7 +94,8 @@ class ValueFitter:
         """Fits V to networks of weights [P,D] before the first step of the generator."""
         population = self.population_of(theta)
         batch = self.prepare(population, images, labels, stage)
-        self.replay.add(*self.measure(population, batch))
+        features = self.features(population, batch)
+        self.replay.add(features, measured(self.measures, population, batch))
         self.take_steps(steps)
 
     def prepare(
@@ -111,8 +128,8 @@ class ValueFitter:
 
     @full_precision()
     @torch.no_grad()
-    def measure(self, population: Population, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What V looks at, features [P,...], and the measures [P,M] on the same images."""
+    def features(self, population: Population, batch: Batch) -> Tensor:
+        """[P,...], what V looks at."""
 
         def extract(job: tuple[slice, Population]) -> Tensor:
             network_slice, chunk = job
@@ -120,12 +137,40 @@ class ValueFitter:
 
         jobs = chunks(population, batch.images)
         workers = max_workers(batch.images.device)
-        features = torch.cat(list(parallel_map(extract, jobs, workers)))
-        return features, measured(self.measures, population, batch)
+        return torch.cat(list(parallel_map(extract, jobs, workers)))
+
+    @torch.no_grad()
+    def choose(self, features: Tensor) -> Tensor:
+        """bool [P] on the CPU, the networks, of features [P,...], to take dear measures of.
+
+        All of them, or the half, rounded down, that V is least sure of; but always one.
+        """
+        if self.settings.measure_budget == "all":
+            return torch.ones(len(features), dtype=torch.bool)
+        dear = [measure.is_dear for measure in self.measures]
+        unsure = self.value.uncertainty(features)[:, dear].sum(1).cpu()
+        most = unsure.topk(max(1, len(features) // 2)).indices
+        return torch.zeros(len(features), dtype=torch.bool).index_fill(0, most, True)
+
+    def measure(self, population: Population, batch: Batch, chosen: Tensor) -> Tensor:
+        """[P,M], what was measured; NaN for dear measures of networks not chosen (bool [P])."""
+        if chosen.all():
+            return measured(self.measures, population, batch)
+        figures = torch.full((len(population), len(self.measures)), math.nan)
+        figures = figures.to(population.theta.device)
+        some = chosen.nonzero().flatten().to(figures.device)
+        prepared = {name: made[some] for name, made in batch.prepared.items()}
+        networks, own = population.choose(some), Batch(batch.images, batch.labels, prepared)
+        for index, measure in enumerate(self.measures):
+            if not measure.is_dear:
+                figures[:, index] = measured([measure], population, batch)[:, 0]
+            elif len(some):
+                figures[some, index] = measured([measure], networks, own)[:, 0]
+        return figures
 
     @torch.no_grad()
     def last(self, count: int) -> tuple[Tensor, Tensor]:
-        """The measures [P,M] of the networks measured last, and V's estimates of them now."""
+        """What was measured [P,M] of the last networks, or NaN, and V's estimates of it now."""
         features, figures = self.replay.last(count)
         return figures, self.value(features)
 

@@ -2,8 +2,9 @@
 
 For each measure a generator is trained through the value network alone, half for accuracy and half
 for the measure, and beside it one of the same seed for accuracy alone. Samples of both are judged
-on test images by the measure, with the budget that figures are quoted at. Runs and figures are
-kept: a killed study goes on.
+on test images by the measure, with the budget that figures are quoted at, and by an implementation
+that is not ours, on all of them (see `second_opinions`). Runs and figures are kept: a killed study
+goes on.
 
     HYPERGEN_DATA=... python -m scripts.studies.measures
 """
@@ -37,10 +38,12 @@ from scripts.common import (
     publish,
     run,
 )
+from scripts.studies.second_opinions import second_opinion
 
 TRAIN = TrainConfig.of(dataset="mnist", objective="value", epsilon=0.1, base="standard", steps=600)
 MEASURES = (
     "int8:bits=3",
+    "int8:bits=2",
     "pruned:share=0.8",
     "weight-noise:std=0.5",
     "contrast:factor=0.15",
@@ -99,16 +102,21 @@ def trained_for(config: MeasuresConfig, asked: str | None, seed: int, dataset: D
 def figures(
     config: MeasuresConfig, sampler: Sampler, asked: str, dataset: Dataset
 ) -> dict[str, float]:
-    """Mean accuracy and mean measure of samples, on test images."""
+    """Mean accuracy and measure of samples on test images, and "other", a second opinion of it."""
     population = sampler.sample(config.samples, seed=1)
     threat = config.train.threat
     measure = build_measure(MeasureSpec.parse(f"{asked}=1"), threat)
     images, labels = dataset.test.first(config.images)
     stage = Stage(lambda threat: attacks.PGD(threat, steps=50), seed=0)
-    accuracy = accuracies(population, *dataset.test.first(len(dataset.test)))
+    everything = dataset.test.first(len(dataset.test))
+    accuracy = accuracies(population, *everything)
+    opinion = second_opinion(asked, threat.epsilon)
+    modules = [module.cpu() for module in population]
+    others = [opinion(module, *(each.cpu() for each in everything)) for module in modules]
     return {
         "accuracy": float(accuracy.mean()),
         "measure": float(judged([measure], population, images, labels, stage).mean()),
+        "other": statistics.fmean(others),
     }
 
 
@@ -137,11 +145,16 @@ def table(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
                 percent(mean(cells, "without", "measure"), 1),
                 percent(mean(cells, "with", "measure"), 1),
                 f"{percent(min(gains), 1)} to {percent(max(gains), 1)}",
+                percent(mean(cells, "without", "other"), 1),
+                percent(mean(cells, "with", "other"), 1),
                 percent(mean(cells, "with", "accuracy"), 1),
                 percent(cost, 1),
             )
         )
-    headers = ("measure", "untrained", "trained for", "gain by seed", "accuracy", "its cost")
+    headers = (
+        *("measure", "not trained for", "trained for", "gain by seed"),
+        *("not, second opinion", "trained, second opinion", "accuracy", "its cost"),
+    )
     return Table(headers, lines, ["% of test images, means of samples and seeds"])
 
 
@@ -156,13 +169,12 @@ def main(config: MeasuresConfig) -> None:
     names = chosen(
         config.only, config.measures, lambda name: [at(name, seed) for seed in config.seeds]
     )
-    rows = {
-        name: [
-            cached_json(at(name, seed), partial(row, config, dataset, name, seed))
-            for seed in config.seeds
-        ]
-        for name in names
-    }
+    # Seed by seed: a study that is stopped has every measure once before it has any twice.
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for seed in config.seeds:
+        for name in names:
+            figures_of = partial(row, config, dataset, name, seed)
+            rows[name].append(cached_json(at(name, seed), figures_of))
     print(table(rows))
     publish(config.out, settings, {"measures": rows})
 

@@ -87,8 +87,22 @@ def test_makes_images_by_those_of_its_attacks_that_can():
         evaluators.perturb(model, images, labels, [0, 1])
 
 
+def test_several_threats_are_judged_by_their_union():
+    model, images, labels = problem(2, 40)
+    threats = THREAT, Threat("l2", 0.08), Threat("l1", 0.25)
+    each = [PGD(threat, steps=5) for threat in threats]
+    result = Suite(*each)(model, images, labels, [0, 1])
+    alone = torch.stack([attack(model, images, labels, [0, 1]).robust_mask for attack in each])
+    assert torch.equal(result.robust_mask, alone.all(0))
+    assert (result.robust_mask.sum(1) < alone.sum(2).amin(0)).any()  # or one norm would do
+    inside = torch.stack([threat.contains(result.images, images) for threat in threats])
+    assert inside.any(0).all()
+    made = [attack.perturb(model, images, labels, [0, 1]) for attack in each]
+    worst = torch.stack([margin(model(points), labels) for points in (images, *made)]).amax(0)
+    points = Suite(*each).perturb(model, images, labels, [0, 1])
+    assert torch.equal(margin(model(points), labels), worst)
+
+
 def test_bad_suites():
     with pytest.raises(AttackError, match="at least one attack"):
         Suite()
-    with pytest.raises(AttackError, match="expected attacks of one threat"):
-        Suite(PGD(THREAT), PGD(Threat("l2", 0.1)))

@@ -83,6 +83,19 @@ def test_own_measure_is_trained_for(plugins, tmp_path):
             assert all(0 <= row[name] <= 1 for name in run.results["measures"])
 
 
+def test_own_measures_are_taken_of_networks_that_were_not_trained_for_them(plugins, tmp_path):
+    run = tiny(tmp_path / "run", target="tiny")
+    quick = {"images": 10, "steps": 2, "restarts": 1}
+    names = ["smoothness:times=2", "dark:share=0"]
+    found = hypergen.evaluate(run, measures=names, **quick)
+    images, labels = hypergen.load_dataset("stripes").test.first(10)
+    assert len(found["networks"]) == 2 and found["failed"] == {}
+    for row in found["networks"]:
+        answer = hypergen.load_network(row["file"])(0 * images).argmax(1)
+        assert row["dark:share=0"] == float((answer == labels).float().mean())
+        assert 0 <= row["smoothness:times=2"] <= 1
+
+
 def test_own_activation_is_part_of_the_weights(plugins, tmp_path):
     run = tiny(tmp_path / "run", target="mlp", activation="scaled-tanh")
     names = [slot.name for slot in run.sample(1).layout.slots]

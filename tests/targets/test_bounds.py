@@ -211,8 +211,10 @@ def test_sound_for_networks_of_all_kinds(layers, seed, radius):
         if hasattr(part, "reset_parameters"):
             part.reset_parameters()  # pyright: ignore
     try:
-        size = features(torch.rand(1, 1, 8, 8)).numel()
-    except RuntimeError:  # pooled away
+        made = features(torch.rand(1, 1, 8, 8))
+        made.sum().backward()
+        size = made.numel()
+    except RuntimeError:  # pooled away, or overwritten in place what a gradient needs
         size = 0
     assume(size > 0)
     module = nn.Sequential(features, nn.Flatten(), nn.Linear(size, 4)).eval()

@@ -29,16 +29,22 @@ class ValueNetwork(nn.Module, ABC):
     def loss(self, features: Tensor, measured: Tensor) -> Tensor:
         """The regression loss on features [P,...] against measured [P,M] in [0,1], a scalar.
 
-        Binary cross-entropy: steep where an estimate near 0 or 1 is wrong. `RunError` for NaN.
+        Measured is NaN where nothing was measured, which adds nothing to the loss. Binary
+        cross-entropy: steep where an estimate near 0 or 1 is wrong. `RunError` when V has diverged.
         """
-        return F.binary_cross_entropy(self.finite_estimates(features), measured)
+        return F.binary_cross_entropy(*self.known_pairs(features, measured))
 
-    def finite_estimates(self, features: Tensor) -> Tensor:
-        """The estimates [P,M]; `RunError` when they are none, for V has diverged."""
-        estimates = self(features)
+    def known_pairs(self, features: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+        """The estimates of what was measured, and the measured figures, of one shape.
+
+        `RunError` when estimates are NaN, for V has diverged.
+        """
+        estimates, known = self(features), ~measured.isnan()
         if not estimates.isfinite().all():
             raise RunError("training diverged: the value network's estimates are NaN")
-        return estimates
+        if known.all():  # as mostly; indexing would take half as long again as the loss
+            return estimates, measured
+        return estimates[known], measured[known]
 
     def uncertainty(self, features: Tensor) -> Tensor:
         """[P,...] -> [P,M], how far off the estimates may be; 0 where nobody can tell."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hypergen.catalog import VALUE_NETWORKS
-from hypergen.measures.base import Batch, LogitMeasure, Measure
+from hypergen.measures.base import Batch, LogitMeasure, Measure, told
 from hypergen.models.value_network.base import ValueNetwork
 from targets import Population
 
@@ -44,11 +44,11 @@ class SetValueNetwork(ValueNetwork):
 
     def features(self, population: Population, batch: Batch) -> Tensor:
         """[P,B,F]: two features for each `LogitMeasure`; four more if there are black boxes."""
-        logits = {
-            measure.name: measure.logits(population, batch)
-            for measure in self.measures
-            if isinstance(measure, LogitMeasure)
-        }
+        logits = {}
+        for measure in self.measures:
+            if isinstance(measure, LogitMeasure):
+                with told(measure):
+                    logits[measure.name] = measure.logits(population, batch)
         features = [_features(each, batch.labels) for each in logits.values()]
         if not all(self.seen):
             clean = logits["accuracy"]  # which every run has

@@ -33,7 +33,7 @@ class FlatValueNetwork(ValueNetwork):
         return self.layers(features)
 
     def loss(self, features: Tensor, measured: Tensor) -> Tensor:
-        return F.mse_loss(self.finite_estimates(features), measured)
+        return F.mse_loss(*self.known_pairs(features, measured))
 
 
 @VALUE_NETWORKS.register("statistics")

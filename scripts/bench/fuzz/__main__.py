@@ -1,13 +1,12 @@
 """Draws cases and tries them in processes of their own; see this package's docstring."""
 
-import functools
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from scripts.common import RESULTS, run
 
 CHUNK = 200
 """Cases that one process tries."""
+Chunk = tuple[str, int, int, int]
+"""Part, seed, number of the first case, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -40,63 +41,105 @@ class FuzzConfig:
 
 def main(config: FuzzConfig) -> None:
     """Tries all cases, prints each fault as it is found, and writes them."""
+    if config.cases < 1 or config.jobs < 1:
+        raise InputError("--cases and --jobs must be at least 1")
+    chunks = divided(config) if config.only is None else [chunk_of(config.only)]
     with tempfile.TemporaryDirectory() as temporary:
         corpus = Path(temporary, "corpus")
         if config.only is not None:
-            part, seed, number = config.only.split(":")
-            chunk = part, int(seed), int(number), 1
-            sys.exit(subprocess.run(worker(corpus, None, *chunk)).returncode)
-        if config.part not in (None, *PARTS):
-            raise InputError(f'unknown part "{config.part}"; known: {", ".join(PARTS)}')
-        parts = list(PARTS) if config.part is None else [config.part]
-        each = -(-config.cases // len(parts))
-        chunks = [
-            (part, config.seed, first, min(CHUNK, each - first))
-            for first in range(0, each, CHUNK)
-            for part in parts
-        ]
-        subprocess.run(
-            worker(corpus, None, parts[0], 0, 0, 0), check=True
-        )  # which fills the corpus
-        logs = [Path(temporary, f"{index}.jsonl") for index in range(len(chunks))]
-        with ThreadPoolExecutor(config.jobs) as threads:
-            faults = sum(threads.map(functools.partial(tried, corpus), logs, chunks), [])
-    tried_cases = sum(count for *_, count in chunks)
-    kinds = Counter(f"{fault['kind']} {fault['where']}" for fault in faults)
-    for kind, count in kinds.most_common():
+            sys.exit(subprocess.run(worker(corpus, None, chunks[0])).returncode)
+        nothing = chunks[0][0], 0, 0, 0
+        if subprocess.run(worker(corpus, None, nothing)).returncode:
+            raise RunError("the files that cases work on could not be made")
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        faults = asyncio.run(try_all(config, chunks, corpus))
+    for kind, count in Counter(f"{each['kind']} {each['where']}" for each in faults).most_common():
         print(f"{count:>5}  {kind}")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(config.out, {"cases": tried_cases, "seed": config.seed, "faults": faults})
-    print(f"{tried_cases} cases, {len(faults)} faults: {config.out}")
+    print(f"{sum(count for *_, count in chunks)} cases, {len(faults)} faults: {config.out}")
     if faults:
         raise RunError(f"{len(faults)} faults; one is repeated by --only CASE")
 
 
-def worker(corpus: Path, log: Path | None, *chunk: object) -> list[str]:
+def divided(config: FuzzConfig) -> list[Chunk]:
+    """The cases in what one process tries."""
+    parts = list(PARTS) if config.part is None else [known(config.part)]
+    each = -(-config.cases // len(parts))
+    return [
+        (part, config.seed, first, min(CHUNK, each - first))
+        for first in range(0, each, CHUNK)
+        for part in parts
+    ]
+
+
+def chunk_of(case: str) -> Chunk:
+    """The case of a name such as files:0:123, alone."""
+    part, *numbers = case.split(":")
+    try:
+        seed, number = map(int, numbers)
+    except ValueError as error:
+        raise InputError(f"--only {case}: expected PART:SEED:NUMBER, as in files:0:123") from error
+    return known(part), seed, number, 1
+
+
+def known(part: str) -> str:
+    """The part. `InputError`: there is none of that name."""
+    if part not in PARTS:
+        raise InputError(f'unknown part "{part}"; known: {", ".join(PARTS)}')
+    return part
+
+
+def worker(corpus: Path, log: Path | None, chunk: Chunk) -> list[str]:
     """The command of a process that tries some cases."""
     words = [corpus, log or "-", *chunk]
     return [sys.executable, "-m", "scripts.bench.fuzz.worker", *map(str, words)]
 
 
-def tried(corpus: Path, log: Path, chunk: tuple[str, int, int, int]) -> list[dict]:
+async def try_all(config: FuzzConfig, chunks: list[Chunk], corpus: Path) -> list[dict]:
+    """The faults of all cases, which are also written as they come."""
+    limit = asyncio.Semaphore(config.jobs)
+    faults: list[dict] = []
+    cases = 0
+    tasks = [asyncio.create_task(tried(corpus, chunk, limit)) for chunk in chunks]
+    for task, (*_, count) in zip(tasks, chunks, strict=True):
+        faults += await task
+        cases += count
+        write_json(config.out, {"cases": cases, "seed": config.seed, "faults": faults})
+    return faults
+
+
+async def tried(corpus: Path, chunk: Chunk, limit: asyncio.Semaphore) -> list[dict]:
     """The faults of some cases; a process that dies is one, and the next goes on behind it."""
     part, seed, first, count = chunk
-    faults: list[dict] = []
+    log = corpus.with_name(f"{part}-{first}.jsonl")
     end = first + count
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    while first < end:
-        log.unlink(missing_ok=True)
-        words = worker(corpus, log, part, seed, first, end - first)
-        status = subprocess.run(words, env=environment).returncode
-        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        faults += [fault for line in lines for fault in line.get("faults", ())]
-        first = 1 + max((line["number"] for line in lines), default=end)
-        if status and first <= end:
-            name = f"{part}:{seed}:{first - 1}"
+    faults: list[dict] = []
+    async with limit:
+        while first < end:
+            log.write_text("")
+            status = await status_of(worker(corpus, log, (part, seed, first, end - first)))
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
+            faults += [fault for line in lines for fault in line.get("faults", ())]
+            if not status:
+                break
+            last = lines[-1] if lines else {"number": end - 1}  # it did not even begin
+            name = f"{part}:{seed}:{last['number']}"
             died = {"case": name, "kind": "death", "detail": f"status {status}", "where": ""}
-            faults.append(died | {"repeat": lines[-1]["repeat"] if lines else "", "trace": ""})
+            faults.append(died | {"repeat": last.get("repeat", ""), "trace": ""})
             print(f"{name}: the process died with status {status}", flush=True)
+            first = last["number"] + 1
     return faults
+
+
+async def status_of(words: list[str]) -> int:
+    """Runs a command on one core and returns its status; it is killed where this is cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *words, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 if __name__ == "__main__":

@@ -58,12 +58,22 @@ def of_settings(cls: type[Settings], but: Iterable[str] = ()) -> dict[str, Text]
     return {each.short: values for each in fields(cls) if each.short not in but}
 
 
+BRIEF = {"queries": "50", "schedule": "((2, 4),)", "searches": "2"}
+"""Options by whose defaults an attack would be interrupted before it could be judged."""
+
+
 @functools.cache
 def of_attack(name: str) -> Text:
-    """Options of an attack, whatever it has."""
+    """Options of an attack, whatever it has; `BRIEF` ones that are not drawn."""
     parameters = [*inspect.signature(attacks.ATTACKS[name]).parameters][1:]
     known = {each: st.one_of(SMALL, NUMBERS, pool("0.05 | 'ce' | 'dlr'")) for each in parameters}
-    return keywords({each: text for each, text in known.items() if each != "options"})
+    brief = {each: text for each, text in BRIEF.items() if each in known}
+
+    def completed(drawn: str) -> str:
+        return drawn + "".join(f", {n}={v}" for n, v in brief.items() if f", {n}=" not in drawn)
+
+    drawn = keywords({each: text for each, text in known.items() if each != "options"})
+    return drawn.map(completed)
 
 
 def attack_calls() -> Text:
@@ -258,8 +268,7 @@ def drawn(strategy: SearchStrategy[Any], number: int) -> Any:
 def draw(rng: Random, name: str, corpus: Path) -> Case:
     """A case in the working directory, to which is copied what the line names."""
     line = drawn(lines(), rng.getrandbits(64))
-    wanted = [each.name for each in corpus.iterdir() if each.name.partition(".")[0] in line]
-    scene.copy(corpus, Path.cwd(), wanted)
+    scene.copy_named(corpus, line)
     names = importlib.import_module("scripts.bench.fuzz.names")
     importlib.reload(names)  # a line may change what it names
     return Case(name, line, lambda: python(line, dict(vars(names))))

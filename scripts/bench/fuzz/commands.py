@@ -72,10 +72,10 @@ SETS = "folder:pets", "npz:images.npz", "torchvision:FakeData", "folder:", "npz:
 
 
 def draw(rng: Random, name: str, corpus: Path) -> Case:
-    """A case in the working directory, which becomes a copy of the whole corpus."""
-    scene.copy(corpus, Path.cwd())
+    """A case in the working directory, to which is copied what the line may read."""
     words = line(rng)
     text = f"hypergen {' '.join(shlex.quote(word) for word in words)}"
+    scene.copy_named(corpus, text)
     return Case(name, ascii(text)[1:-1], lambda: command(words), lambda outcome: figures())
 
 

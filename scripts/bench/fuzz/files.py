@@ -142,7 +142,7 @@ def draw(rng: Random, name: str, corpus: Path) -> Case:
     kind = KINDS[title]
     changed = sorted(corpus.glob(kind.files))
     own = [str(path.relative_to(corpus)) for path in changed]
-    scene.copy(corpus, Path.cwd(), [*kind.beside, *own])
+    scene.copy(corpus, [*kind.beside, *own])
     pool = [corpus / each for each in ("base.safetensors", "run/config.json", "images.npz")]
     ways = [*kind.ways, mutations.raw]
     if rng.random() < 0.05:

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,25 @@ def _command(line: str) -> None:
         raise RuntimeError(f"hypergen {line}: status {status}")
 
 
-def copy(corpus: Path, folder: Path, names: list[str] | None = None) -> None:
-    """Copies those files and folders, or all; large files as links, which nobody writes into."""
+def copy_named(corpus: Path, line: str) -> None:
+    """Copies what a line names into the working directory; all, if it names that directory."""
+    names = [each.name for each in corpus.iterdir()]
+    if not re.search(r"(?<![\w./])\.(?![\w./])", line):
+        names = [name for name in names if name.partition(".")[0] in line]
+    copy(corpus, names)
+
+
+def copy(corpus: Path, names: Iterable[str]) -> None:
+    """Copies files and folders into the working directory.
+
+    Large ones become links, which nobody writes into.
+    """
 
     def copied(source: str, target: str) -> None:
         (os.link if os.path.getsize(source) > 10**6 else shutil.copy2)(source, target)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names if names is not None else os.listdir(corpus):
-        source, target = corpus / name, folder / name
+    for name in names:
+        source, target = corpus / name, Path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, copy_function=copied, dirs_exist_ok=True)

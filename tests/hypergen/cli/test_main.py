@@ -8,7 +8,9 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import hypergen
 from attacks import AttackError
@@ -42,6 +44,11 @@ def test_version(capsys):
         (RunError("training diverged"), 1, "hypergen: training diverged\n"),
         (OSError("no space left"), 1, "hypergen: no space left\n"),
         (MemoryError(), 1, "hypergen: there is not enough memory for this\n"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            1,
+            "hypergen: there is not enough memory for this\n",
+        ),
         (KeyboardInterrupt("; repeat it"), 130, "hypergen: interrupted; repeat it\n"),
     ],
 )
@@ -54,6 +61,13 @@ def test_how_a_command_ends(error, status, line, monkeypatch, capsys):
 
     assert exit_status(action) == status
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("take", [np.empty, torch.empty])
+def test_memory_that_is_not_there(take, monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert exit_status(lambda: take(2**58)) == 1
+    assert capsys.readouterr().err == "hypergen: there is not enough memory for this\n"
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch):

@@ -9,7 +9,7 @@ from scipy.io import savemat
 from torchvision import datasets
 
 from hypergen import data
-from hypergen.data import loading, memory
+from hypergen.data import builtin, loading, memory
 from hypergen.data.pixels import adapted
 from hypergen.errors import InputError
 from hypergen.storage.lock import locked
@@ -30,6 +30,13 @@ def test_digits_are_split_evenly_and_for_ever(digits):
     # The first labels of each split: they must never change, or figures stop being comparable.
     assert digits.train.labels[:8].tolist() == [6, 2, 0, 0, 0, 7, 0, 9]
     assert digits.test.labels[:8].tolist() == [2, 4, 6, 7, 0, 3, 6, 2]
+
+
+def test_digits_are_read_as_scikit_learn_reads_them():
+    from sklearn.datasets import load_digits  # takes seconds, which no other test here spends
+
+    pairs = zip(builtin.scikit_learn_digits(), load_digits(return_X_y=True), strict=True)
+    assert all(np.array_equal(found, expected) for found, expected in pairs)
 
 
 def test_digits_splits_share_no_image(digits):

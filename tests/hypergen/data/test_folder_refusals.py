@@ -109,7 +109,7 @@ def test_names_that_are_no_text(pets):
     assert named.class_names == ("x", "\udcff")
     assert data.DatasetInfo.from_json(named.info.to_json()) == named.info
     (pets / "\udcff" / "0003.png").write_bytes(b"")
-    assert "\\udcff/0003.png': unreadable image" in refusal(pets)
+    assert "\\udcff/0003.png: unreadable image" in refusal(pets)
 
 
 def test_a_bomb_is_refused_by_its_header(pets):

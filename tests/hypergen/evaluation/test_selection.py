@@ -8,12 +8,19 @@ from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.selection import (
     attack_schedule,
-    best_measured,
+    halve_by_measures,
     rank,
     sizes,
     successive_halving,
 )
-from hypergen.measures import Stage, build_measures
+from hypergen.measures import (
+    Accuracy,
+    Batch,
+    Measure,
+    Stage,
+    build_measures,
+    judged,
+)
 from hypergen.storage.weights import load_network
 from targets import Population, WeightLayout
 
@@ -102,18 +109,72 @@ def test_each_round_sees_the_best_of_the_one_before(networks, digits):
     assert (seen[-1] == networks.theta[found]).all(1).any()
 
 
-def test_the_best_by_measures_of_any_kind(networks, digits):
-    images, labels = digits.val.first(100)
-    measures, keep = build_measures(CONFIG), 3
+def worst_class(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Accuracy of the worst class, counted class by class."""
+    right = network(images).argmax(-1) == labels
+    return min(float(right[labels == each].float().mean()) for each in labels.unique())
+
+
+def test_where_all_reach_the_end_measures_rank_as_measuring_everything_does(networks, digits):
+    measures, keep = build_measures(CONFIG), 6
     weights = torch.tensor([0.3, 0.7]).expand(12, 2)
-    stage = Stage(lambda threat: PGD(threat, steps=1), seed=0)
-    found = best_measured(networks, weights, measures, images, labels, stage, keep)
+    order = torch.arange(12).flip(0)  # the worst first
+    found = halve_by_measures(networks, order, weights, measures, digits.val, THREAT, keep, 100)
+    images, labels = digits.val.first(len(digits.val))
     scores = []
     for network in networks:
-        logits = network(images)
-        classes = logits.argmax(-1)
-        sizes = labels.bincount(minlength=10)
-        rights = labels[classes == labels].bincount(minlength=10)
-        worst = (rights[sizes > 0] / sizes[sizes > 0]).min()
-        scores.append(float(0.3 * (classes == labels).float().mean() + 0.7 * worst))
+        accuracy = float((network(images).argmax(-1) == labels).float().mean())
+        worst = worst_class(network, images[:100], labels[:100])
+        scores.append(0.3 * accuracy + 0.7 * worst)
     assert [scores[index] for index in found] == pytest.approx(sorted(scores)[::-1][:keep])
+
+
+def test_measures_of_all_kinds_end_in_the_order_of_judging_every_network(networks, digits):
+    names = "accuracy=0.1", "robustness=0.5", "int8:bits=3=0.3", "pruned=0.1"
+    measures = build_measures(TrainConfig.of(measure=names, epsilon=THREAT.epsilon))
+    weights = torch.rand(12, 4, generator=torch.Generator().manual_seed(0))
+    split, order = digits.val, torch.arange(12)
+    found = halve_by_measures(networks, order, weights, measures, split, THREAT, 6, 10)
+    stage = Stage(lambda threat: attack_schedule(threat)[1], 0)
+    table = judged(measures, networks, *split.first(10), stage)
+    whole = judged(measures[:1], networks, *split.first(len(split)), stage)
+    scores = (weights * torch.cat([whole, table[:, 1:]], 1)).sum(1)
+    assert scores[found].tolist() == sorted(scores.tolist(), reverse=True)[:6]
+
+
+class Known(Measure):
+    """The figure of each network is known; notes what was measured, on how many images."""
+
+    name = "known"
+
+    def __init__(self, figures: dict[float, float], strict: bool = False):
+        self.figures, self.is_strict = figures, strict
+        self.met: list[tuple[int, int, bool]] = []
+
+    def strict(self) -> Measure:
+        other = Known(self.figures, strict=True)
+        other.met = self.met
+        return other
+
+    def __call__(self, population: Population, batch: Batch) -> torch.Tensor:
+        self.met.append((len(population), len(batch.images), self.is_strict))
+        return torch.tensor([self.figures[float(theta[0])] for theta in population.theta])
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_is_best_at_every_length_is_found_with_fewer_measurements(networks, digits, keep):
+    """Against the ranking of all; only the last measure with the budget that judges."""
+    rng = torch.Generator().manual_seed(keep)
+    figures = torch.rand(12, generator=rng)
+    known = Known(
+        {float(theta[0]): float(f) for theta, f in zip(networks.theta, figures, strict=True)}
+    )
+    weights = torch.tensor([0.0, 1.0]).expand(12, 2)
+    order = torch.randperm(12, generator=rng)
+    measures = [Accuracy(), known]
+    found = halve_by_measures(networks, order, weights, measures, digits.val, THREAT, keep, 40)
+    assert found.tolist() == figures.argsort(descending=True)[:keep].tolist()
+    *reached, _ = sizes(12, keep, 3)
+    assert known.met == [*zip(reached, (10, 20, 40), (False, False, True), strict=True)]
+    work = sum(count * images for count, images, _ in known.met)
+    assert work < 12 * 40  # of measuring all on all images

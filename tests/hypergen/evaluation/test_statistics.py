@@ -1,9 +1,17 @@
 import statistics
 
+import numpy
 import pytest
 import torch
 
-from hypergen.evaluation.statistics import agreement, interval, kendall_tau, summarise
+from hypergen.evaluation.statistics import (
+    agreement,
+    interval,
+    kendall_tau,
+    measuring_error,
+    paired_error,
+    summarise,
+)
 
 ROWS = [{"accuracy": a, "robustness": r} for a, r in ((0.6, 0.5), (0.8, 0.5), (1.0, 0.5))]
 NAMES = "accuracy", "robustness"
@@ -15,10 +23,17 @@ def test_agreement_is_mean_error_r2_and_tau():
     found = agreement(NAMES, estimates, ROWS)
     # Squared errors 0.01 + 0.04 + 0 of 0.08 around the mean; two of three pairs in order.
     assert found["accuracy"] == pytest.approx(
-        {"mean_error": 0.1, "r2": 1 - 0.05 / 0.08, "kendall_tau": 1 / 3, "spread": SPREAD}
+        {
+            "mean_error": 0.1,
+            "overestimate": -0.1 / 3,
+            "r2": 1 - 0.05 / 0.08,
+            "kendall_tau": 1 / 3,
+            "spread": SPREAD,
+        }
     )
     assert found["robustness"] == {
         "mean_error": pytest.approx(0.1),
+        "overestimate": pytest.approx(0.1 / 3),
         "r2": None,
         "kendall_tau": None,
         "spread": 0,
@@ -28,13 +43,14 @@ def test_agreement_is_mean_error_r2_and_tau():
 def test_estimates_that_are_right_agree_perfectly():
     estimates = torch.tensor([[row["accuracy"], row["robustness"]] for row in ROWS])
     assert agreement(NAMES, estimates, ROWS)["accuracy"] == pytest.approx(
-        {"mean_error": 0, "r2": 1, "kendall_tau": 1, "spread": SPREAD}
+        {"mean_error": 0, "overestimate": 0, "r2": 1, "kendall_tau": 1, "spread": SPREAD}
     )
 
 
 def test_one_network_has_no_order():
     assert agreement(NAMES, torch.tensor([[0.5, 0.5]]), ROWS[:1])["accuracy"] == {
         "mean_error": pytest.approx(0.1),
+        "overestimate": pytest.approx(-0.1),
         "r2": None,
         "kendall_tau": None,
         "spread": 0,
@@ -57,6 +73,15 @@ def test_the_interval_is_wilsons(count, images):
     assert interval(share, images) == pytest.approx([middle - half, middle + half], abs=1e-6)
 
 
+def test_the_measuring_error_is_how_far_shares_found_anew_scatter():
+    rng, images = numpy.random.default_rng(0), 50
+    shares = [0.9, 0.6, 1.0]
+    drawn = rng.binomial(images, shares, (20_000, 3)) / images
+    scatter = float(numpy.sqrt(numpy.mean((drawn - shares) ** 2)))
+    assert measuring_error(shares, images) == pytest.approx(scatter, rel=0.02)
+    assert measuring_error([0.0, 1.0], 1) == 0
+
+
 def test_a_summary_is_of_the_rows_that_have_a_figure():
     values = [0.2, 0.9, 0.4, 0.7]
     rows = [{"accuracy": value, "file": "x"} for value in values]
@@ -71,3 +96,15 @@ def test_a_summary_is_of_the_rows_that_have_a_figure():
     assert found["quantiles"] == sorted(found["quantiles"])
     assert summary["sra"]["count"] == 1 and summary["sra"]["std"] == 0
     assert summarise([]) == {"count": 0}
+
+
+def test_the_paired_error_is_agresti_and_mins():
+    """By their formula for matched pairs: half a count more in each cell of the table."""
+    only_one, only_other, count = 7, 2, 40
+    differences = torch.tensor([1.0] * only_one + [-1.0] * only_other)
+    differences = torch.cat([differences, torch.zeros(count - len(differences))])
+    b, c, n = only_one + 0.5, only_other + 0.5, count + 2
+    expected = (((b + c) - (b - c) ** 2 / n) ** 0.5) / n
+    assert paired_error(differences) == pytest.approx(expected)
+    assert paired_error(torch.zeros(10)) > 0, "ten images on which both agree prove nothing"
+    assert paired_error(differences) < measuring_error([0.5], count) * 2**0.5

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from hypergen.evaluation.statistics import measuring_error
 from hypergen.experiments.base import direct_recipe
 from hypergen.experiments.baseline import train_baselines
 from hypergen.experiments.compare import report, training_taus
@@ -56,6 +57,14 @@ def test_the_report_compares_with_direct_training(ranged_run, recipes, few, tmp_
         assert {"sample", "fbf", "fbf + noise"} == set(result[figure])
         assert all(0 <= value <= 1 for value in result[figure].values())
     assert result["value_network"].keys() == {"accuracy", "robustness"}
+    for name, images in (("accuracy", len(few.test)), ("robustness", 20)):
+        shares = [row[name] for row in result["networks"] if row["kind"] == "sample"]
+        known = measuring_error(shares, images)
+        assert result["value_network"][name]["measuring_error"] == pytest.approx(known)
+    for name in ("accuracy", "pgd", "sra"):
+        errors = result["image_errors"][name]
+        assert errors.keys() == {"start", "standard", "fbf", "pgd", "fbf + noise", "fbf average"}
+        assert all(error > 0 for error in errors.values())
     assert result["baselines"] and result["report"]["sra_images"] == 5
     assert result["sra"] == {"images": 5, "name": "standard"}
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(result))

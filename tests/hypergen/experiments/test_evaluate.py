@@ -17,7 +17,7 @@ from hypergen.evaluation import sanity_checks
 from hypergen.evaluation.sanity_checks import CHECKS, VERDICTS
 from hypergen.experiments.evaluate import evaluate_files, evaluate_modules, tell_skipped
 from hypergen.experiments.evaluate_config import EvaluateConfig
-from hypergen.storage.weights import load_network, save_network
+from hypergen.storage.weights import load_network, read_network, save_network
 from targets import Population
 
 QUICK = EvaluateConfig(steps=3, restarts=1, images=20)
@@ -36,7 +36,7 @@ def judged(cpu):
 
 def test_a_file_gets_the_promised_figures(judged, base, digits):
     result = judged(base)
-    assert result.keys() == {"attack", "dataset", "networks", "summary", "failed"}
+    assert result.keys() == {"attack", "dataset", "measures", "networks", "summary", "failed"}
     assert result["dataset"] == "digits" and result["failed"] == {}
     attack = result["attack"]
     assert (attack["steps"], attack["restarts"], attack["images"]) == (3, 1, 20)
@@ -85,6 +85,7 @@ def test_a_run_and_its_folder_of_samples_give_the_same(judged, ranged_run):
     assert 0 <= result["summary"]["disagreement"] <= 1
 
 
+@pytest.mark.filterwarnings("ignore:assumed")
 def test_an_external_state_dict_needs_its_target(judged, base, tmp_path):
     external = tmp_path / "net.pt"
     torch.save({"state_dict": load_network(base).state_dict()}, external)
@@ -97,6 +98,7 @@ def test_an_external_state_dict_needs_its_target(judged, base, tmp_path):
     assert mine["accuracy"] == theirs["accuracy"] and mine["pgd"] == theirs["pgd"]
 
 
+@pytest.mark.filterwarnings("ignore:assumed")
 def test_what_says_what_it_is_is_taken_at_its_word(judged, base, saved, tmp_path):
     external = tmp_path / "net.safetensors"
     safetensors.torch.save_file(load_network(base).state_dict(), external)
@@ -130,6 +132,7 @@ def test_networks_for_different_epsilons_need_a_choice(judged, saved, tmp_path):
     assert judged(a, b, options=chosen)["attack"]["threat"]["epsilon"] == 0.05
 
 
+@pytest.mark.filterwarnings("ignore:assumed")
 def test_a_network_is_judged_in_the_norm_it_was_made_for(judged, saved, tmp_path):
     file = saved(tmp_path / "a.safetensors", method="pgd", norm="l1", epsilon=4.0)
     options = EvaluateConfig(steps=1, restarts=1, images=5)
@@ -173,6 +176,7 @@ def test_a_larger_epsilon_is_never_easier(judged, base):
     assert robust == sorted(robust, reverse=True) and robust[0] > 0.5 and robust[-1] == 0
 
 
+@pytest.mark.filterwarnings("ignore:assumed")
 def test_a_network_for_other_images_is_refused(judged, tmp_path):
     path = tmp_path / "colour.safetensors"
     module = targets.build("mlp", input_shape=(3, 32, 32))
@@ -190,6 +194,7 @@ def test_a_network_for_other_images_is_refused(judged, tmp_path):
         judged(path)
 
 
+@pytest.mark.filterwarnings("ignore:assumed")
 def test_a_network_of_other_classes_is_refused(judged, tmp_path):
     path = tmp_path / "few.safetensors"
     module = targets.build("mlp", num_classes=7)
@@ -206,8 +211,6 @@ def test_a_network_of_other_classes_is_refused(judged, tmp_path):
 
 
 def test_what_an_earlier_judge_said_is_not_passed_on(judged, base, tmp_path):
-    from hypergen.storage.weights import read_network
-
     state, metadata = read_network(base)
     path = tmp_path / "boasting.safetensors"
     said = {"sra": 0.9, "after": {"square": 0.9}, "attack": "none", "robustness": 1.0}

@@ -32,6 +32,7 @@ def judged(cpu):
     return judge
 
 
+@pytest.mark.filterwarnings("ignore:assumed")
 @pytest.mark.parametrize("sick", ["scaled", "nan"])
 def test_a_sick_file_is_named_and_costs_the_others_nothing(sick, judged, base, saved, tmp_path):
     """Among networks of two architectures, wherever it stands."""

@@ -7,24 +7,37 @@ import pytest
 from hypergen.errors import InputError
 from hypergen.experiments.front import judge_samples
 from hypergen.experiments.run_folder import ReportConfig
+from hypergen.measures import square
+
+MEASURES = (
+    (),
+    ("accuracy=0.4", "worst-class=0.2", "robustness=0.2", "int8:bits=3=0.2"),
+    ("square:queries=20=1",),
+)
 
 
+@pytest.mark.parametrize("measures", MEASURES)
 @pytest.mark.parametrize("sra_samples", [0, 1])
 def test_stored_samples_have_the_figures_of_a_report_on_test_images(
-    tiny, few, trained, tmp_path, sra_samples
+    tiny, few, trained, tmp_path, sra_samples, measures, monkeypatch
 ):
+    monkeypatch.setattr(square, "STRICT_QUERIES", 30)  # in place of 1000, which take long
     sizes = ReportConfig(2, 20, sra_samples, 10, "val")
-    run = trained(tiny, tmp_path / "run", sizes=sizes)
+    config = tiny.replace(measure=measures, objective="value" if measures else "direct")
+    names = [spec.name for spec in config.objective.specs]
+    run = trained(config, tmp_path / "run", sizes=sizes)
     found = judge_samples(run.folder, few, sizes)
     assert run.results["attack"]["split"] == "val"
 
     on_test = dataclasses.replace(sizes, split="test")
-    again = trained(tiny, tmp_path / "run", resume=True, sizes=on_test).results
+    again = trained(config, tmp_path / "run", resume=True, sizes=on_test).results
     assert again["attack"]["split"] == "test"
     summary = again["summary"]["sample"]
-    robustness = "sra" if sra_samples else "pgd"
-    assert found["accuracy"] == pytest.approx(summary["accuracy"]["mean"], abs=1e-6)
-    assert found["robustness"] == pytest.approx(summary[robustness]["mean"], abs=1e-6)
+    judged_as = {"robustness": "sra" if sra_samples else "pgd"}
+    assert sorted(found) == sorted(names)
+    for name in names:
+        expected = summary[judged_as.get(name, name)]["mean"]
+        assert found[name] == pytest.approx(expected, abs=1e-6)
 
 
 def test_samples_that_are_gone_are_told(tiny, few, trained, tmp_path):

@@ -20,6 +20,7 @@ from hypergen.experiments.compare import SAMPLE_SEED
 from hypergen.experiments.run import load_generator, run, train_generator
 from hypergen.experiments.run_folder import RESULTS, ReportConfig, RunSettings
 from hypergen.runtime.progress import SILENT
+from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.lock import locked
 from hypergen.storage.weights import read_metadata
@@ -110,9 +111,23 @@ def test_tensorboard_shows_figures_and_the_scatter(tiny, few, cpu, tmp_path):
     train_generator(config, few, tmp_path, cpu, SILENT)
     shown = EventAccumulator(str(tmp_path)).Reload()
     names = {"measured/accuracy", "estimated/robustness", "check/robustness"}
-    assert names <= {*shown.scalars.Keys()}
+    checked = ("accuracy/gap", "accuracy/overestimate", "robustness/gap", "robustness/overestimate")
+    assert names | {f"check/{name}" for name in checked} <= {*shown.scalars.Keys()}
     pictures = shown.Images("scores")
     assert all(each.encoded_image_string.startswith(b"\x89PNG") for each in pictures)
+
+
+def test_a_raised_budget_outlives_the_training(tiny, few, cpu, tmp_path):
+    """For the value network was fitted to what was measured with it."""
+    config = tiny.replace(objective="value", measure=("accuracy=0.5", "square:queries=2=0.5"))
+    settings = RunSettings(config, few.info, ReportConfig(), baselines=False)
+    settings.save(tmp_path)
+    train_generator(config, few, tmp_path, cpu, SILENT)
+    state = checkpoint.load(tmp_path / CHECKPOINT)
+    assert state["doublings"] == {}
+    checkpoint.save(tmp_path / CHECKPOINT, state | {"doublings": {"square:queries=2": 2}})
+    (_, square) = load_generator(tmp_path, few).measures
+    assert (square.name, vars(square)["queries"]) == ("square:queries=2", 8)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])

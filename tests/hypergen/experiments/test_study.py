@@ -16,13 +16,14 @@ from hypergen.errors import InputError
 from hypergen.experiments import study
 from hypergen.experiments.study import JOURNAL, of_journal, of_storage, open_storage
 
+MEASURES = ["accuracy", "robustness"]
 SETTINGS = {"config": {}, "report": {"split": "val"}}
 
 
 @pytest.fixture
 def journal(tmp_path) -> Path:
     """With a finished trial and one that is not."""
-    made = of_journal(tmp_path, SETTINGS)
+    made = of_journal(tmp_path, SETTINGS, MEASURES)
     for values in ([0.75, 0.25], None):
         trial = made.ask()
         trial.set_user_attr("owner", ["host", str(tmp_path)])
@@ -36,7 +37,7 @@ def reopened(path: Path) -> tuple[optuna.Study, list[str]]:
     """The study, and what was told meanwhile."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        made = of_journal(path.parent, SETTINGS)
+        made = of_journal(path.parent, SETTINGS, MEASURES)
     return made, [str(each.message) for each in told]
 
 
@@ -81,13 +82,52 @@ def test_damage_elsewhere_is_told_and_nothing_is_lost(journal, damage, place):
     assert journal.read_bytes() == damaged
 
 
+def told_by(made: optuna.Study) -> list[Any]:
+    """All that a study knows of its trials, and whose it is."""
+    trials = [(t.state, t.values, t.params, t.user_attrs) for t in made.get_trials()]
+    return [*trials, made.user_attrs]
+
+
+def test_a_moved_line_changes_nothing_or_is_told_and_the_journal_stays(journal):
+    lines = journal.read_bytes().splitlines(keepends=True)
+    whole, refused = told_by(reopened(journal)[0]), 0
+    for place in range(len(lines)):
+        for to in range(len(lines)):
+            others = [*lines[:place], *lines[place + 1 :]]
+            moved = b"".join([*others[:to], lines[place], *others[to:]])
+            journal.write_bytes(moved)
+            try:
+                assert told_by(reopened(journal)[0]) == whole
+            except InputError as error:
+                refused += 1
+                assert "is not in its place" in str(error) and "\n" not in str(error)
+                assert journal.read_bytes() == moved
+    assert refused > len(lines)
+
+
+@pytest.mark.parametrize("end", [b"", b'{"op_code": 5, "tri'])
+def test_whatever_is_refused_the_journal_stays(journal, end):
+    raw = journal.read_bytes()
+    first, second, *others = raw.splitlines(keepends=True)
+    journal.write_bytes(b"".join([second, first, *others, end]))
+    before = journal.read_bytes()
+    with pytest.raises(InputError, match="is damaged"):
+        of_journal(journal.parent, SETTINGS, MEASURES)
+    assert journal.read_bytes() == before
+    journal.write_bytes(raw)
+    for settings, measures in (({}, MEASURES), (SETTINGS, [*MEASURES, "int8"])):
+        with pytest.raises(InputError, match="holds a study .* with other settings"):
+            of_journal(journal.parent, settings, measures)
+        assert journal.read_bytes() == raw
+
+
 def test_the_lock_of_a_killed_sweep_is_not_waited_for(journal, monkeypatch):
     """Optuna's own would for 30 seconds, or for ever where the path is not a whole one."""
     (journal.parent / f"{JOURNAL}.lock").symlink_to("sweep/optuna.journal")
     monkeypatch.chdir(journal.parent.parent)
-    made = of_journal(Path(journal.parent.name), SETTINGS)
+    made = of_journal(Path(journal.parent.name), SETTINGS, MEASURES)
     made.set_user_attr("written", True)
-    assert of_journal(journal.parent, SETTINGS).user_attrs["written"]
+    assert of_journal(journal.parent, SETTINGS, MEASURES).user_attrs["written"]
 
 
 def together(count: int, action: Callable[[int], Any]) -> list[Any]:
@@ -106,7 +146,7 @@ def test_several_may_be_the_first_to_use_a_storage(tmp_path):
     url = f"sqlite:///{tmp_path}/new.db"
 
     def begin(_: int) -> str:
-        made = of_storage(open_storage(url), "sweep", SETTINGS)
+        made = of_storage(open_storage(url), "sweep", SETTINGS, MEASURES)
         made.tell(made.ask(), [0.5, 0.5])
         return made.study_name
 
@@ -121,8 +161,9 @@ def test_of_several_with_other_settings_one_has_the_study(tmp_path):
     open_storage(url)
 
     def begin(index: int) -> str:
+        own = SETTINGS | {"config": {"seed": index}}
         try:
-            of_storage(open_storage(url), "sweep", SETTINGS | {"config": {"seed": index}})
+            of_storage(open_storage(url), "sweep", own, MEASURES)
         except InputError as error:
             return str(error)
         return "mine"
@@ -137,7 +178,7 @@ def test_whoever_made_a_study_and_died_is_not_waited_for_long(tmp_path, monkeypa
     monkeypatch.setattr(study, "PATIENCE", 0.2)
     url = f"sqlite:///{tmp_path}/new.db"
     optuna.create_study(study_name="sweep", storage=url, directions=["maximize"] * 2)
-    made = of_storage(open_storage(url), "sweep", SETTINGS)
+    made = of_storage(open_storage(url), "sweep", SETTINGS, MEASURES)
     assert json.loads(json.dumps(made.user_attrs["settings"])) == SETTINGS
 
 
@@ -164,16 +205,30 @@ def test_no_storage_is_told_at_once(url, monkeypatch):
 )
 def test_a_study_whose_settings_are_not_these_is_refused_and_left(found):
     storage = optuna.storages.InMemoryStorage()
-    made = of_storage(storage, "sweep", SETTINGS)
+    made = of_storage(storage, "sweep", SETTINGS, MEASURES)
     made.set_user_attr("settings", found)
     with pytest.raises(InputError, match="holds a study 'sweep' with other settings"):
-        of_storage(storage, "sweep", SETTINGS)
+        of_storage(storage, "sweep", SETTINGS, MEASURES)
     assert made.user_attrs["settings"] == found
+
+
+def test_a_study_has_as_many_directions_as_measures_and_their_names():
+    storage, three = optuna.storages.InMemoryStorage(), [*MEASURES, "int8:bits=4"]
+    made = of_storage(storage, "sweep", SETTINGS, three)
+    assert made.directions == [optuna.study.StudyDirection.MAXIMIZE] * 3
+    assert made.metric_names == three
+    assert of_storage(storage, "sweep", SETTINGS, three).study_name == "sweep"
+    with pytest.raises(InputError, match="holds a study 'sweep' with other settings"):
+        of_storage(storage, "sweep", SETTINGS, MEASURES)
+    optuna.create_study(study_name="alien", storage=storage, directions=["minimize", "maximize"])
+    with pytest.raises(InputError, match="holds a study 'alien' with other settings"):
+        of_storage(storage, "alien", SETTINGS, MEASURES)
 
 
 @pytest.mark.parametrize("report", [{}, {"split": "test"}])
 def test_a_study_whose_trials_were_chosen_on_test_images_is_refused(report):
     storage = optuna.storages.InMemoryStorage()
-    of_storage(storage, "sweep", SETTINGS).set_user_attr("settings", {**SETTINGS, "report": report})
+    made = of_storage(storage, "sweep", SETTINGS, MEASURES)
+    made.set_user_attr("settings", {**SETTINGS, "report": report})
     with pytest.raises(InputError, match="study 'sweep' .* were chosen on test images"):
-        of_storage(storage, "sweep", SETTINGS)
+        of_storage(storage, "sweep", SETTINGS, MEASURES)

@@ -19,19 +19,30 @@ from hypergen.runtime.progress import SILENT
 from hypergen.storage.lock import lock
 
 MACHINE = Machine("cpu", None)
+MEASURED = TrainConfig.of(
+    target="mlp",
+    objective="value",
+    measure=("accuracy=0.5", "int8:bits=4=0.3", "robustness=0.2"),
+)
 CONFIG = TrainConfig.of(target="mlp")
 
 
 @pytest.fixture
 def opened(few) -> Callable[..., Sweep]:
-    def open_sweep(folder: Path, config: TrainConfig = CONFIG, storage: str | None = None) -> Sweep:
-        return Sweep(config, few, folder, SweepConfig(storage=storage), ReportConfig())
+    def open_sweep(
+        folder: Path,
+        config: TrainConfig = CONFIG,
+        storage: str | None = None,
+        vary: tuple[str, ...] = (),
+    ) -> Sweep:
+        options = SweepConfig(storage=storage, vary=vary)
+        return Sweep(config, few, folder, options, ReportConfig())
 
     return open_sweep
 
 
 def trials(sweep: Sweep) -> Trials:
-    return Trials(sweep.study, sweep.folder, sweep.owner, MACHINE, workers=1)
+    return Trials(sweep.study, sweep.folder, sweep.owner, sweep.measures, MACHINE, workers=1)
 
 
 def ask(sweep: Sweep) -> optuna.Trial:
@@ -95,9 +106,9 @@ def test_a_folder_that_was_renamed_is_still_its_sweep(opened, tmp_path):
     first.close()
     (tmp_path / "sweep").rename(tmp_path / "renamed")
     again = opened(tmp_path / "renamed")
-    (taken,) = Trials(
-        again.study, again.folder, again.owner, MACHINE, workers=1, alone=True
-    ).abandoned(again.write_settings)
+    alone = trials(again)
+    alone.alone = True
+    (taken,) = alone.abandoned(again.write_settings)
     assert taken.params == trial.params
     again.close()
 
@@ -197,6 +208,40 @@ def test_the_front_is_what_no_trial_beats(opened, tmp_path):
     sweep.close()
 
 
+def test_the_front_of_any_measures_is_what_no_trial_beats_in_all(opened, tmp_path):
+    """Three trade off on a plane; one is below, and one equal to another."""
+    sweep = opened(tmp_path / "sweep", MEASURED)
+    names = ["accuracy", "int8:bits=4", "robustness"]
+    assert sweep.study.metric_names == sweep.measures == names
+    scores = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0.5, 0), (0, 1, 0), (0.5, 0.25, 0.25)]
+    for values in scores:
+        sweep.study.tell(ask(sweep), values)
+    result = sweep.report()
+    assert result["measures"] == names
+    assert result["varied"] == ["measure.int8:bits=4", "measure.robustness"]
+    found = [tuple(row[name] for name in names) for row in result["trials"]]
+    kinds = dict(zip(found, [row["kind"] for row in result["trials"]], strict=True))
+    assert sorted(found) == sorted(scores)
+    assert found == sorted(found, key=lambda figures: figures[1], reverse=True)
+    assert {figures for figures, kind in kinds.items() if kind == "dominated"} == {(0, 0.5, 0)}
+    assert (sweep.folder / "scatter.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((sweep.folder / "results.json").read_text()) == result
+    sweep.close()
+
+
+def test_the_weights_of_a_trial_are_those_that_were_chosen(opened, tmp_path):
+    sweep = opened(tmp_path / "sweep", MEASURED)
+    trial = ask(sweep)
+    begun = RunSettings.load(trials(sweep).run_folder(trial)).config
+    accuracy, int8, robustness = begun.objective.specs
+    assert (accuracy.low, accuracy.high) == (0.5, 0.5)
+    for spec in (int8, robustness):
+        chosen = trial.params[f"measure.{spec.name}"]
+        assert 0 <= spec.low == spec.high == pytest.approx(chosen, abs=1e-6)
+    assert begun.replace(measure=MEASURED.objective.measures) == MEASURED
+    sweep.close()
+
+
 def test_the_front_alone_is_judged_on_test_images_and_once(opened, tmp_path, monkeypatch):
     judged, sick = [], set()
 
@@ -279,6 +324,16 @@ def test_what_cannot_be_swept_leaves_nothing(few, tmp_path):
         (CONFIG, ("beta=0:1", "beta=0:0.5"), "beta is given twice"),
         (CONFIG, ("steps=0:3",), "`steps` must be at least 1"),
         (CONFIG.replace(base=str(tmp_path / "none.pt")), (), "none.pt"),
+        (MEASURED.replace(measure=("accuracy=1",)), (), "name another `measure`"),
+        (MEASURED.replace(measure=("int8=1",)), (), "`vary` is needed"),
+        (MEASURED.replace(measure=("accuracy=0:1", "int8=0:1")), (), "`vary` is needed"),
+        (MEASURED.replace(measure=("accuracy=1", "int9=1")), (), 'did you mean "int8"'),
+        (MEASURED.replace(measure=("accuracy=1", "int8:bits=1=1")), (), "`bits` must be"),
+        (
+            MEASURED.replace(measure=("accuracy=1", "worst-class=1"), objective="direct"),
+            (),
+            "worst-class has no loss to descend",
+        ),
     ):
         with pytest.raises(InputError, match=words):
             Sweep(config, few, folder, SweepConfig(vary=vary), ReportConfig())

@@ -25,6 +25,7 @@ from hypergen.experiments.trials import (
 from hypergen.runtime.progress import SILENT
 
 OWNER = ["host", "/folder"]
+MEASURES = "accuracy", "robustness"
 SIZES = ReportConfig(sra_samples=0, split="val")
 SAMPLE = {"accuracy": {"mean": 0.75}, "pgd": {"mean": 0.25}, "sra": {"mean": 0.125}}
 FINISHED = {"report": asdict(SIZES), "summary": {"sample": SAMPLE}}
@@ -52,7 +53,7 @@ class Scripted(Trials):
 def trials(tmp_path):
     def make(*programs: str, workers: int = 1, study: optuna.Study | None = None) -> Scripted:
         study = study or optuna.create_study(directions=["maximize", "maximize"])
-        made = Scripted(study, tmp_path, OWNER, Machine("cpu", None), workers)
+        made = Scripted(study, tmp_path, OWNER, MEASURES, Machine("cpu", None), workers)
         made.programs, made.started = list(programs), []
         return made
 
@@ -140,7 +141,7 @@ def test_figures_are_of_the_report_that_was_asked_for(tmp_path, sra_samples):
     whole = FINISHED | {"report": asdict(sizes)}
     results = tmp_path / "results.json"
     results.write_text(json.dumps(whole))
-    assert figures(tmp_path, sizes) == [0.75, [0.25, 0.125][sra_samples]]
+    assert figures(tmp_path, sizes, MEASURES) == [0.75, [0.25, 0.125][sra_samples]]
     name = ["pgd", "sra"][sra_samples]
     for damaged in (
         whole | {"report": asdict(replace(sizes, split="test"))},
@@ -153,8 +154,21 @@ def test_figures_are_of_the_report_that_was_asked_for(tmp_path, sra_samples):
     ):
         results.write_text(json.dumps(damaged))
         with pytest.raises(InputError, match=r"results\.json") as told:
-            figures(tmp_path, sizes)
+            figures(tmp_path, sizes, MEASURES)
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("sra_samples", [0, 1])
+def test_figures_are_of_all_measures_of_a_run(tmp_path, sra_samples):
+    sizes = replace(SIZES, sra_samples=sra_samples)
+    summary = {"sample": SAMPLE | {"int8:bits=4": {"mean": 0.625}}}
+    whole = {"report": asdict(sizes), "summary": summary}
+    (tmp_path / "results.json").write_text(json.dumps(whole))
+    names = ["accuracy", "int8:bits=4", "robustness"]
+    assert figures(tmp_path, sizes, names) == [0.75, 0.625, [0.25, 0.125][sra_samples]]
+    assert figures(tmp_path, sizes, names[:2]) == [0.75, 0.625]
+    with pytest.raises(InputError, match="is damaged"):
+        figures(tmp_path, sizes, [*names, "noise"])
 
 
 def test_an_interrupted_sweep_ends_its_processes(trials):

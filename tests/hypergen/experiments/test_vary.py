@@ -4,7 +4,11 @@ import pytest
 from optuna.trial import FixedTrial
 
 from hypergen.config import TrainConfig
-from hypergen.experiments.vary import parse_vary
+from hypergen.errors import InputError
+from hypergen.experiments.vary import default_vary, parse_vary, with_chosen
+
+L2 = "robustness:norm=l2,epsilon=1.5"
+MEASURED = TrainConfig.of(measure=("accuracy=0.5", f"{L2}=0.3", "worst-class=0.2"))
 
 GOOD = [
     ("beta=0:1", "beta", 0.25, "0.25"),
@@ -61,6 +65,71 @@ def test_what_cannot_be_varied(text, words):
     with pytest.raises(ValueError, match=words) as caught:
         parse_vary(text, TrainConfig())
     assert "\n" not in str(caught.value)
+
+
+def weights(config: TrainConfig) -> dict[str, tuple[float, float]]:
+    return {spec.name: (spec.low, spec.high) for spec in config.objective.specs}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "weight"),
+    [
+        (f"measure.{L2}=0:2", L2, 1.25),
+        (f"measure.{L2}=0.1:1:log", L2, 0.5),
+        ("measure.worst-class=0,0.5", "worst-class", 0.5),
+        ("measure.accuracy=0:1", "accuracy", 0.0),
+    ],
+)
+def test_the_weight_of_a_measure_is_varied_and_all_else_stays(text, name, weight):
+    key, suggest = parse_vary(text, MEASURED)
+    assert key == f"measure.{name}"
+    chosen = {key: suggest(FixedTrial({key: weight})), "steps": 7}
+    made = with_chosen(MEASURED, chosen)
+    assert weights(made) == weights(MEASURED) | {name: (weight, weight)}
+    assert made == MEASURED.replace(measure=made.objective.measures, steps=7)
+
+
+def test_accuracy_that_was_not_named_can_be_weighed_too():
+    config = TrainConfig.of(measure=("int8=1",))
+    key, _ = parse_vary("measure.accuracy=0:1", config)
+    assert weights(with_chosen(config, {key: 0.25})) == {"accuracy": (0.25, 0.25), "int8": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("measure.worst-clas=0:1", 'did you mean "measure.worst-class"'),
+        ("measure.int8=0:1", 'unknown setting "measure.int8"'),
+        ("measure.worst-class", "unknown setting|expected NAME=LOW:HIGH"),
+        ("measure.worst-class=", "expected NAME=LOW:HIGH"),
+        ("measure.worst-class=1:0", "LOW below HIGH"),
+        ("measure.worst-class=-1:1", "weight must be a number from 0"),
+        ("measure.worst-class=0:inf", "weight must be a number from 0"),
+        ("measure.worst-class=a,b", "expected numbers"),
+        (f"measure.{L2}", "unknown setting"),
+        ("beta=0:1", "leave out `measure`"),
+    ],
+)
+def test_weights_that_cannot_be_varied(text, words):
+    with pytest.raises(InputError, match=words) as caught:
+        parse_vary(text, MEASURED)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_named_measures_there_are_no_weights_but_beta():
+    with pytest.raises(InputError, match="no `measure` is named; vary beta"):
+        parse_vary("measure.robustness=0:1", TrainConfig())
+    assert default_vary(TrainConfig()) == ("beta=0:1",)
+    assert default_vary(MEASURED) == (f"measure.{L2}=0:1", "measure.worst-class=0:1")
+
+
+def test_a_weight_of_nothing_at_all_is_refused():
+    config = TrainConfig.of(measure=("int8=1",))
+    with pytest.raises(InputError, match="at least one weight must be above 0"):
+        parse_vary("measure.int8=0:1", config)
+    for measures in (("int8=1",), ("accuracy=0:1", "int8=0:1")):
+        with pytest.raises(InputError, match="`vary` is needed"):
+            default_vary(TrainConfig.of(measure=measures))
 
 
 def test_a_base_may_be_none():

@@ -54,8 +54,15 @@ MISTAKES = {
     "robustness:norm=l2": "`epsilon` is needed: the run has no radius in l2",
     "square:norm=l1": "`epsilon` is needed: the run has no radius in l1",
     "transfer:norm=l1": "`epsilon` is needed: the run has no radius in l1",
-    "robustness:steps=3": "robustness has no option steps; known: norm, epsilon",
-    "robustness:threat=3": "robustness has no option threat; known: norm, epsilon",
+    "robustness:steps=3": "robustness has no option steps; known: norm, epsilon, attack",
+    "robustness:threat=3": "robustness has no option threat; known: norm, epsilon, attack",
+    "robustness:norm=l1,epsilon=5,attack=rays": "rays knows the norm linf only, got 'l1'",
+    "union": "it needs norms with their radii, as in union:linf=0.2,l2=1.5,l1=8",
+    "union:attack=pgd": "it needs norms with their radii, as in union:linf=0.2,l2=1.5,l1=8",
+    "union:linf=8": "`epsilon` in linf is for pixels in [0,1], got 8; did you mean 8/255?",
+    "union:l2=x": "expected a finite epsilon >= 0, got 'x'",
+    "union:l2=-1": "expected a finite epsilon >= 0, got -1.0",
+    "union:l3=1": "union has no option l3; known: linf, l2, l1, attack",
     "square:querys=3": 'square has no option querys (did you mean "queries"?); known: norm, epsilon'
     ", queries",
     "accuracy:bits=3": "accuracy has no option bits; known: none",
@@ -104,3 +111,5 @@ def test_a_function_is_called_with_its_options(mixture, images):
 def test_a_name_that_is_nearly_right_is_recognised():
     with pytest.raises(InputError, match='unknown measure "nosie" .did you mean "noise"'):
         build_measure(MeasureSpec.parse("nosie=1"), THREAT)
+    with pytest.raises(InputError, match='unknown attack "pgdd" .did you mean "pgd"'):
+        made("robustness:attack=pgdd")

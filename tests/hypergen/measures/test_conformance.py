@@ -14,7 +14,7 @@ from targets import Population
 from tests.hypergen.measures.figures import figures, made, stage
 
 NAMES = MEASURES.names()
-QUICK = {"square": "square:queries=4"}
+QUICK = {"square": "square:queries=4", "union": "union:linf=0.05,l2=0.5,l1=2"}
 TOGETHER = {"transfer"}
 """Measures of networks that depend on which are measured with them, two at least."""
 

@@ -58,3 +58,23 @@ def test_its_images_lie_in_its_own_threat(mixture, images, threat):
     batch = prepare_batch([measure], mixture, *images, stage)
     length = (batch.prepared["robustness"] - batch.images).flatten(2).norm(dim=-1)
     assert (length <= 0.5 + 1e-5).all() and (length > 0.49).any()
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "random-fgsm", "deepfool", "quick"])
+def test_any_attack_can_be_named(name, mixture, images, threat):
+    measure, some = Robustness(threat, attack=name), slice(0, 20)
+    stage = Stage(lambda own: attacks.PGD(own, steps=1), seed=3)
+    batch = prepare_batch([measure], mixture, images[0][some], images[1][some], stage)
+    stack = batch.images.expand(3, *batch.images.shape)
+    result = attacks.build(name, threat)(mixture, stack, batch.labels, [3] * 3)
+    assert measure.correct(mixture, batch).equal(result.robust_mask)
+    assert batch.prepared["robustness"][result.robust_mask].equal(stack[result.robust_mask])
+    assert 0 < result.robust_mask[1].sum() < 20
+
+
+def test_a_named_attack_has_the_radius_of_the_stage(mixture, images, threat):
+    measure = Robustness(threat, attack="fgsm")
+    stage = Stage(lambda own: attacks.PGD(attacks.Threat(own.norm, own.epsilon / 2)), 0)
+    made = prepare_batch([measure], mixture, *images, stage).prepared["robustness"]
+    length = (made - images[0]).abs().amax((-3, -2, -1))
+    assert torch.isclose(length, torch.full_like(length, 0.025)).any() and length.max() < 0.026

@@ -1,7 +1,7 @@
 import torch
 
 import attacks
-from hypergen.measures import Square, prepare_batch
+from hypergen.measures import Square, prepare_batch, raised
 from tests.hypergen.measures.figures import accuracy, figures, stage
 
 
@@ -32,6 +32,13 @@ def test_figures_are_judged_by_more_queries(threat):
     strict = measure.strict()
     assert (strict.queries, strict.name, measure.queries) == (1000, "square:queries=30", 30)
     assert Square(threat, queries=5000).strict().queries == 5000
+
+
+def test_a_raised_one_has_twice_the_queries_and_the_same_name(threat):
+    measure = Square(threat, queries=30)
+    measure.name = "square:queries=30"
+    larger = raised(measure, 2)
+    assert (larger.name, vars(larger)["queries"], measure.queries) == (measure.name, 120, 30)
 
 
 def test_no_gradient_is_asked_for(mixture, images, threat):

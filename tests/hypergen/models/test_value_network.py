@@ -277,6 +277,28 @@ def test_estimates_that_are_no_numbers_are_a_failed_run(kind, sixteen, batch):
         value.loss(features, torch.rand(16, 2))
 
 
+@pytest.mark.parametrize("kind", ["set", "mlp", "set x 3"])
+def test_what_was_not_measured_adds_nothing_to_the_loss(kind, sixteen, batch):
+    """The mean over the known entries of -log of the chance of what was measured, or of squares."""
+    value = build(kind)
+    features = value.features(sixteen, batch).detach()
+    measured = torch.rand(16, 2)
+    unknown = torch.rand(16, 2) < 0.4
+    assert 5 < unknown.sum() < 25
+    losses = []
+    for member in getattr(value, "members", [value]):
+        estimates = member(features)
+        likelihood = measured * estimates.log() + (1 - measured) * (1 - estimates).log()
+        squares = (estimates - measured).square()
+        losses.append((squares if kind == "mlp" else -likelihood)[~unknown].mean())
+    loss = value.loss(features, measured.masked_fill(unknown, float("nan")))
+    torch.testing.assert_close(loss, sum(losses))
+    found = torch.autograd.grad(loss, list(value.parameters()), retain_graph=True)
+    expected = torch.autograd.grad(sum(losses), list(value.parameters()))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_black_boxes_stand_in_their_places_and_follow_the_images(sixteen, batch):
     """Between two others; what they are estimated from is the clean images, in any order."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hypergen.errors import InputError
-from hypergen.plugins import load_plugin
+from hypergen.plugins import load_plugin, resolve
 from hypergen.registry import LOADED, Plugin, Registry, loaded
 
 
@@ -108,11 +108,23 @@ def test_ctrl_c_while_a_plugin_runs_passes_and_leaves_nothing(widgets, write):
     assert "a" not in widgets and loaded() == []
 
 
-@pytest.mark.parametrize("spec", ["missing.py", "no/such/folder.py", "folder.py"])
-def test_a_file_that_cannot_be_read_is_told(folder, spec):
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("missing.py", "No such file"),
+        ("no/such/folder.py", "No such file"),
+        ("~nobody-of-that-name/x.py", "No such file"),
+        ("folder.py", "Is a"),
+        ("circle.py", "symbolic links"),
+        ("\0.py", "null"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told(widgets, folder, spec, reason):
     (folder / "folder.py").mkdir()
-    with pytest.raises(InputError, match=f"plugin {spec}: (No such file|Is a)"):
-        load_plugin(spec)
+    (folder / "circle.py").symlink_to("circle.py")
+    for refused in (load_plugin, lambda spec: resolve(widgets, spec)):
+        with pytest.raises(InputError, match=f"plugin .*{reason}"):
+            refused(spec)
 
 
 @pytest.mark.parametrize("spec", ["", "own", "a.b.c", "own.txt", "a/b", "own.py:MyNet", ".own"])
@@ -201,3 +213,17 @@ def test_a_plugin_may_load_another(widgets, write):
     outer = load_plugin("outer.py")
     inner = load_plugin("inner.py")
     assert [widgets.origin(name) for name in ("inner", "before", "after")] == [inner, outer, outer]
+
+
+def test_what_is_shipped_is_not_a_plugins_that_imports_it_first(widgets, write):
+    write(
+        "own.py",
+        "def shipped(): ...",
+        "shipped.__module__ = 'hypergen.measures.accuracy'  # as if it were imported here",
+        "register('shipped')(shipped)",
+        "@register('mine')",
+        "def mine(): ...",
+    )
+    plugin = load_plugin("own.py")
+    assert widgets.origin("mine") is plugin
+    assert widgets.origin("shipped") is None

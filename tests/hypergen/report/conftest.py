@@ -27,7 +27,7 @@ def make_result() -> Callable[..., dict[str, Any]]:
     """Builds the results of a run from the rows of each kind of network."""
 
     def build(
-        groups: Mapping[str, Sequence[Row]], test_images: int = 360, sra_images: int = 100
+        groups: Mapping[str, Sequence[Row]], sra_images: int = 100, image_error: float = 0.02
     ) -> dict[str, Any]:
         networks = [{"kind": kind, **row} for kind, rows in groups.items() for row in rows]
         with_sra = any("sra" in row for row in networks)
@@ -40,9 +40,12 @@ def make_result() -> Callable[..., dict[str, Any]]:
                 "images": 300,
             },
             "sra": {"images": sra_images} if with_sra else None,
-            "all_images": test_images,
+            "all_images": 360,
             "networks": networks,
             "measures": ["accuracy", "robustness"],
+            "image_errors": {
+                name: dict.fromkeys(groups, image_error) for name in ("accuracy", "pgd", "sra")
+            },
             "summary": {kind: summary_of(rows) for kind, rows in groups.items()},
             "disagreement": {kind: 0.0123 for kind, rows in groups.items() if len(rows) > 1},
             "value_network": {},

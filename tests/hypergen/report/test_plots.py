@@ -57,6 +57,13 @@ def test_a_scatter_holds_every_network_that_has_the_figure(run_result):
     assert kinds == ["sample", "start", "fbf", "fbf average"]
 
 
+def test_an_axis_says_what_its_figure_is():
+    rows = [{"kind": "front", "accuracy": 0.9, "int8": 0.8, "robustness": 0.5}]
+    attacked = "% of attacked images still classified correctly"
+    for key, label in (("int8", "int8 (%)"), ("robustness", f"robustness ({attacked})")):
+        assert scatter(rows, key, TITLE).axes[0].get_xlabel() == label
+
+
 @pytest.mark.parametrize(("count", "written"), [(12, 144), (13, 0)])
 def test_a_heatmap_has_numbers_where_they_can_be_read(count, written):
     rates = numpy.linspace(0, 0.8, count**2).reshape(count, count)

@@ -63,45 +63,61 @@ def test_inputs_outside_a_dictionary_are_told_by_kind(run_result):
     assert any(note.endswith("most: sample 1.67") for note in run_table(run_result).notes)
 
 
+def known(mean_error: float, spread: float, tau: float | None, **others: float | None) -> dict:
+    """How well the value network knew the samples, as a run's results.json has it."""
+    figures = {"mean_error": mean_error, "spread": spread, "kendall_tau": tau, "r2": 0.25}
+    return figures | {"measuring_error": 0.004, "training_tau": None} | others
+
+
 @pytest.mark.parametrize(
     ("figures", "expected"),
     [
         (
-            {"mean_error": 0.005, "spread": 0.002, "kendall_tau": 0.8, "training_tau": 0.9},
-            "off by 0.5 points on average; the samples themselves differ by 0.2, too little to "
-            "rank; over the whole training Kendall's tau 0.90",
+            known(0.005, 0.002, 0.8, training_tau=0.9),
+            "off by 0.5 points on average, where the images leave 0.4 open; the samples themselves "
+            "differ by 0.2, too little to rank; over the whole training Kendall's tau 0.90",
         ),
         (
-            {"mean_error": 0.005, "spread": 0.02, "kendall_tau": 0.6, "training_tau": None},
-            "off by 0.5 points on average; it ranks the samples well (Kendall's tau 0.60)",
+            known(0.005, 0.02, 0.8, measuring_error=0.03),
+            "off by 0.5 points on average, where the images leave 3.0 open; the samples themselves "
+            "differ by 2.0, too little to rank",
         ),
         (
-            {"mean_error": 0.01, "spread": 0.02, "kendall_tau": 0.3, "training_tau": None},
-            "off by 1.0 points on average; it ranks the samples roughly (Kendall's tau 0.30)",
+            known(0.005, 0.02, 0.6),
+            "off by 0.5 points on average, where the images leave 0.4 open; it ranks the samples "
+            "well (Kendall's tau 0.60, R2 0.25)",
         ),
         (
-            {"mean_error": 0.01, "spread": 0.02, "kendall_tau": -0.5, "training_tau": 0.1},
-            "off by 1.0 points on average; it does not rank the samples at all (Kendall's tau "
-            "-0.50); over the whole training Kendall's tau 0.10",
+            known(0.01, 0.02, 0.3),
+            "off by 1.0 points on average, where the images leave 0.4 open; it ranks the samples "
+            "roughly (Kendall's tau 0.30, R2 0.25)",
         ),
         (
-            {"mean_error": 0.01, "spread": 0.02, "kendall_tau": None, "training_tau": None},
-            "off by 1.0 points on average; it estimates the same for all samples",
+            known(0.01, 0.02, -0.5, training_tau=0.1),
+            "off by 1.0 points on average, where the images leave 0.4 open; it does not rank the "
+            "samples at all (Kendall's tau -0.50, R2 0.25); over the whole training Kendall's tau "
+            "0.10",
+        ),
+        (
+            known(0.01, 0.02, None),
+            "off by 1.0 points on average, where the images leave 0.4 open; it estimates the same "
+            "for all samples",
         ),
     ],
 )
-def test_the_value_network_is_told_in_words(run_result, figures, expected):
-    run_result["value_network"] = {"accuracy": figures}
-    assert value_network_lines(run_result) == [f"value network, accuracy: {expected}"]
-    assert f"value network, accuracy: {expected}" in run_table(run_result).notes
+def test_the_value_network_is_told_in_words_of_every_measure(run_result, figures, expected):
+    names = "accuracy", "robustness", "int8"
+    run_result["value_network"] = dict.fromkeys(names, figures)
+    lines = [f"value network, {name}: {expected}" for name in names]
+    assert value_network_lines(run_result) == lines
+    assert set(lines) <= set(run_table(run_result).notes)
 
 
 def test_one_sample_has_no_order(make_result):
     result = make_result({"sample": [{"accuracy": 0.9, "pgd": 0.8}]})
-    figures = {"mean_error": 0.01, "spread": 0.0, "kendall_tau": None, "training_tau": None}
-    result["value_network"] = {"robustness": figures}
+    result["value_network"] = {"robustness": known(0.01, 0.0, None, r2=None)}
     (line,) = value_network_lines(result)
-    assert line.endswith("robustness: off by 1.0 points on average; one sample has no order")
+    assert line.endswith("where the images leave 0.4 open; one sample has no order")
 
 
 def test_the_next_commands_can_be_copied_whatever_the_folder_is_called():

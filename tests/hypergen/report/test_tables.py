@@ -221,6 +221,7 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
     for row in trials:
         row["activation"] = "relu"
     result = {"trials": trials, "varied": ["beta", "activation"], "dataset": "digits"}
+    result["measures"] = ["accuracy", "robustness"]
     result["report"] = {
         "samples": 8,
         "images": 300,
@@ -245,6 +246,24 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
     *_, row, _, _, note = str(front_table(result)).split("\n")
     assert cells(row) == ["b", "-", "-", "95.00", "50.00", "0.25", "relu"]
     assert note == "- not judged on test images by this sweep"
+
+
+def test_the_front_of_a_sweep_names_its_measures():
+    own = {"accuracy": 0.9, "int8:bits=4": 0.8, "smoothness": 0.7}
+    row = {"kind": "front", "run": "a", "test": own, "measure.smoothness": 0.25}
+    result = {
+        "trials": [row | {name: figure + 0.05 for name, figure in own.items()}],
+        "measures": [*own],
+        "varied": ["measure.smoothness"],
+        "dataset": "digits",
+        "report": {"samples": 8, "images": 300, "sra_samples": 2, "sra_images": 50},
+    }
+    head, line, _, note = str(front_table(result)).split("\n")
+    validation = [f"{name} (val)" for name in own]
+    assert cells(head) == ["run", *own, *validation, "measure.smoothness"]
+    shown = ["a", "90.00", "80.00", "70.00", "95.00", "85.00", "75.00", "0.25"]
+    assert cells(line) == shown
+    assert note == "accuracy: 8 samples on all; int8:bits=4, smoothness: 8 samples on 300 images"
 
 
 def test_a_caption_says_which_images():

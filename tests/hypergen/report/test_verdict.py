@@ -3,12 +3,11 @@ import re
 
 import numpy
 import pytest
+import torch
 from scipy.stats import ttest_ind
 
-from hypergen.report.verdict import differences, images_error, networks_error, verdict
-
-MANY = 10**9
-"""Images of which so many leave nothing open."""
+from hypergen.evaluation.statistics import paired_error
+from hypergen.report.verdict import differences, networks_error, verdict
 
 
 def rows(accuracy: float, robustness: float, count: int = 4, sra: bool = True) -> list[dict]:
@@ -48,27 +47,28 @@ def test_a_network_alone_is_taken_to_vary_as_the_others_do():
     assert networks_error([0.7], [0.6]) == 0 == networks_error([0.5, 0.5], [0.5, 0.5])
 
 
-def test_the_part_of_the_images_is_agresti_and_caffos():
-    """By their formula: a success and a failure more on each side."""
-    (one, other), images = (7, 3), 10
-    shares = (one + 1) / (images + 2), (other + 1) / (images + 2)
-    expected = 1.959964 * math.sqrt(sum(p * (1 - p) / (images + 2) for p in shares))
-    assert images_error([0.7], [0.3], images) == pytest.approx(expected, rel=1e-6)
-    assert images_error([0.6, 0.8], [0.3], images) == pytest.approx(expected, rel=1e-6)
-    assert images_error([1.0], [1.0], images) > 0, "ten images prove no perfect network"
-
-
 def test_the_interval_holds_the_true_difference_as_often_as_it_says(make_result):
-    """Networks and images drawn anew for each side, as the interval takes them to be."""
-    rng, held, rounds = numpy.random.default_rng(0), 0, 400
+    """Images and networks drawn anew: some images are hard for all, some networks good at all."""
+    rng, images, rounds = numpy.random.default_rng(0), 100, 400
+    kinds = {"sample": (1.5, 4), "fbf": (0.8, 3)}
+
+    def right(level: float, count: int, hardness: numpy.ndarray) -> numpy.ndarray:
+        skill = level + rng.normal(0, 0.2, (count, 1))
+        return rng.random((count, len(hardness))) < 1 / (1 + numpy.exp(hardness - skill))
+
+    many = rng.normal(0, 2, 200)
+    means = [right(level, 2000, many).mean() for level, _ in kinds.values()]
+    held = 0
     for _ in range(rounds):
-        groups = {}
-        for kind, share, count in (("sample", 0.75, 4), ("fbf", 0.65, 3)):
-            of_images = rng.binomial(100, share) / 100
-            drawn = of_images + rng.normal(0, 0.03, count)
-            groups[kind] = [{"accuracy": 0.9, "pgd": 0.5, "sra": float(each)} for each in drawn]
-        _, sra = differences(make_result(groups), "fbf")
-        held += sra.low <= 0.1 <= sra.high
+        hardness = rng.choice(many, images)
+        found = {kind: right(*kinds[kind], hardness) for kind in kinds}
+        apart = torch.tensor(found["sample"].mean(0) - found["fbf"].mean(0))
+        groups = {
+            kind: [{"accuracy": 0.9, "pgd": 0.5, "sra": float(each)} for each in masks.mean(1)]
+            for kind, masks in found.items()
+        }
+        _, sra = differences(make_result(groups, image_error=paired_error(apart)), "fbf")
+        held += sra.low <= means[0] - means[1] <= sra.high
     assert held / rounds >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / rounds)
 
 
@@ -130,20 +130,20 @@ def test_the_difference_is_that_of_the_means(run_result):
 )
 def test_samples_are_compared_with_fbf(make_result, accuracy, sra, said, advice):
     groups = {"sample": rows(accuracy, sra), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
-    text = verdict(make_result(groups, test_images=MANY, sra_images=MANY))
+    text = verdict(make_result(groups, image_error=0.0))
     without_intervals = re.sub(r" \([^)]*\)", "", text)
     assert without_intervals == f"Compared with FBF, samples {said}{advice}"
 
 
 def test_a_difference_that_so_few_images_leave_open_is_none(make_result):
     groups = {"sample": rows(0.9, 0.75), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
-    assert "no difference" in verdict(make_result(groups, sra_images=100))
-    assert "better in SRA" in verdict(make_result(groups, sra_images=10_000))
+    assert "no difference" in verdict(make_result(groups, image_error=0.03))
+    assert "better in SRA" in verdict(make_result(groups, image_error=0.003))
 
 
 def test_without_fbf_samples_are_compared_with_pgd_training(make_result):
     groups = {"sample": rows(0.9, 0.8), "start": rows(0.1, 0.0, 1), "pgd": rows(0.9, 0.7, 1)}
-    text = verdict(make_result(groups, sra_images=MANY))
+    text = verdict(make_result(groups, image_error=0.0))
     assert text.startswith("Compared with PGD training, samples are better in SRA")
 
 
@@ -163,6 +163,16 @@ def test_without_sra_samples_are_compared_by_pgd_which_flatters(make_result):
     assert text.endswith("set `sra_samples` above 0 for standard robust accuracy.")
 
 
+def test_measures_that_the_value_network_puts_far_too_high_are_told(make_result):
+    groups = {"sample": rows(0.95, 0.8), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
+    result, known = make_result(groups), {"accuracy": -0.3, "robustness": 0.09, "int8": 0.234}
+    result["value_network"] = {name: {"overestimate": each} for name, each in known.items()}
+    text = verdict(result)
+    assert "The value network puts int8 of the samples 23.4 points too high: " in text
+    assert text.count("value network") == 1
+    assert text.endswith("check/int8/gap in metrics.jsonl says.")
+
+
 @pytest.mark.parametrize(
     ("accuracy", "sra", "advice"),
     [
@@ -176,6 +186,6 @@ def test_without_sra_samples_are_compared_by_pgd_which_flatters(make_result):
 )
 def test_beta_is_not_advised_where_other_measures_were_named(make_result, accuracy, sra, advice):
     groups = {"sample": rows(accuracy, sra), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
-    result = make_result(groups, test_images=MANY, sra_images=MANY)
+    result = make_result(groups, image_error=0.0)
     text = verdict(result | {"measures": ["accuracy", "robustness", "int8"]})
     assert text.endswith(advice) and "beta" not in text

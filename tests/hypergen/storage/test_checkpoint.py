@@ -187,10 +187,18 @@ def test_what_does_not_fit_is_refused_with_its_cause(tmp_path, refused):
     for wanted in (lambda tree: tree["step"], lambda tree: tree.step, lambda tree: tree + 1):
         assert "of another training" in refused(checkpoint.restore, path, wanted)
 
-    def too_much(tree):
-        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
+@pytest.mark.parametrize("limit", [torch.OutOfMemoryError("CUDA out of memory"), None])
+def test_too_little_memory_is_no_fault_of_the_file(limit, tmp_path):
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, {})
+
+    def too_much(tree):
+        if limit is None:
+            torch.empty(2**60)  # what a CPU raises
+        raise limit
+
+    with pytest.raises(RuntimeError, match="memory"):
         checkpoint.restore(path, too_much)
 
 
@@ -214,3 +222,29 @@ def test_an_optimizer_of_other_parameters_is_refused(kind, tmp_path, refused):
             checkpoint.restore(path, load)
         else:
             assert "of another training" in refused(checkpoint.restore, path, load)
+
+
+def drop(moments):
+    del moments["exp_avg"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda moments: moments.update(exp_avg=[[]]),
+        lambda moments: moments.update(exp_avg=None),
+        lambda moments: moments.update(exp_avg=torch.zeros(1)),
+        lambda moments: moments.update(others=moments.pop("exp_avg")),
+        drop,
+    ],
+)
+def test_an_optimizer_of_other_moments_is_refused(change):
+    module = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.Adam(module.parameters())
+    module(torch.rand(2, 2)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    checkpoint.load_optimizer(optimizer, state)
+    change(state["state"][0])
+    with pytest.raises(ValueError, match="the optimizer's state has"):
+        checkpoint.load_optimizer(optimizer, state)

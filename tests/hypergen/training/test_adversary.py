@@ -4,7 +4,6 @@ import pytest
 import attacks
 from hypergen.config import TrainConfig
 from hypergen.data.builtin import INFOS
-from hypergen.measures import VALUE_ATTACKS
 from hypergen.training.adversary import Adversary
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
 from hypergen.training.trainer import Trainer
@@ -20,22 +19,25 @@ def test_generators_train_at_the_radius_of_networks_trained_directly(name, radiu
     assert half.epsilon == config.threat.epsilon / 2
 
 
-@pytest.mark.parametrize("kind", ["direct", "value"])
-def test_the_radius_grows_and_is_checked_where_it_is(kind, tiny, few, cpu, monkeypatch):
+@pytest.mark.parametrize(("kind", "start"), [("direct", None), ("value", None), ("value", 0.0)])
+def test_the_radius_grows_and_is_checked_where_it_is(kind, start, tiny, few, cpu, monkeypatch):
     monkeypatch.setattr(attacks, "quick", lambda threat: attacks.PGD(threat, steps=1))
 
     def radii(epsilon_warmup):
         config = tiny.replace(objective=kind, epsilon=0.1, epsilon_factor=2)
+        if start is not None:
+            config = config.replace(epsilon_start=start)
         trainer = Trainer(config.replace(epsilon_warmup=epsilon_warmup), few, cpu)
         for trainer.step in range(6):
             progress = trainer.epsilon_progress
             training = trainer.adversary.training_stage(progress, 0).attack(config.threat)
             value = trainer.adversary.value_stage(progress, 0).attack(config.threat)
-            checked = trainer.check_value_attack()["check/epsilon"]
+            checked = trainer.check_measures()["check/epsilon"]
             yield training.threat.epsilon, value.threat.epsilon, checked
 
     full = [0.2, 0.2, 0.1]
-    grown = np.minimum(1, 0.6 + 0.4 * np.arange(1, 7) / 3)[:, None] * full
+    first = 0.6 if start is None else start
+    grown = np.minimum(1, first + (1 - first) * np.arange(1, 7) / 3)[:, None] * full
     np.testing.assert_allclose(list(radii(0.5)), grown)
     np.testing.assert_allclose(list(radii(0.0)), [full] * 6)
 
@@ -51,24 +53,17 @@ def test_a_value_attack_found_to_flatter_gets_more_steps(kind, tiny, few, cpu):
         assert isinstance(attack, attacks.PGD)
         return attack.steps
 
-    adversary.raise_attack_steps(0.1)
+    def heed(gap: float) -> None:
+        trainer.gap_check.raise_budgets({"check/accuracy/gap": 1, "check/robustness/gap": gap})
+
+    heed(0.1)
     assert steps() == adversary.attack_steps == 2
     for expected in (4, 8, 8):  # four times as many are the limit
-        adversary.raise_attack_steps(0.11)
+        heed(0.11)
         assert steps() == adversary.attack_steps == expected
     fresh = Trainer(config, few, cpu)
     fresh.load_state_dict(trainer.state_dict())
     assert fresh.adversary.attack_steps == 8
-
-
-def test_the_gap_is_what_the_value_attack_claims_beyond_sra(tiny, few, cpu, monkeypatch):
-    def blind(threat, steps):
-        return attacks.PGD(attacks.Threat("linf", 0.0), steps=steps)
-
-    monkeypatch.setitem(VALUE_ATTACKS, "pgd", blind)
-    metrics = Trainer(tiny.replace(epsilon=0.5, epsilon_warmup=0.0), few, cpu).check_value_attack()
-    assert metrics["check/robustness"] == 0
-    assert metrics["check/gap"] == pytest.approx(metrics["check/accuracy"])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import targets
+from attacks import PGD
 from hypergen.data import Dataset, dataset
 from hypergen.errors import RunError
 from hypergen.experiments.baseline import save_baseline
@@ -189,9 +190,10 @@ def test_training_sees_augmented_images(method, few, cpu, monkeypatch):
     assert fed and all(((x - 0.5).abs() <= trainer.plan.radius + 1e-6).all() for x in fed)
 
 
-@pytest.mark.parametrize("method", ["standard", "fbf", "pgd"])
+@pytest.mark.parametrize("method", ["standard", "fbf", "pgd", "avg", "msd"])
 def test_every_method_learns(method, digits, cpu):
-    config = BaselineConfig(method=method, target="mlp", epsilon=0.02, epochs=8)
+    threat = {"norms": "linf=0.02,l2=0.2"} if method in ("avg", "msd") else {"epsilon": 0.02}
+    config = BaselineConfig(method=method, target="mlp", **threat, epochs=8)
     module = trained(config, digits, cpu)
     images, labels = digits.test.first(500)
     assert (module(images).argmax(1) == labels).float().mean() > 0.6
@@ -223,6 +225,42 @@ def test_beta_weighs_attacked_images_against_clean_ones(few, cpu):
     with torch.no_grad():
         parts = [F.cross_entropy(module(part), labels) for part in (attacked, images)]
     assert float(loss) == pytest.approx(float(0.3 * parts[0] + 0.7 * parts[1]))
+
+
+def test_avg_descends_the_mean_loss_over_the_norms(few, cpu):
+    norms = {"norms": "linf=0.05,l2=0.5,l1=2", "beta": 0.6}
+    trainer = DirectTrainer(SHORT.replace(method="avg", **norms), few, cpu)
+    module = copy.deepcopy(trainer.module)
+    images, labels = few.train.first(50)
+    attack, fast, draws = trainer.plan.training_attack(1.0), contextlib.nullcontext(), rng()
+    attacked = [
+        direct.perturb(module, images, labels, each, draws, fast) for each in attack.attacks
+    ]
+    loss = F.cross_entropy(module(images), labels) * 0.4
+    for each in attacked:
+        loss = loss + 0.2 * F.cross_entropy(module(each), labels)
+    expected = torch.autograd.grad(loss, list(module.parameters()))
+    assert float(trainer.take_step(images, labels, attack, 1e-3)) == pytest.approx(loss.item())
+    for weight, gradient in zip(trainer.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+
+
+@torch.no_grad()
+def test_msd_sees_images_as_bad_as_the_worst_norm(few, cpu):
+    norms = {"norms": "linf=0.05,l2=0.5,l1=2"}
+    trainer = DirectTrainer(SHORT.replace(method="msd", **norms), few, cpu)
+    module, plan = trainer.module.eval(), trainer.plan
+    images, labels = few.train.first(50)
+    made = direct.perturb(
+        module, images, labels, plan.training_attack(1.0), rng(), contextlib.nullcontext()
+    )
+    threats = plan.training_attack(1.0).threats
+    inside = torch.stack([threat.contains(made[None], images[None]) for threat in threats])
+    assert inside.any(0).all()
+    for threat in threats:
+        alone = PGD(threat, 7, random_start=False)
+        own = direct.perturb(module, images, labels, alone, rng(), contextlib.nullcontext())
+        assert F.cross_entropy(module(made), labels) > 0.95 * F.cross_entropy(module(own), labels)
 
 
 def test_steps_are_taken_with_all_bits_of_float32(few, cpu):

@@ -1,6 +1,6 @@
 import pytest
 
-from attacks import PGD, AttackError, Threat
+from attacks import MSD, PGD, AttackError, Suite, Threat
 from hypergen.data.builtin import INFOS
 from hypergen.errors import InputError
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
@@ -48,6 +48,14 @@ def test_the_share_of_kwta_falls_evenly_over_the_first_half():
         ({"beta": 1.5}, r"`beta` must lie in \[0,1\], got 1.5"),
         ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0,1\), got 1"),
         ({"ema_decay": float("nan")}, r"`ema_decay` must lie in \[0,1\), got nan"),
+        ({"method": "msd"}, "msd needs `norms`, such as linf=0.3,l2=1.5,l1=10"),
+        ({"method": "avg", "epsilon": 0.1}, "avg needs `norms`, such as"),
+        ({"method": "avg", "norms": ""}, 'unknown norm ""; known: linf, l2, l1'),
+        ({"method": "msd", "norms": "l3=1"}, 'unknown norm "l3"; known: linf, l2, l1'),
+        ({"method": "msd", "norms": "l2"}, "`norms`: l2 needs a radius"),
+        ({"method": "pgd", "norms": "l2=1"}, "`norms` is of avg and msd: leave it out with pgd"),
+        ({"method": "msd", "norms": "l2=1", "epsilon": 0.1}, "leave out `norm` and `epsilon`"),
+        ({"method": "msd", "norms": "l2=1", "norm": "l1"}, "leave out `norm` and `epsilon`"),
         ({"share_start": 0.5}, "`share_start` needs k-WTA, such as kwta-0.1, not relu"),
         ({"share_start": 0.05, "activation": "kwta-0.1"}, r"must lie in \[0.1,1\], got 0.05"),
     ],
@@ -81,6 +89,7 @@ def test_the_metadata_say_what_was_trained_whatever_was_left_to_the_recipe():
         "seed": 3,
         "epsilon": 0.2,
         "norm": "linf",
+        "norms_trained": None,
     }
     standard = planned(method="standard").metadata()
     assert standard["beta"] == standard["epsilon_trained"] == 0.0
@@ -93,3 +102,27 @@ def test_nothing_is_attacked_without_a_reason(settings):
 
 def test_steps_are_those_of_all_epochs(few):
     assert planned(epochs=5).steps(few) == 5 * 3  # 300 images in batches of 100
+
+
+def test_several_norms_are_trained_against_at_their_grown_radii():
+    settings = {"norms": "l2=1,linf=0.125", "epsilon_factor": 1.5}
+    half = Threat("l2", 0.75), Threat("linf", 0.09375)
+    msd, avg = (planned(method=name, **settings).training_attack(0.2) for name in ("msd", "avg"))
+    assert msd == MSD(half, steps=7)
+    assert avg == Suite(*(PGD(threat, steps=7) for threat in half))
+    plan = planned(method="msd", **settings)
+    assert plan.config.threats == [Threat("l2", 1.0), Threat("linf", 0.125)]
+    told = plan.metadata()
+    assert (told["norms_trained"], told["norm"], told["epsilon"]) == ("l2=1,linf=0.125", "l2", 1.0)
+    assert told["epsilon_trained"] == 1.5
+
+
+def test_several_norms_cost_what_their_gradients_and_looks_do(few):
+    """In forward passes for each image and epoch; a gradient costs three."""
+    norms = {"norms": "l2=1,linf=0.1,l1=4", "epochs": 1}
+    pgd, avg, msd = (
+        planned(method=name, **(norms if name != "pgd" else {"epochs": 1})).cost(few)
+        for name in ("pgd", "avg", "msd")
+    )
+    assert pgd == 300 * 3 * (7 + 1) and avg == 3 * pgd
+    assert msd == pytest.approx(300 * (3 + 7 * (3 + 3)))

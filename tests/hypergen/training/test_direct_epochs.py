@@ -139,10 +139,24 @@ def test_epochs_are_compared_on_validation_images_by_what_is_trained_for(
         assert found == pytest.approx(score)
 
 
+def test_epochs_of_several_norms_are_compared_by_their_union(base_network, digits):
+    images, labels = digits.val.first(500)
+    config = BaselineConfig(method="msd", target="mlp", norms="linf=0.01,l1=10")
+    population = targets.Population.of([base_network])
+    robust = [
+        PGD(threat, steps=10)(population, images[None], labels, [0]).robust_mask
+        for threat in config.threats
+    ]
+    union = float((robust[0] & robust[1]).float().mean())
+    assert 0 < union < float(robust[0].float().mean())
+    assert direct.validate(base_network, config, digits) == pytest.approx(union)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {},
+        {"method": "avg", "norms": "linf=0.05,l2=0.5"},
         {"target": "small-lenet5"},  # it has dropout
         {"ema_decay": 0.9},
         {"activation": "kwta-0.1", "share_start": 0.5, "epochs": 6},  # killed while it falls

@@ -30,7 +30,7 @@ def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base_network, c
     population = Population.of([base_network])
     images, labels = few.val.first(100)
     batch = fitter.prepare(population, images, labels, stage)
-    _, measured = fitter.measure(population, batch)
+    measured = fitter.measure(population, batch, torch.tensor([True]))
     clean = (predictions(population, images) == labels).float().mean()
     robust = (population(batch.prepared["robustness"]).argmax(-1) == labels).float().mean()
     assert measured.tolist() == [[pytest.approx(float(clean)), pytest.approx(float(robust))]]
@@ -59,7 +59,9 @@ def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few
     def found() -> tuple[torch.Tensor, ...]:
         trainer.rng.manual_seed(0)
         population = trainer.population(theta)
-        return fitter.measure(population, fitter.prepare(population, images, labels, stage))
+        batch = fitter.prepare(population, images, labels, stage)
+        everyone = torch.ones(len(population), dtype=torch.bool)
+        return fitter.features(population, batch), fitter.measure(population, batch, everyone)
 
     alone = found()
     assert sizes == [None, 1, 1, 1]
@@ -84,9 +86,9 @@ def test_v_is_fitted_to_the_value_attacks_images_and_to_copies_by_their_own(
         copies.append(perturb_weights(theta))
         return copies[-1]
 
-    def measured(population, batch):
+    def measured(population, batch, chosen):
         batches.append((population, batch))
-        return measure(population, batch)
+        return measure(population, batch, chosen)
 
     monkeypatch.setattr(fitter, "perturb_weights", perturbed)
     monkeypatch.setattr(fitter, "measure", measured)
@@ -100,9 +102,10 @@ def test_v_is_fitted_to_the_value_attacks_images_and_to_copies_by_their_own(
     (own, own_batch), (population, batch) = batches[-2:]
     assert population is copies[-1]
     features, last = fitter.replay.last(1)
-    again = measure(population, batch)
-    assert last.equal(again[1]) and features.equal(again[0])
-    assert not measure(own, own_batch)[1][:1].equal(last)
+    alone = torch.tensor([True])
+    assert last.equal(measure(population, batch, alone))
+    assert features.equal(fitter.features(population, batch))
+    assert not measure(own, own_batch, alone.expand(len(own)))[:1].equal(last)
 
 
 def test_perturbed_copies_lie_near_and_far_in_units_of_each_layer(tiny, few, cpu):

@@ -2,14 +2,19 @@
 
 import contextlib
 import itertools
+import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from hypergen.errors import InputError
+from hypergen.errors import InputError, RunError
+from scripts.bench.fuzz import __main__ as driver
 from scripts.bench.fuzz import scene, state
+from scripts.bench.fuzz.__main__ import FuzzConfig
 from scripts.bench.fuzz.case import Case, Outcome, WrongFigureError, judge, python, wrong_figures
 from scripts.bench.fuzz.worker import PARTS, try_cases
 
@@ -29,7 +34,7 @@ def test_no_case_is_a_fault(part, corpus, monkeypatch):
     if part != "api":  # tyro draws from it, but only where pytest is imported
         monkeypatch.delitem(state.SWITCHES, "Python's random state")
     tried = try_cases(
-        part, 0, itertools.count(), corpus, seconds=3.0, wanted=lambda c: not SLOW.search(c.repeat)
+        part, 0, itertools.count(), corpus, wanted=lambda case: not SLOW.search(case.repeat)
     )
     with contextlib.closing(tried):
         found = [fault for _, faults in itertools.islice(tried, COUNTS[part]) for fault in faults]
@@ -39,11 +44,70 @@ def test_no_case_is_a_fault(part, corpus, monkeypatch):
 def test_a_case_is_drawn_by_its_number_alone(corpus):
     def lines(numbers) -> list[str]:
         drawn = []
-        tried = try_cases("commands", 3, numbers, corpus, lambda _, case: drawn.append(case.repeat))
-        assert len([*tried]) == len(numbers)
+
+        def noted(case: Case) -> bool:
+            drawn.append(case.repeat)
+            return False  # it need not be tried
+
+        assert not [*try_cases("commands", 3, numbers, corpus, wanted=noted)]
         return drawn
 
     assert lines([4, 5]) == lines([5, 4])[::-1]
+
+
+WORKER = """
+import json, os, signal, sys
+log, part, seed, first, count = sys.argv[1:]
+with open(log, "w", buffering=1) as lines:
+    for number in range(int(first), int(first) + int(count)):
+        lines.write(json.dumps({"number": number, "repeat": "it"}) + "\\n")
+        if number in (1, 3):
+            os.kill(os.getpid(), signal.SIGKILL)
+        faults = [{"case": f"{part}:{seed}:{number}", "kind": "figure", "where": ""}]
+        lines.write(json.dumps({"number": number, "faults": faults if number == 2 else []}) + "\\n")
+"""
+"""What tries cases in the place of the worker: it dies of 1 and 3, and finds a fault in 2."""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_all_faults_are_collected_and_deaths_among_them(jobs, tmp_path, monkeypatch):
+    def worker(corpus, log, chunk) -> list[str]:
+        return [sys.executable, "-S", "-c", WORKER, *map(str, (log or os.devnull, *chunk))]
+
+    monkeypatch.setattr(driver, "worker", worker)
+    monkeypatch.setattr(driver, "CHUNK", 3)
+    out = tmp_path / "new" / "fuzz.json"
+    with pytest.raises(RunError, match="3 faults"):
+        driver.main(FuzzConfig(cases=5, seed=7, part="files", jobs=jobs, out=out))
+    found = json.loads(out.read_text())
+    told = [(each["case"], each["kind"]) for each in found.pop("faults")]
+    assert told == [("files:7:1", "death"), ("files:7:2", "figure"), ("files:7:3", "death")]
+    assert found == {"cases": 5, "seed": 7}
+
+
+def test_a_worker_that_does_not_begin_is_a_death(tmp_path, monkeypatch):
+    def worker(corpus, log, chunk) -> list[str]:
+        return [sys.executable, "-S", "-c", f"raise SystemExit({3 * chunk[-1]})"]
+
+    monkeypatch.setattr(driver, "worker", worker)
+    with pytest.raises(RunError, match="3 faults"):
+        driver.main(FuzzConfig(cases=9, out=tmp_path / "fuzz.json"))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (FuzzConfig(cases=0), "at least 1"),
+        (FuzzConfig(jobs=0), "at least 1"),
+        (FuzzConfig(part="x"), "known: api"),
+        (FuzzConfig(only="x:0:1"), "known: api"),
+        (FuzzConfig(only="api:0"), "PART:SEED:NUMBER"),
+        (FuzzConfig(only="api:a:b"), "PART:SEED:NUMBER"),
+    ],
+)
+def test_what_cannot_be_tried_is_told(config, reason):
+    with pytest.raises(InputError, match=reason):
+        driver.main(config)
 
 
 def action(line: str) -> Case:

@@ -12,7 +12,7 @@ def test_each_measure_beside_none(tmp_path, written):
     config = replace(
         measures.QUICK,
         train=train,
-        measures=("worst-class", "noise:std=0.3"),
+        measures=("worst-class", "pruned:share=0.5"),
         samples=2,
         images=20,
         work=tmp_path / "work",

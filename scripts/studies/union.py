@@ -1,0 +1,195 @@
+"""Robustness in several norms at once: two generators beside MSD and AVG training of equal time.
+
+One generator is trained for accuracy and the union of all norms, one for accuracy and robustness in
+each norm. Networks trained directly get as many epochs as fit the time that the first generator
+took. All are judged on test images by the standard attacks in each norm, and "union" is the share
+of images that withstand every one. Networks and figures are kept: a killed study goes on.
+
+    HYPERGEN_DATA=... python -m scripts.studies.union
+"""
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from hypergen.config import TrainConfig
+from hypergen.data import Dataset
+from hypergen.evaluation.evaluator import Evaluator
+from hypergen.experiments.run import load_generator
+from hypergen.measures.norms import parse_norms
+from hypergen.report.tables import Table, percent
+from hypergen.storage.checkpoint import CHECKPOINT
+from hypergen.training.direct import DirectTrainer, validate
+from hypergen.training.direct_config import BaselineConfig
+from scripts.common import (
+    RESULTS,
+    begun,
+    cached_json,
+    cell,
+    device,
+    ensure_same_settings,
+    generator,
+    load,
+    now,
+    publish,
+    run,
+    trained,
+)
+from targets import Population
+
+TRAIN = TrainConfig.of(dataset="mnist", objective="direct", epsilon=0.2, steps=3000)
+GENERATORS = "generator, union", "generator, each norm"
+DIRECT: dict[str, Literal["msd", "avg"]] = {"MSD": "msd", "AVG": "avg"}
+TIMED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class UnionConfig:
+    """What is trained, and how it is judged."""
+
+    quick: bool = False
+    """steps and images cut down to a minute or two"""
+    train: TrainConfig = TRAIN
+    """of the generators; measures and seeds are those below; direct training takes data set,
+    target and activation from it"""
+    norms: str = "linf=0.2,l2=1.5,l1=8"
+    """norms with their radii"""
+    weight: float = 0.5
+    """of all robustness; what is left to 1 is that of accuracy"""
+    seeds: tuple[int, ...] = (0,)
+    """of the trainings"""
+    samples: int = 4
+    """networks drawn from each generator"""
+    images: int = 200
+    """test images attacked; accuracy is over all"""
+    attack: str = "standard"
+    """what judges"""
+    work: Path = Path("runs/union")
+    """folder of the networks and their figures"""
+    out: Path = RESULTS / "union.json"
+    """the figures as JSON"""
+
+
+QUICK = UnionConfig(
+    quick=True,
+    train=TRAIN.replace(
+        dataset="digits", target="mlp", epsilon=0.1, steps=20, max_robustness_gap=1.0
+    ),
+    norms="linf=0.1,l2=1,l1=4",
+    samples=2,
+    images=10,
+    attack="pgd",
+)
+
+
+def measures(config: UnionConfig, kind: str) -> tuple[str, ...]:
+    """What a generator is trained for."""
+    accuracy, threats = f"accuracy={1 - config.weight}", parse_norms(config.norms)
+    if kind == GENERATORS[0]:
+        return accuracy, f"union:{config.norms}={config.weight}"
+    each = config.weight / len(threats)
+    asked = [f"robustness:norm={t.norm},epsilon={t.epsilon}={each}" for t in threats]
+    return accuracy, *asked
+
+
+def judged(config: UnionConfig, population: Population, dataset: Dataset) -> list[dict[str, Any]]:
+    """A row a network: accuracy, robustness in each norm, and union."""
+    first, *others = parse_norms(config.norms)
+    evaluator = Evaluator(
+        first, config.attack, restarts=1, images=config.images, others=tuple(others)
+    )
+    rows = evaluator.evaluate(population, dataset)
+    return [{"accuracy": row["accuracy"], **row["norms"], "union": row["union"]} for row in rows]
+
+
+def generated(config: UnionConfig, kind: str, seed: int, dataset: Dataset) -> dict[str, Any]:
+    """Trains a generator; its samples' figures, and the seconds it took, None for a part of it."""
+    folder = config.work / f"{kind.replace(', ', '-').replace(' ', '-')}-{seed}"
+    whole, started = not (folder / CHECKPOINT).exists(), now()
+    settings = config.train.replace(measure=measures(config, kind), seed=seed)
+    generator(folder, settings, dataset)
+    seconds = round(now() - started, 1) if whole else None
+    sampler = load_generator(folder, dataset)
+    rows = judged(config, sampler.sample(config.samples, seed=1), dataset)
+    return {"seconds": seconds, "networks": rows}
+
+
+def direct(
+    config: UnionConfig, kind: str, seed: int, seconds: float | None, dataset: Dataset
+) -> dict[str, Any]:
+    """Trains a network for so many seconds, or for the recipe's epochs; figures as of samples."""
+    recipe = BaselineConfig.of(
+        method=DIRECT[kind],
+        dataset=config.train.data.name,
+        target=config.train.target,
+        activation=config.train.activation,
+        norms=config.norms,
+        seed=seed,
+    )
+    path = cell(config.work, f"{kind}-{seed}").with_suffix(".safetensors")
+    plan = cached_json(
+        config.work / f"{path.stem}-epochs.json",
+        lambda: {"epochs": epochs_in(seconds, recipe, dataset)},
+    )
+    whole, started = not begun(path), now()
+    network = trained(path, recipe.replace(**plan), dataset, device())
+    spent = round(now() - started, 1) if whole else None
+    rows = judged(config, Population.of([network]), dataset)
+    return {"seconds": spent, **plan, "networks": rows}
+
+
+def epochs_in(seconds: float | None, recipe: BaselineConfig, dataset: Dataset) -> int | None:
+    """How many epochs of a training fill so many seconds, one at least; None for None."""
+    if seconds is None:
+        return None
+    trainer = DirectTrainer(recipe, dataset, device())
+    plan = trainer.plan
+    batches = dataset.train.batches(plan.recipe.batch_size, trainer.rng)
+    ends = []
+    for batch in itertools.islice(batches, TIMED_STEPS + 1):
+        trainer.take_step(*batch, plan.training_attack(1.0), plan.learning_rate / 10)
+        ends.append(now())
+    step = (ends[-1] - ends[0]) / (len(ends) - 1)  # without the first one, which sets up
+    validate(trainer.module.eval(), recipe, dataset)
+    epoch = step * plan.steps(dataset) / plan.epochs + now() - ends[-1]
+    return max(1, round(seconds / epoch))
+
+
+def table(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
+    """A row a training, means over networks and seeds."""
+    figures = list(next(iter(rows.values()))[0]["networks"][0])
+    lines = []
+    for kind, cells in rows.items():
+        networks = [network for each in cells for network in each["networks"]]
+        shares = [
+            percent(statistics.fmean(each[figure] for each in networks), 1) for figure in figures
+        ]
+        known = [each["seconds"] for each in cells if each["seconds"] is not None]
+        lines.append((kind, *shares, f"{statistics.fmean(known):.0f}" if known else "?"))
+    notes = ["% of test images, means of networks and seeds; union: withstands every norm"]
+    return Table(("trained by", *figures, "seconds"), lines, notes)
+
+
+def main(config: UnionConfig) -> None:
+    """Trains and judges all, prints the table and writes it."""
+    settings = ensure_same_settings(config.work, config)
+    dataset = load(config.train.data, device())
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in (*GENERATORS, *DIRECT)}
+    for seed in config.seeds:
+        for kind in GENERATORS:
+            make = partial(generated, config, kind, seed, dataset)
+            rows[kind].append(cached_json(cell(config.work, f"{kind}-{seed}"), make))
+        seconds = rows[GENERATORS[0]][-1]["seconds"]
+        for kind in DIRECT:
+            make = partial(direct, config, kind, seed, seconds, dataset)
+            rows[kind].append(cached_json(cell(config.work, f"{kind}-{seed}"), make))
+    print(table(rows))
+    publish(config.out, settings, {"rows": rows})
+
+
+if __name__ == "__main__":
+    run(main, UnionConfig, __doc__, QUICK)

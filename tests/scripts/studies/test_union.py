@@ -1,0 +1,42 @@
+"""The study of robustness in several norms at once."""
+
+from dataclasses import replace
+
+from hypergen.config import ObjectiveConfig
+from scripts.studies import union
+
+
+def test_generators_beside_direct_training(tmp_path, written):
+    config = replace(
+        union.QUICK,
+        train=union.QUICK.train.replace(steps=2, population=2, batch_size=8),
+        norms="linf=0.05,l2=0.5",
+        samples=1,
+        images=4,
+        work=tmp_path / "work",
+        out=tmp_path / "union.json",
+    )
+    union.main(config)
+    rows = written(config.out)["rows"]
+    assert list(rows) == [*union.GENERATORS, "MSD", "AVG"]
+    for (row,) in rows.values():
+        assert row["seconds"] > 0
+        for network in row["networks"]:
+            assert list(network) == ["accuracy", "linf", "l2", "union"]
+            assert 0 <= network["union"] <= min(network["linf"], network["l2"])
+    assert rows["MSD"][0]["epochs"] >= 1
+    lines = str(union.table(rows)).splitlines()
+    assert lines[0].split() == ["trained", "by", "accuracy", "linf", "l2", "union", "seconds"]
+    union.main(config)  # from what was kept
+    assert written(config.out)["rows"] == rows
+
+
+def test_what_generators_are_trained_for():
+    config = replace(union.QUICK, norms="linf=0.2,l2=1.5", weight=0.6)
+    asked = [ObjectiveConfig.of(measure=union.measures(config, k)).specs for k in union.GENERATORS]
+    assert [[(spec.kind, spec.high) for spec in specs] for specs in asked] == [
+        [("accuracy", 0.4), ("union", 0.6)],
+        [("accuracy", 0.4), ("robustness", 0.3), ("robustness", 0.3)],
+    ]
+    assert asked[0][1].options == {"linf": 0.2, "l2": 1.5}
+    assert asked[1][2].options == {"norm": "l2", "epsilon": 1.5}
