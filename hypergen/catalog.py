@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from hypergen.errors import InputError
+from hypergen.measure_spec import MeasureSpec
 from hypergen.registry import Registry
 
 
@@ -53,6 +54,14 @@ ATTACKS: Registry[Any] = Registry("attack", _attacks, _external_attack)
 GENERATORS: Registry[Any] = Registry("generator", {})
 VALUE_NETWORKS: Registry[Any] = Registry("value network", {})
 MEASURES: Registry[Any] = Registry("measure", {})
+
+
+def measure_parts(spec: MeasureSpec) -> list[tuple[Registry[Any], str]]:
+    """What a measure is made of that can be registered: itself, and an attack that it names."""
+    parts: list[tuple[Registry[Any], str]] = [(MEASURES, spec.kind)]
+    if spec.kind in ("robustness", "union") and "attack" in spec.options:
+        parts.append((ATTACKS, str(spec.options["attack"])))
+    return parts
 
 
 def call_by_name(function: Callable[..., Any], /, **available: Any) -> Any:

@@ -33,7 +33,8 @@ class MeasureSpec:
         if not (equals and kind) or not all(key and value for key, _, value in parts):
             raise InputError(
                 "`measure` must be NAME=WEIGHT, such as int8=0.2, or with options "
-                f"robustness:norm=l2,epsilon=1.5=0.3, got {text:.80}"
+                f"robustness:norm=l2,epsilon=1.5=0.3, where the last number is the weight; got "
+                f"{text:.80}"
             )
         low, _, high = weight.partition(":")
         ends = [_number(low), _number(high or low)]

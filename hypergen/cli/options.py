@@ -12,7 +12,7 @@ import inspect
 import io
 import textwrap
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -67,7 +67,9 @@ class Command:
         complaint = io.StringIO()
         try:
             with contextlib.redirect_stderr(complaint):
-                parsed = tyro.cli(self.parser(defaults), args=arguments, prog=f"hypergen {name}")
+                parsed = tyro.cli(
+                    self.parser(defaults, arguments), args=arguments, prog=f"hypergen {name}"
+                )
         except SystemExit as stop:
             if stop.code in (0, None):  # --help
                 raise
@@ -86,8 +88,9 @@ class Command:
             if registry is not None:
                 resolve(registry, value if equals else after)
 
-    def parser(self, defaults: Mapping[str, Settings]) -> type:
+    def parser(self, defaults: Mapping[str, Settings], arguments: Sequence[str] = ()) -> type:
         """The dataclass that tyro parses: the command's own options, then a group for each part."""
+        given = {text.partition("=")[0] for text in arguments}
         groups: dict[str, list[tuple[str, Any, Any]]] = {}
         for name, cls in {"": self.own, **self.settings}.items():
             docs = field_docs(cls)
@@ -96,6 +99,8 @@ class Command:
                 default = field.default
                 if name in defaults:
                     default = field.of(defaults[name])
+                    if isinstance(default, tuple) and option(field.short) in given:
+                        default = ()  # tyro would append what is given
                 positional = name == "" and field.short in POSITIONAL
                 made = _option(field, docs.get(field.short, ""), default, positional)
                 groups.setdefault(group, []).append(made)

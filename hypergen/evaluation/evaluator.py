@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 import attacks
 from hypergen import __version__
-from hypergen.catalog import ATTACKS, MEASURES
+from hypergen.catalog import ATTACKS, measure_parts
 from hypergen.data import Dataset, Split
 from hypergen.evaluation.cached_measure import CachedMeasure, is_share
 from hypergen.evaluation.random_ensemble import random_ensemble
 from hypergen.evaluation.statistics import interval
-from hypergen.measures import Measure, Stage, judged
+from hypergen.measure_spec import MeasureSpec
+from hypergen.measures import Measure, Stage, judged, strict
 from hypergen.measures.attacked import RobustMasks, attack_population
 from hypergen.registry import plugin_record
 from hypergen.runtime.progress import SILENT, Progress
@@ -147,14 +148,14 @@ class Evaluator:
         Errors as from `measures.judged`.
         """
         images, labels = self.images_of(dataset).first(self.images)
-        strict = measure.strict()
-        if self.cache is not None and is_share(strict):
-            origin = plugin_record([(MEASURES, measure.name.partition(":")[0])])
+        whole = strict(measure)
+        if self.cache is not None and is_share(whole):
+            origin = plugin_record(measure_parts(MeasureSpec.parse(f"{measure.name}=1")))
             settings = {"pgd": self.pgd.describe(), "seed": self.seed}
             view = self.cache.view(
                 images, labels, measure=measure.name, code=[__version__, origin], **settings
             )
-            measure = CachedMeasure(strict, view)
+            measure = CachedMeasure(whole, view)
         stage = Stage(self._pgd_on, self.seed)
         return judged([measure], population, images, labels, stage)[:, 0].tolist()
 

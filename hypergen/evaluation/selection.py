@@ -19,7 +19,15 @@ from torch import Tensor
 import attacks
 from hypergen.data import Split
 from hypergen.evaluation.evaluator import cost
-from hypergen.measures import Measure, Stage, measured, prepare_batch
+from hypergen.measures import (
+    Measure,
+    Robustness,
+    Stage,
+    Union,
+    measured,
+    prepare_batch,
+    strict,
+)
 from hypergen.measures.attacked import accuracies, attack_population
 from hypergen.runtime.progress import SILENT, Progress
 from targets import Population
@@ -138,11 +146,16 @@ def halve_by_measures(
         RunError: a measure fails.
     """
     accuracy = accuracies(population, *split.first(len(split)))
-    strict = [measure.strict() for measure in measures]
+    whole = [strict(measure) for measure in measures]
+    # Of these the attack is the budget.
+    cheap = [
+        full if isinstance(full, Robustness | Union) else measure
+        for full, measure in zip(whole, measures, strict=True)
+    ]
 
     def on(share: float) -> Round:
         used, labels = split.first(math.ceil(share * images))
-        budgets, place = (measures, 0) if share < 1 else (strict, 1)
+        budgets, place = (cheap, 0) if share < 1 else (whole, 1)
         stage = Stage(lambda each: attack_schedule(each)[place], seed)
 
         def measure(indices: Tensor, phase: Progress) -> Tensor:
@@ -165,7 +178,10 @@ def _halve(
 ) -> Tensor:
     """Indices [keep] of the networks of `order` [P] that come through all rounds, best first."""
     *reached, last = sizes(len(order), keep, len(rounds))
-    names = [f"{size} networks, {each.name}" for each, size in zip(rounds, reached, strict=True)]
+    names = [
+        f"round {place}, {size} networks, {each.name}"
+        for place, (each, size) in enumerate(zip(rounds, reached, strict=True), 1)
+    ]
     costs = [each.cost * size for each, size in zip(rounds, reached, strict=True)]
     phases = progress.split(dict(zip(names, costs, strict=True)))
     indices = order

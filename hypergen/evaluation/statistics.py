@@ -42,9 +42,9 @@ def paired_error(differences: Tensor) -> float:
     """The standard error of a mean of differences [N] in [-1,1], one an image.
 
     Of two classifiers judged by the same images a difference is -1, 0 or 1: then this is the error
-    of Agresti and Min 2005, who count one image more that each of them alone gets right, half of
-    one that both do and half of one that neither does; so a few images on which both agree prove
-    nothing. `differences` may be of means over classifiers.
+    of Agresti and Min 2005, who count half an image more of each kind: that the first alone gets
+    right, the second alone, both, or neither; so a few images on which both agree prove nothing.
+    `differences` may be of means over classifiers.
     """
     count = len(differences) + 2
     mean, square = float(differences.sum()) / count, float(differences.square().sum()) + 1

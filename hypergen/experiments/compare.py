@@ -10,6 +10,7 @@ from torch import Tensor
 from hypergen import __version__
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
+from hypergen.evaluation.cached_measure import is_share
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
@@ -80,10 +81,13 @@ def report(
     result["seed"] = config.optimisation.seed
     result |= {"report": asdict(sizes), "baselines": bool(baselines)}
     result["value_network"] = agreement(names, estimates.cpu(), own)
-    for name, figures in result["value_network"].items():
-        images = result["all_images"] if name == "accuracy" else result["attack"]["images"]
-        figures["measuring_error"] = measuring_error([row[name] for row in own], images)
-        figures["training_tau"] = taus.get(name)
+    result["objective"] = config.objective.kind
+    for each, figures in zip(sampler.measures, result["value_network"].values(), strict=True):
+        attacked = each.name != "accuracy"
+        images = result["attack"]["images"] if attacked else result["all_images"]
+        shares = [row[each.name] for row in own]
+        figures["measuring_error"] = measuring_error(shares, images) if is_share(each) else None
+        figures["training_tau"] = taus.get(each.name)
     _write_samples(folder, sampler, population, own, result["attack"], seed)
     write(folder, result)
     return result

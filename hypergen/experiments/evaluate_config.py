@@ -12,14 +12,14 @@ from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.statistics import FIGURES
 from hypergen.measure_spec import MeasureSpec
+from hypergen.measures import RESERVED
 from hypergen.measures.norms import parse_norms
 from hypergen.settings import COUNT, HUGE, SEED, Norm, Range, Registered, Settings, Short
 from hypergen.storage.metadata import FIELDS
 from hypergen.storage.results_cache import ResultsCache
 
-TAKEN = {*FIGURES, *FIELDS, "file", "interval", "after", "norms", "verdict", "reasons", "checks"}
-TAKEN |= {"count", "disagreement", "error_overlap"}
-"""What rows and summaries call something else than a measure."""
+TAKEN = RESERVED | {*FIGURES, *FIELDS}
+"""What rows and summaries of an evaluation call something else than a measure."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def parse_measure(text: str) -> MeasureSpec:
     MEASURES.get(spec.kind)
     if spec.name in TAKEN:
         raise InputError(
-            f"`measure` {spec.name}: results use that name already; leave it out, or add options"
+            f"`measure` {spec.name}: every evaluation has a figure of that name; leave it out, or "
+            "ask for a measure with options"
         )
     return spec

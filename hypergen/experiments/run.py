@@ -215,6 +215,6 @@ def load_generator(folder: Path | str, dataset: Dataset | None = None) -> Sample
     if dataset is not None:
         models.to(dataset.device)
     sampler = Sampler(settings.config, settings.info, models, state["attack_steps"], dataset)
-    doublings = state.get("doublings", {})  # what V was fitted to may have been raised
+    doublings = state["doublings"]  # what V was fitted to may have been raised
     sampler.measures = tuple(raised(m, doublings.get(m.name, 0)) for m in sampler.measures)
     return sampler

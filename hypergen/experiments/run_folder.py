@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from hypergen import __version__
-from hypergen.catalog import ACTIVATIONS, GENERATORS, MEASURES, TARGETS, VALUE_NETWORKS
+from hypergen.catalog import ACTIVATIONS, GENERATORS, TARGETS, VALUE_NETWORKS, measure_parts
 from hypergen.config import TrainConfig
 from hypergen.data import DATASETS, Dataset, DatasetInfo
 from hypergen.errors import InputError
@@ -77,8 +77,9 @@ class RunSettings:
             (ACTIVATIONS, config.activation),
             (VALUE_NETWORKS, config.value_network.kind),
             (DATASETS, config.data.name),
-            *((MEASURES, kind) for kind in {spec.kind: None for spec in config.objective.specs}),
         ]
+        for spec in config.objective.specs:  # measures that differ in options are of one kind
+            names += [part for part in measure_parts(spec) if part not in names]
         if config.generator.kind != "auto":
             names.append((GENERATORS, config.generator.kind))
         return plugin_record(names)

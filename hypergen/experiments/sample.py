@@ -116,13 +116,15 @@ def parse_prefer(text: str | None, names: Sequence[str]) -> dict[str, float] | N
     while rest:
         match = re.match(rf"({known}|[^=,]+)=([^=,]+)(?:,|$)", rest)
         try:
-            found[match[1]] = float(match[2])  # pyright: ignore[reportOptionalSubscript]
+            name, weight = match[1], float(match[2])  # pyright: ignore[reportOptionalSubscript]
         except (TypeError, ValueError):
             raise InputError(
                 f"`prefer` must be weights of measures, such as accuracy=0.2,int8=0.8, got {text}"
             ) from None
+        if name in found:
+            raise InputError(f"`prefer` names {name} twice")
         assert match is not None
-        rest = rest[match.end() :]
+        found[name], rest = weight, rest[match.end() :]
     return found
 
 

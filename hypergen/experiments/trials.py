@@ -148,7 +148,11 @@ class Trials:
         trial.set_user_attr("owner", self.owner)
         folder = self.run_folder(trial)
         folder.mkdir(exist_ok=True)
-        write_settings(trial, folder)
+        try:
+            write_settings(trial, folder)
+        except InputError:  # by what was chosen together: else every repetition would meet it again
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise
 
     def run_folder(self, trial: optuna.Trial | FrozenTrial) -> Path:
         """Where a trial's run is."""

@@ -21,6 +21,7 @@ from hypergen.measures.base import (
     measured,
     prepare_batch,
     raised,
+    strict,
 )
 from hypergen.measures.blur import Blur
 from hypergen.measures.calibration import calibration
@@ -71,8 +72,15 @@ __all__ = [
     "measured",
     "prepare_batch",
     "raised",
+    "strict",
     "worst_class",
 ]
+
+
+RESERVED = {"after", "checks", "count", "disagreement", "error_overlap", "estimated", "file"}
+RESERVED |= {"interval", "kind", "norms", "outside_dictionary", "pgd", "pgd_on_sra_images"}
+RESERVED |= {"reasons", "run", "split", "sra", "test", "verdict", "z"}
+"""What rows and summaries of results call something else than a measure."""
 
 
 def build_measures(config: TrainConfig) -> tuple[Measure, ...]:
@@ -100,6 +108,8 @@ def build_measure(spec: MeasureSpec, threat: attacks.Threat) -> Measure:
     Raises:
         InputError: an unknown name, an option that the measure does not take, or a wrong value.
     """
+    if spec.name in RESERVED:
+        raise InputError(f"results call something else {spec.name}: give the measure another name")
     maker = MEASURES.get(spec.kind)
     measure = _made(maker, spec, threat)
     measure.name = spec.name

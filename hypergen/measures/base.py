@@ -19,7 +19,7 @@ from torch import Tensor
 
 import attacks
 from attacks.losses import cross_entropy
-from hypergen.errors import InputError, RunError
+from hypergen.errors import InputError, RunError, is_out_of_memory
 from hypergen.runtime.batching import chunks, for_all
 from hypergen.runtime.precision import full_precision
 from targets import Population, max_workers, parallel_map
@@ -67,6 +67,7 @@ class Measure(ABC):
         name: what it is called in results, with its options, such as robustness:norm=l2.
         is_dear: whether to take it costs much beyond what the value network and the generator's
             gradient look at anyway, as a black box may: then `measure_budget` active spares it.
+            What it prepares is made for all networks nevertheless.
     """
 
     name = ""
@@ -213,11 +214,17 @@ def judged(
 
     Errors as from `measured`.
     """
-    strict = []
-    for measure in measures:
-        with told(measure):
-            strict.append(measure.strict())
-    return measured(strict, population, prepare_batch(strict, population, images, labels, stage))
+    whole = [strict(measure) for measure in measures]
+    return measured(whole, population, prepare_batch(whole, population, images, labels, stage))
+
+
+def strict(measure: Measure) -> Measure:
+    """The measure with the budget that its figures are judged by, under the same name."""
+    name = measure.name
+    with told(measure):
+        measure = measure.strict()
+    measure.name = name
+    return measure
 
 
 def raised(measure: Measure, times: int) -> Measure:
@@ -237,14 +244,20 @@ def told(measure: Measure) -> Iterator[None]:
         yield
     except (InputError, RunError, attacks.AttackError):
         raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):  # no fault of the measure
+            raise
+        kind, text = type(error).__name__, str(error).partition("\n")[0]
+        reason = f"{kind}: {text}" if text else kind
         raise RunError(f"the measure {measure.name} failed: {reason}") from error
 
 
 def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
     with told(measure):
-        values = torch.as_tensor(measure(population, batch), device=population.theta.device)
+        values = measure(population, batch)
+        if values is None:
+            raise TypeError("it returns nothing, where one number for each network is expected")
+        values = torch.as_tensor(values, device=population.theta.device)
     if values.shape != (len(population),):
         raise RunError(
             f"the measure {measure.name} must give one number for each of {len(population)} "

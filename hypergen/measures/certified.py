@@ -36,7 +36,6 @@ class Certified(LogitMeasure):
         if method not in METHODS:
             raise InputError(f"`method` must be {' or '.join(METHODS)}, got {method}")
         self.threat, self.method = other_threat(threat, "linf", epsilon), method
-        self.is_dear = method == "crown-ibp"
 
     def prepare(
         self, population: Population, images: Tensor, labels: Tensor, stage: Stage

@@ -1,6 +1,8 @@
 """Robustness: the share of attacked images that a network classifies correctly."""
 
+import copy
 from collections.abc import Callable
+from typing import Self
 
 from torch import Tensor
 
@@ -24,6 +26,9 @@ class Robustness(ImageMeasure):
         epsilon: radius, for pixels in [0,1].
         attack: any registered one by its name, with the options that it has by default; an image
             that it does not break stays clean. Without it, PGD as the run makes it.
+
+    Attributes:
+        only_broken: whether an image is lost by any point that an attack visits, not by its last.
     """
 
     name = "robustness"
@@ -36,14 +41,23 @@ class Robustness(ImageMeasure):
         attack: str | None = None,
     ):
         self.threat, self.attack = other_threat(threat, norm, epsilon), attack
+        self.only_broken = attack is not None
         if attack is not None:
             ATTACKS.get(attack)(self.threat)  # refuses a norm that it does not know
+
+    def strict(self) -> Self:
+        """The same, but `only_broken`."""
+        if self.only_broken:
+            return self
+        other = copy.copy(self)
+        other.only_broken = True
+        return other
 
     def prepare(
         self, population: Population, images: Tensor, labels: Tensor, stage: Stage
     ) -> Tensor:
         attack = self.attack_at(stage)
-        if self.attack is not None:
+        if self.only_broken:
             return broken_images(population, images, labels, attack, stage.seed)
         return attacked_images(population, images, labels, attack, stage.seed, stage.to_train)
 

@@ -52,6 +52,8 @@ class Union(ImageMeasure):
 
     def strict(self) -> Self:
         """The same, but an image is lost by any point that an attack visits, not by its last."""
+        if self.only_broken:
+            return self
         other = copy.copy(self)
         other.only_broken = True
         return other

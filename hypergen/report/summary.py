@@ -10,6 +10,8 @@ ALL_IMAGES = "*"
 """Stands behind a PGD figure that is of more images than SRA in the same table."""
 RANKS_WELL, RANKS_ROUGHLY = 0.6, 0.3
 """Least Kendall's tau of either word: 80 % and 65 % of all pairs are in the right order."""
+FEWEST_RANKED = 4
+"""Samples that tau says something of: chance alone ranks three rightly one time in six."""
 KEY = {
     "sample": "networks drawn from the generator",
     "start": "the network that training started from: the base, or an untrained one",
@@ -94,18 +96,19 @@ def value_network_lines(result: Mapping[str, Any]) -> list[str]:
     """How well the value network knew the samples, a line a measure.
 
     `value_network` holds by measure: mean_error (absolute), measuring_error (what so few images
-    leave open, a standard error) and spread (standard deviation of the samples' measured figures),
-    shares in [0,1]; r2 over the samples, at most 1, or None; kendall_tau over the samples and
-    training_tau over all networks measured in training, in [-1,1] or None. Samples that differ less
-    than the value network errs, or than their images tell, cannot be ranked, whatever tau is.
+    make for, a standard error; None for what is no share of images) and spread (standard deviation
+    of the samples' measured figures), shares in [0,1]; r2 over the samples, at most 1, or None;
+    kendall_tau over the samples and training_tau over all networks measured in training, in [-1,1]
+    or None. Samples that differ less than the value network errs, or than their images tell, cannot
+    be ranked, whatever tau is.
     """
     lines = []
     for measure, figures in result["value_network"].items():
-        line = (
-            f"value network, {measure}: off by {percent(figures['mean_error'], 1)} points on "
-            f"average, where the images leave {percent(figures['measuring_error'], 1)} open; "
-            f"{_ranking(figures, result['summary']['sample']['count'])}"
-        )
+        off = percent(figures["mean_error"], 1)
+        line = f"value network, {measure}: off by {off} points on average"
+        if figures["measuring_error"] is not None:
+            line += f", where so few images alone make for {percent(figures['measuring_error'], 1)}"
+        line += f"; {_ranking(figures, result['summary']['sample']['count'])}"
         if figures["training_tau"] is not None:
             line += f"; over the whole training Kendall's tau {figures['training_tau']:.2f}"
         lines.append(line)
@@ -115,9 +118,9 @@ def value_network_lines(result: Mapping[str, Any]) -> list[str]:
 def _ranking(figures: Mapping[str, Any], count: int) -> str:
     """Whether the value network's estimates put `count` samples into the right order, in words."""
     tau, r2 = figures["kendall_tau"], figures["r2"]
-    if count == 1:
-        return "one sample has no order"
-    if figures["spread"] <= max(figures["mean_error"], figures["measuring_error"]):
+    if count < FEWEST_RANKED:
+        return "so few samples cannot be ranked"
+    if figures["spread"] <= max(figures["mean_error"], figures["measuring_error"] or 0.0):
         differ = percent(figures["spread"], 1)
         return f"the samples themselves differ by {differ}, too little to rank"
     if tau is None:

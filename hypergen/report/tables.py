@@ -132,7 +132,11 @@ def _evaluation_notes(
         f"{attack['images']}; {threats[0]}, {attack['name']}{beside}"
     )
     if result.get("measures"):
-        notes.append(f"{', '.join(result['measures'])}: of the same {attack['images']} images")
+        pgd = attack.get("pgd", attack)["name"]
+        notes.append(
+            f"{', '.join(result['measures'])}: of the same {attack['images']} images; where a "
+            f"measure names no attack of its own, it is {pgd}"
+        )
     left_open = max(abs(end - row["robustness"]) for row in networks for end in row["interval"])
     notes.append(
         f"{attack['images']} images leave each network's {heads[strongest or 'pgd']} open by up to "

@@ -159,10 +159,13 @@ def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Differenc
 
 def _overestimates(result: Mapping[str, Any]) -> list[str]:
     """A sentence for each measure of which the value network told the generator far too much."""
+    if result["objective"] == "direct":  # whose generator never sees the value network
+        return []
     return [
         f"The value network puts {name} of the samples {100 * figures['overestimate']:.1f} points "
         "too high: a generator trained by it may have learned to please it. How much of it is due "
-        f"to the measurements that it was fitted to, check/{name}/gap in metrics.jsonl says."
+        f"to the measurements that it was fitted to, check/{name}/gap in metrics.jsonl says, where "
+        "the run was checked."
         for name, figures in result["value_network"].items()
         if figures["overestimate"] > FAR_ABOVE
     ]

@@ -67,6 +67,7 @@ FIELDS: dict[str, _Kind] = REQUIRED | {
     "beta": _NUMBERS,
     "epsilon": _SIZE,
     "norm": _NAME,
+    "norms_trained": _NAME,
     "epochs": _SIZE,
     "epsilon_trained": _SIZE,
     "learning_rate": _SIZE,

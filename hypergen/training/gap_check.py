@@ -23,8 +23,8 @@ from hypergen.measures import (
     measured,
     prepare_batch,
     raised,
+    strict,
 )
-from hypergen.measures.attacked import attack_population
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.precision import full_precision
 from hypergen.training.adversary import MAX_DOUBLINGS, Adversary
@@ -33,8 +33,6 @@ from targets import Population
 CHECKED_NETWORKS, CHECKED_IMAGES = 2, 40
 LONG_IMAGES = 400
 """Images of a longer measurement that can be longer by nothing else."""
-ATTACKED = Robustness, Transfer, Union
-"""Measures whose images the run's attacks make: the steps of these are their budget."""
 
 
 class GapCheck:
@@ -76,7 +74,7 @@ class GapCheck:
             found[name] = figure
             found[f"{name}/gap"] = told - figure
             found[f"{name}/overestimate"] = estimate - figure
-            if measure.raised() is not measure:
+            if raised(measure, 1) is not measure:
                 found[f"{name}/budget"] = 2.0 ** self.doublings.get(measure.name, 0)
         threat = self.adversary.threat(self.adversary.config.threat, progress)
         attack_steps = self.adversary.attack_steps
@@ -94,19 +92,15 @@ class GapCheck:
         def quick(threat: attacks.Threat) -> attacks.Attack:
             return attacks.quick(self.adversary.threat(threat, progress))
 
-        few = split.first(CHECKED_IMAGES)
-        if isinstance(measure, Robustness):
-            masks = attack_population(population, *few, quick(measure.threat), seed)
-            return masks.robust_accuracy
-        has_budget = isinstance(measure, ATTACKED) or measure.strict() is not measure
-        images = few if has_budget else split.first(LONG_IMAGES)
+        has_budget = spends_attack_steps(measure) or strict(measure) is not measure
+        images = split.first(CHECKED_IMAGES if has_budget else LONG_IMAGES)
         return judged([measure], population, *images, Stage(quick, seed))[:, 0]
 
     def raise_budgets(self, found: Mapping[str, float]) -> None:
         """Doubles what measures that flatter may spend: the attacks' steps, or what they have."""
         limit = self.adversary.config.adversary.max_robustness_gap
         flattering = [each for each in self.measures if found[f"check/{each.name}/gap"] > limit]
-        if any(isinstance(measure, ATTACKED) for measure in flattering):
+        if any(map(spends_attack_steps, flattering)):
             self.adversary.raise_attack_steps()
         for measure in flattering:
             times, larger = self.doublings.get(measure.name, 0), raised(measure, 1)
@@ -118,3 +112,10 @@ class GapCheck:
         """Raises the budgets of fresh measures as often as they were before."""
         self.doublings = dict(doublings)
         self.measures[:] = [raised(each, doublings.get(each.name, 0)) for each in self.measures]
+
+
+def spends_attack_steps(measure: Measure) -> bool:
+    """Whether the run's attacks make its images: then their steps are its budget."""
+    if isinstance(measure, Robustness | Union):
+        return not measure.only_broken
+    return isinstance(measure, Transfer)

@@ -273,7 +273,7 @@ class Trainer:
         """Continues where `state_dict` was taken."""
         self.step = state["step"]
         self.adversary.attack_steps = state["attack_steps"]
-        self.gap_check.restore(state.get("doublings", {}))  # older checkpoints have none
+        self.gap_check.restore(state["doublings"])  # older checkpoints have none
         self.rng.set_state(state["rng"])
         self.models.load_state_dict(state)
         load_optimizer(self.optimizer, state["optimizer"])

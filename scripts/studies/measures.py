@@ -1,10 +1,12 @@
 """Can networks be trained for what can only be measured? One measure after the other, and none.
 
 For each measure a generator is trained through the value network alone, half for accuracy and half
-for the measure, and beside it one of the same seed for accuracy alone. Samples of both are judged
-on test images by the measure, with the budget that figures are quoted at, and by an implementation
-that is not ours, on all of them (see `second_opinions`). Runs and figures are kept: a killed study
-goes on.
+for the measure, and beside it one of the same seed for accuracy alone. The third is the best that
+does without a value network: the same generator by `direct`, whose losses see the changed images or
+weights (those of weights "straight through"), and for a black box evolution strategies at the cost
+of the first (see `evolution`). Samples are judged on test images by the measure, with the budget
+that figures are quoted at, and by an implementation that is not ours, on all of them (see
+`second_opinions`). Runs and figures are kept: a killed study goes on.
 
     HYPERGEN_DATA=... python -m scripts.studies.measures
 """
@@ -17,15 +19,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.evaluation.sampler import Sampler
+from hypergen.experiments.base import prepare_base
 from hypergen.measure_spec import MeasureSpec
-from hypergen.measures import Stage, build_measure, judged
+from hypergen.measures import (
+    Batch,
+    LogitMeasure,
+    Measure,
+    Stage,
+    build_measure,
+    judged,
+    measured,
+)
 from hypergen.measures.attacked import accuracies
+from hypergen.models.bundle import fresh_target
 from hypergen.report.tables import Table, percent
+from hypergen.storage.weights import load_network
 from scripts.common import (
     RESULTS,
     cached_json,
@@ -38,7 +51,9 @@ from scripts.common import (
     publish,
     run,
 )
+from scripts.studies.evolution import evolve
 from scripts.studies.second_opinions import second_opinion
+from targets import Population
 
 TRAIN = TrainConfig.of(dataset="mnist", objective="value", epsilon=0.1, base="standard", steps=600)
 MEASURES = (
@@ -51,6 +66,11 @@ MEASURES = (
     "calibration",
     "square:queries=30",
 )
+
+
+FORWARD_PASSES = 4
+"""What the value network's way costs a network and step, in forward passes: the network is measured
+and differentiated. So many networks evolution may measure."""
 
 
 @dataclass(frozen=True)
@@ -88,24 +108,53 @@ QUICK = MeasuresConfig(
 )
 
 
-def trained_for(config: MeasuresConfig, asked: str | None, seed: int, dataset: Dataset) -> Sampler:
-    """A generator trained for accuracy and a measure, or for accuracy alone."""
+def samples(
+    config: MeasuresConfig, asked: str | None, seed: int, dataset: Dataset, direct: bool = False
+) -> Population:
+    """Samples of a generator trained for accuracy and a measure, or for accuracy alone."""
     weights = ["accuracy=1"]
     if asked is not None:
         weights = [f"accuracy={1 - config.weight}", f"{asked}={config.weight}"]
-    folder = config.work / f"{(asked or 'accuracy').replace(':', '-')}-{seed}"
+    name = f"{(asked or 'accuracy').replace(':', '-')}{'-direct' if direct else ''}-{seed}"
     settings = config.train.replace(measure=tuple(weights), seed=seed)
-    return generator(folder, settings, dataset)
+    if direct:
+        settings = settings.replace(objective="direct")
+    sampler = generator(config.work / name, settings, dataset)
+    return sampler.sample(config.samples, seed=1)
+
+
+def alternative(config: MeasuresConfig, asked: str, seed: int, dataset: Dataset) -> Population:
+    """Networks trained for a measure without a value network."""
+    measure = measure_of(config, asked)
+    if isinstance(measure, LogitMeasure):
+        return samples(config, asked, seed, dataset, direct=True)
+    both = [measure_of(config, "accuracy"), measure]
+    weights = torch.tensor([1 - config.weight, config.weight])
+    size = config.train.optimisation
+
+    def fitness(networks: Population, images: Tensor, labels: Tensor) -> Tensor:
+        return measured(both, networks, Batch(images, labels)) @ weights
+
+    folder = config.work / f"accuracy-{seed}"
+    base = prepare_base(config.train.replace(seed=seed), dataset, device(), folder)
+    start = fresh_target(config.train.target, config.train.activation, dataset.info)
+    if base is not None:
+        start = load_network(base).to(device())
+    count = FORWARD_PASSES * size.steps * size.population
+    return evolve(start, fitness, dataset.train, count, size.batch_size, seed)
+
+
+def measure_of(config: MeasuresConfig, asked: str) -> Measure:
+    """The measure asked for, such as pruned:share=0.8."""
+    return build_measure(MeasureSpec.parse(f"{asked}=1"), config.train.threat)
 
 
 @torch.no_grad()
 def figures(
-    config: MeasuresConfig, sampler: Sampler, asked: str, dataset: Dataset
+    config: MeasuresConfig, population: Population, asked: str, dataset: Dataset
 ) -> dict[str, float]:
-    """Mean accuracy and measure of samples on test images, and "other", a second opinion of it."""
-    population = sampler.sample(config.samples, seed=1)
-    threat = config.train.threat
-    measure = build_measure(MeasureSpec.parse(f"{asked}=1"), threat)
+    """Mean accuracy and measure of networks on test images, and "other", a second opinion of it."""
+    threat, measure = config.train.threat, measure_of(config, asked)
     images, labels = dataset.test.first(config.images)
     stage = Stage(lambda threat: attacks.PGD(threat, steps=50), seed=0)
     everything = dataset.test.first(len(dataset.test))
@@ -124,9 +173,15 @@ def row(config: MeasuresConfig, dataset: Dataset, asked: str, seed: int) -> dict
     """Figures of samples trained for a measure, and of those that were not."""
     found = {}
     for kind, wanted in (("with", asked), ("without", None)):
-        sampler = trained_for(config, wanted, seed, dataset)
-        found[kind] = figures(config, sampler, asked, dataset)
+        networks = samples(config, wanted, seed, dataset)
+        found[kind] = figures(config, networks, asked, dataset)
     return found
+
+
+def other_way(config: MeasuresConfig, dataset: Dataset, asked: str, seed: int) -> dict[str, Any]:
+    """Figures of networks trained without a value network."""
+    networks = alternative(config, asked, seed, dataset)
+    return {"without V": figures(config, networks, asked, dataset)}
 
 
 def table(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
@@ -149,11 +204,14 @@ def table(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
                 percent(mean(cells, "with", "other"), 1),
                 percent(mean(cells, "with", "accuracy"), 1),
                 percent(cost, 1),
+                percent(mean(cells, "without V", "measure"), 1),
+                percent(mean(cells, "without V", "accuracy"), 1),
             )
         )
     headers = (
         *("measure", "not trained for", "trained for", "gain by seed"),
         *("not, second opinion", "trained, second opinion", "accuracy", "its cost"),
+        *("without V", "its accuracy"),
     )
     return Table(headers, lines, ["% of test images, means of samples and seeds"])
 
@@ -174,7 +232,9 @@ def main(config: MeasuresConfig) -> None:
     for seed in config.seeds:
         for name in names:
             figures_of = partial(row, config, dataset, name, seed)
-            rows[name].append(cached_json(at(name, seed), figures_of))
+            found = cached_json(at(name, seed), figures_of)
+            more = partial(other_way, config, dataset, name, seed)
+            rows[name].append(found | cached_json(at(f"{name}, without V", seed), more))
     print(table(rows))
     publish(config.out, settings, {"measures": rows})
 

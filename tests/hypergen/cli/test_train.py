@@ -35,6 +35,16 @@ def test_a_run_to_resume_gives_way_to_nothing_else(digits):
         assert own.resume and own.out == Path("run")
 
 
+def test_measures_said_again_of_a_run_to_resume_are_not_added_to_its_own(digits):
+    saved = TrainConfig.of(objective="value", measure=("accuracy=0.5", "int8:bits=4=0.5"))
+    Path("run").mkdir()
+    RunSettings(saved, digits.info, ReportConfig()).save(Path("run"))
+    for said in (saved.objective.measures, ("accuracy=1",), ()):
+        words = [word for text in said for word in ("--measure", text)]
+        settings, _ = train.COMMAND.parse("train", ["--resume", "--out", "run", *words])
+        assert settings["training"].objective.measure == (said or saved.objective.measures)
+
+
 def test_ctrl_c_is_status_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt

@@ -175,9 +175,9 @@ def test_where_none_fails_alone_all_do_together(found, base, saved):
         (("",), "must be NAME, or with options"),
         (("certifed",), 'unknown measure "certifed" .did you mean "certified"'),
         (("int8", "int8"), "int8 is given twice"),
-        (("accuracy",), "`measure` accuracy: results use that name already"),
-        (("robustness",), "leave it out, or add options"),
-        (("union",), "leave it out, or add options"),
+        (("accuracy",), "`measure` accuracy: every evaluation has a figure of that name"),
+        (("robustness",), "leave it out, or ask for a measure with options"),
+        (("union",), "leave it out, or ask for a measure with options"),
     ],
     ids=str,
 )

@@ -231,6 +231,11 @@ def test_what_is_no_preference_is_told_in_one_line(text):
         parse_prefer(text, NAMES)
 
 
+def test_a_measure_is_preferred_once():
+    with pytest.raises(InputError, match="^`prefer` names accuracy twice"):
+        parse_prefer("accuracy=0.5,accuracy=0.2", NAMES)
+
+
 def test_more_networks_than_the_memory_holds_are_not_begun(ranged_run, few, tmp_path):
     with pytest.raises(InputError, match="this needs about .* GB of memory, .*lower `count`"):
         draw_samples(ranged_run.sampler, few, tmp_path / "new", SampleConfig(count=10**9))

@@ -112,6 +112,22 @@ def test_a_process_that_ends_without_a_report_has_failed(trials):
     assert states(some) == [TrialState.FAIL, TrialState.COMPLETE]
 
 
+def test_settings_that_cannot_be_together_fail_their_trial_alone(trials):
+    """Or every repetition of the command would meet them again."""
+    refused = iter([True])
+
+    def write_settings(trial, folder):
+        if next(refused, False):
+            raise InputError("weights must not all be 0")
+
+    made = trials(DONE)
+    with pytest.raises(InputError, match="all be 0"):
+        made.work(1, write_settings, SIZES, SILENT)
+    assert states(made) == [TrialState.FAIL]
+    made.work(1, write_settings, SIZES, SILENT)
+    assert states(made) == [TrialState.FAIL, TrialState.COMPLETE]
+
+
 def test_trials_of_a_dead_sweep_are_continued_and_those_of_others_left(trials):
     first = trials(DONE)
     mine = first.ask(choose)

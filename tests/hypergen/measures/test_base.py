@@ -6,7 +6,8 @@ import torch
 from hypergen.catalog import MEASURES
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError, RunError
-from hypergen.measures import Accuracy, Batch, build_measures, measured
+from hypergen.measure_spec import MeasureSpec
+from hypergen.measures import Accuracy, Batch, build_measure, build_measures, measured, strict
 from hypergen.measures.base import FunctionMeasure
 from hypergen.training.trainer import Trainer
 
@@ -29,14 +30,45 @@ def fails(population, images, labels):
         (lambda p, x, y: torch.tensor([float("nan"), 0.2, 0.3]), "got nan for network 0"),
         (lambda p, x, y: torch.tensor(0.5), r"one number for each of 3 networks, got shape \[\]"),
         (lambda p, x, y: torch.zeros(3, 5), r"got shape \[3, 5\]"),
-        (lambda p, x, y: None, "box failed: Could not infer"),
-        (fails, "the measure box failed: what it says$"),
+        (lambda p, x, y: None, "box failed: TypeError: it returns nothing"),
+        (fails, "the measure box failed: ValueError: what it says$"),
     ],
 )
 def test_wrong_figures_are_told_in_one_line(function, reason, mixture, images):
     with pytest.raises(RunError, match=reason) as told:
         measured([black_box(function)], mixture, Batch(*images))
     assert "\n" not in str(told.value) and "box" in str(told.value)
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_measure(mixture, images):
+    def greedy(population, images, labels):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        measured([black_box(greedy)], mixture, Batch(*images))
+
+
+def test_the_strict_form_keeps_the_name_and_its_faults_are_told():
+    class Own(Accuracy):
+        def strict(self):
+            return Own()
+
+    class Broken(Accuracy):
+        def strict(self):
+            raise KeyError("budget")
+
+    own, broken = Own(), Broken()
+    own.name, broken.name = "mine:a=1", "mine:a=2"
+    assert strict(own).name == "mine:a=1"
+    with pytest.raises(RunError, match="the measure mine:a=2 failed: KeyError: 'budget'"):
+        strict(broken)
+
+
+@pytest.mark.parametrize("name", ["pgd", "sra", "kind", "z"])
+def test_a_measure_cannot_be_called_as_something_else_in_results(name, threat, monkeypatch):
+    monkeypatch.setitem(MEASURES._entries, name, lambda population, images, labels: None)
+    with pytest.raises(InputError, match=f"call something else {name}"):
+        build_measure(MeasureSpec.parse(f"{name}=1"), threat)
 
 
 def test_figures_may_be_a_list_and_need_no_tensor(mixture, images):

@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 
 import attacks
-from hypergen.measures import VALUE_ATTACKS, Robustness, Stage, prepare_batch
+from hypergen.measures import VALUE_ATTACKS, Robustness, Stage, judged, prepare_batch
+from hypergen.measures.attacked import attack_population
 from tests.hypergen.batches import PAIR, ROBUSTNESS, attacked_batch
 
 
@@ -78,3 +79,16 @@ def test_a_named_attack_has_the_radius_of_the_stage(mixture, images, threat):
     made = prepare_batch([measure], mixture, *images, stage).prepared["robustness"]
     length = (made - images[0]).abs().amax((-3, -2, -1))
     assert torch.isclose(length, torch.full_like(length, 0.025)).any() and length.max() < 0.026
+
+
+@pytest.mark.parametrize("loss", ["ce", "targeted"])
+def test_the_strict_figure_counts_every_point_and_restart(loss, mixture, images, threat):
+    attack, few = (
+        attacks.PGD(threat, steps=4, restarts=3, loss=loss),
+        [each[:30] for each in images],
+    )
+    stage = Stage(lambda own: attack, seed=3)
+    found = judged([Robustness(threat)], mixture, *few, stage)[:, 0]
+    assert found.equal(attack_population(mixture, *few, attack, 3).robust_accuracy)
+    once = Robustness(threat)
+    assert (found <= once(mixture, prepare_batch([once], mixture, *few, stage))).all()

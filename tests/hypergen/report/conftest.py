@@ -49,6 +49,7 @@ def make_result() -> Callable[..., dict[str, Any]]:
             "summary": {kind: summary_of(rows) for kind, rows in groups.items()},
             "disagreement": {kind: 0.0123 for kind, rows in groups.items() if len(rows) > 1},
             "value_network": {},
+            "objective": "value",
         }
 
     return build

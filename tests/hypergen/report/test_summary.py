@@ -6,6 +6,11 @@ import pytest
 from hypergen.report.summary import KEY, next_commands, run_table, value_network_lines
 
 
+def off(error: float, by_images: float) -> str:
+    """How the line of a value network begins."""
+    return f"off by {error} points on average, where so few images alone make for {by_images}"
+
+
 def parsed(cell: str) -> list[float]:
     """The figures of a cell, as shares; none of "-"."""
     return [float(number) / 100 for number in re.findall(r"\d+\.\d+", cell)]
@@ -74,50 +79,47 @@ def known(mean_error: float, spread: float, tau: float | None, **others: float |
     [
         (
             known(0.005, 0.002, 0.8, training_tau=0.9),
-            "off by 0.5 points on average, where the images leave 0.4 open; the samples themselves "
+            off(0.5, 0.4) + "; the samples themselves "
             "differ by 0.2, too little to rank; over the whole training Kendall's tau 0.90",
         ),
         (
             known(0.005, 0.02, 0.8, measuring_error=0.03),
-            "off by 0.5 points on average, where the images leave 3.0 open; the samples themselves "
-            "differ by 2.0, too little to rank",
+            off(0.5, 3.0) + "; the samples themselves differ by 2.0, too little to rank",
         ),
         (
             known(0.005, 0.02, 0.6),
-            "off by 0.5 points on average, where the images leave 0.4 open; it ranks the samples "
-            "well (Kendall's tau 0.60, R2 0.25)",
+            off(0.5, 0.4) + "; it ranks the samples well (Kendall's tau 0.60, R2 0.25)",
         ),
         (
             known(0.01, 0.02, 0.3),
-            "off by 1.0 points on average, where the images leave 0.4 open; it ranks the samples "
-            "roughly (Kendall's tau 0.30, R2 0.25)",
+            off(1.0, 0.4) + "; it ranks the samples roughly (Kendall's tau 0.30, R2 0.25)",
         ),
         (
             known(0.01, 0.02, -0.5, training_tau=0.1),
-            "off by 1.0 points on average, where the images leave 0.4 open; it does not rank the "
+            off(1.0, 0.4) + "; it does not rank the "
             "samples at all (Kendall's tau -0.50, R2 0.25); over the whole training Kendall's tau "
             "0.10",
         ),
         (
             known(0.01, 0.02, None),
-            "off by 1.0 points on average, where the images leave 0.4 open; it estimates the same "
-            "for all samples",
+            off(1.0, 0.4) + "; it estimates the same for all samples",
         ),
     ],
 )
 def test_the_value_network_is_told_in_words_of_every_measure(run_result, figures, expected):
     names = "accuracy", "robustness", "int8"
     run_result["value_network"] = dict.fromkeys(names, figures)
+    run_result["summary"]["sample"]["count"] = 8
     lines = [f"value network, {name}: {expected}" for name in names]
     assert value_network_lines(run_result) == lines
     assert set(lines) <= set(run_table(run_result).notes)
 
 
-def test_one_sample_has_no_order(make_result):
+def test_one_sample_is_not_ranked(make_result):
     result = make_result({"sample": [{"accuracy": 0.9, "pgd": 0.8}]})
     result["value_network"] = {"robustness": known(0.01, 0.0, None, r2=None)}
     (line,) = value_network_lines(result)
-    assert line.endswith("where the images leave 0.4 open; one sample has no order")
+    assert line.endswith("where so few images alone make for 0.4; so few samples cannot be ranked")
 
 
 def test_the_next_commands_can_be_copied_whatever_the_folder_is_called():

@@ -167,10 +167,11 @@ def test_measures_that_the_value_network_puts_far_too_high_are_told(make_result)
     groups = {"sample": rows(0.95, 0.8), "start": rows(0.1, 0.0, 1), "fbf": rows(0.9, 0.7, 3)}
     result, known = make_result(groups), {"accuracy": -0.3, "robustness": 0.09, "int8": 0.234}
     result["value_network"] = {name: {"overestimate": each} for name, each in known.items()}
+    assert "value network" not in verdict(result | {"objective": "direct"})
     text = verdict(result)
     assert "The value network puts int8 of the samples 23.4 points too high: " in text
     assert text.count("value network") == 1
-    assert text.endswith("check/int8/gap in metrics.jsonl says.")
+    assert text.endswith("check/int8/gap in metrics.jsonl says, where the run was checked.")
 
 
 @pytest.mark.parametrize(
