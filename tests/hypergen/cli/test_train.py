@@ -42,7 +42,7 @@ def test_measures_said_again_of_a_run_to_resume_are_not_added_to_its_own(digits)
     for said in (saved.objective.measures, ("accuracy=1",), ()):
         words = [word for text in said for word in ("--measure", text)]
         settings, _ = train.COMMAND.parse("train", ["--resume", "--out", "run", *words])
-        assert settings["training"].objective.measure == (said or saved.objective.measures)
+        assert settings["training"].objective.measures == (said or saved.objective.measures)
 
 
 def test_ctrl_c_is_status_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
