@@ -119,7 +119,7 @@ def baseline(
     progress: bool = False,
     **options: Any,
 ) -> Baseline:
-    """Trains one network directly: ordinarily, by FBF or by PGD.
+    """Trains one network directly: ordinarily, or by FBF, PGD, AVG or MSD.
 
         >>> hypergen.baseline(method="fbf", dataset="mnist").network  # doctest: +SKIP
 

@@ -36,7 +36,7 @@ class BaselineConfig(Settings):
     beta: Annotated[float, SHARE] = 1.0
     """weight of the attacked images in the loss; what is left to 1 is that of the clean ones"""
     norm: Norm = "linf"
-    """norm of the threat trained against; l1 by pgd alone"""
+    """norm of the threat trained against; l1 not by fbf"""
     epsilon: Epsilon = None
     """its radius, for pixels in [0,1], such as 0.1 or 8/255; by default the data set's usual one in
     linf"""
