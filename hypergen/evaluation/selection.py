@@ -20,10 +20,9 @@ import attacks
 from hypergen.data import Split
 from hypergen.evaluation.evaluator import cost
 from hypergen.measures import (
+    AttackedMeasure,
     Measure,
-    Robustness,
     Stage,
-    Union,
     measured,
     prepare_batch,
     strict,
@@ -149,7 +148,7 @@ def halve_by_measures(
     whole = [strict(measure) for measure in measures]
     # Of these the attack is the budget.
     cheap = [
-        full if isinstance(full, Robustness | Union) else measure
+        full if isinstance(full, AttackedMeasure) else measure
         for full, measure in zip(whole, measures, strict=True)
     ]
 

@@ -32,7 +32,7 @@ from hypergen.measures.int8 import Int8
 from hypergen.measures.jpeg import Jpeg
 from hypergen.measures.noise import Noise
 from hypergen.measures.pruned import Pruned
-from hypergen.measures.robustness import VALUE_ATTACKS, Robustness
+from hypergen.measures.robustness import VALUE_ATTACKS, AttackedMeasure, Robustness
 from hypergen.measures.shift import Shift
 from hypergen.measures.square import Square
 from hypergen.measures.transfer import Transfer
@@ -44,6 +44,7 @@ from hypergen.registry import nearest
 __all__ = [
     "VALUE_ATTACKS",
     "Accuracy",
+    "AttackedMeasure",
     "Batch",
     "Blur",
     "Certified",

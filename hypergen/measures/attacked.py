@@ -73,6 +73,34 @@ def attacked_images(
 
 
 @full_precision()
+def broken_images(
+    population: Population | Ensemble,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack,
+    seed: int,
+) -> Tensor:
+    """[P,B,C,H,W], what breaks each network where the attack finds it, and clean images elsewhere.
+
+    So a network is right about just those that are robust to the attack.
+
+    Args:
+        images: [B,C,H,W].
+        labels: [B].
+        seed: of all that is random in the attack, the same for every network.
+
+    Raises:
+        AttackError: the networks cannot be attacked.
+    """
+
+    def run(chunk: Population | Ensemble, image_slice: slice) -> Tensor:
+        stack, seeds = for_all(images[image_slice], chunk), [seed + image_slice.start] * len(chunk)
+        return attack(chunk, stack, labels[image_slice], seeds).images
+
+    return map_chunks(run, population, images)
+
+
+@full_precision()
 def attack_population(
     population: Population | Ensemble,
     images: Tensor,

@@ -2,22 +2,15 @@
 robustness for multiple perturbations").
 """
 
-import copy
-from typing import Self
-
-from torch import Tensor
-
 import attacks
 from hypergen.catalog import MEASURES
 from hypergen.errors import InputError
-from hypergen.measures.attacked import attacked_images
-from hypergen.measures.base import ImageMeasure, Stage
-from hypergen.measures.robustness import Robustness, broken_images
-from targets import Population
+from hypergen.measures.base import Stage
+from hypergen.measures.robustness import AttackedMeasure, Robustness
 
 
 @MEASURES.register("union")
-class Union(ImageMeasure):
+class Union(AttackedMeasure):
     """Share of images that survive attacks in every norm; options linf, l2, l1 (radii), attack.
 
     Of an image attacked in each norm the one that a network is most wrong about counts, by the
@@ -50,18 +43,5 @@ class Union(ImageMeasure):
             raise InputError("it needs norms with their radii, as in union:linf=0.2,l2=1.5,l1=8")
         self.only_broken = attack is not None
 
-    def strict(self) -> Self:
-        """The same, but an image is lost by any point that an attack visits, not by its last."""
-        if self.only_broken:
-            return self
-        other = copy.copy(self)
-        other.only_broken = True
-        return other
-
-    def prepare(
-        self, population: Population, images: Tensor, labels: Tensor, stage: Stage
-    ) -> Tensor:
-        suite = attacks.Suite(*(part.attack_at(stage) for part in self.parts))
-        if self.only_broken:
-            return broken_images(population, images, labels, suite, stage.seed)
-        return attacked_images(population, images, labels, suite, stage.seed, stage.to_train)
+    def attack_at(self, stage: Stage) -> attacks.Attack:
+        return attacks.Suite(*(part.attack_at(stage) for part in self.parts))

@@ -117,7 +117,7 @@ class DirectTrainer:
             if attack is not None:
                 if self.fast is None:
                     self.fast = targets.fast_context(self.module, images)
-                parts = attack.attacks if isinstance(attack, attacks.Suite) else [attack]
+                parts = attack if isinstance(attack, tuple) else (attack,)
                 inputs += [
                     perturb(self.model, images, labels, part, self.rng, self.fast) for part in parts
                 ]

@@ -15,8 +15,8 @@ from targets.kwta import KWTA
 
 Method = Literal["standard", "fbf", "pgd"]
 """How a network is trained directly against one threat, or none: also the base of a run."""
-TrainingAttack = attacks.PGD | attacks.MSD | attacks.Suite
-"""What makes the images trained on; of a suite the mean loss over its attacks is descended."""
+TrainingAttack = attacks.PGD | attacks.MSD | tuple[attacks.PGD, ...]
+"""What makes the images trained on; of several the mean of their losses is descended."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class DirectPlan:
         """About what the training costs, in forward passes; a gradient costs three."""
         attack, norms = self.training_attack(1.0), len(self.config.threats)
         gradients = 1.0
-        if isinstance(attack, attacks.Suite):
+        if isinstance(attack, tuple):
             gradients = (1 + PGD_STEPS) * norms
         elif isinstance(attack, attacks.MSD):
             gradients = 1 + attack.steps * (1 + norms / 3)  # it looks where each step would end
@@ -176,8 +176,8 @@ class DirectPlan:
             return self.recipe.fbf(threats[0])
         if self.config.method == "msd":
             return attacks.MSD(threats, PGD_STEPS)
-        each = [attacks.PGD(threat, PGD_STEPS) for threat in threats]
-        return attacks.Suite(*each) if self.config.method == "avg" else each[0]
+        each = tuple(attacks.PGD(threat, PGD_STEPS) for threat in threats)
+        return each if self.config.method == "avg" else each[0]
 
     def metadata(self) -> dict[str, Any]:
         """What a weight file says of the training that made it."""

@@ -14,11 +14,10 @@ from torch import Tensor
 import attacks
 from hypergen.data import Split
 from hypergen.measures import (
+    AttackedMeasure,
     Measure,
-    Robustness,
     Stage,
     Transfer,
-    Union,
     judged,
     measured,
     prepare_batch,
@@ -116,6 +115,6 @@ class GapCheck:
 
 def spends_attack_steps(measure: Measure) -> bool:
     """Whether the run's attacks make its images: then their steps are its budget."""
-    if isinstance(measure, Robustness | Union):
+    if isinstance(measure, AttackedMeasure):
         return not measure.only_broken
     return isinstance(measure, Transfer)

@@ -2,6 +2,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from hypergen.config import TrainConfig
 from hypergen.data import DATASETS, Dataset
 from hypergen.experiments import run as experiment
 from hypergen.experiments.baseline import save_baseline
+from hypergen.experiments.evaluate import evaluate_files
+from hypergen.experiments.evaluate_config import EvaluateConfig
 from hypergen.experiments.run import Run, run
 from hypergen.experiments.run_folder import ReportConfig, RunSettings
 from hypergen.training.direct_config import BaselineConfig
@@ -86,6 +89,16 @@ def saved(few) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def found(cpu) -> Callable[..., dict[str, Any]]:
+    """What an evaluation finds of files."""
+
+    def find(*paths: Path, options: EvaluateConfig, **rest) -> dict[str, Any]:
+        return evaluate_files(paths, options, cpu, **rest)
+
+    return find
 
 
 @pytest.fixture

@@ -12,28 +12,12 @@ from attacks import PGD, Threat
 from hypergen.catalog import MEASURES
 from hypergen.cli.main import main
 from hypergen.errors import InputError
-from hypergen.experiments.evaluate import evaluate_files
 from hypergen.experiments.evaluate_config import TAKEN, EvaluateConfig, parse_measure
 from hypergen.measure_spec import MeasureSpec
 from hypergen.measures import Certified, Int8, Square, Stage, build_measure, judged
 from hypergen.storage.weights import load_network
 from targets import Population
-
-QUICK = EvaluateConfig(steps=2, restarts=1, images=20, epsilon=0.02)
-
-
-def asking(*measures: str) -> EvaluateConfig:
-    return replace(QUICK, measures=measures)
-
-
-@pytest.fixture
-def found(cpu):
-    """What is found of files."""
-
-    def find(*paths: Path, options: EvaluateConfig, **rest):
-        return evaluate_files(paths, options, cpu, **rest)
-
-    return find
+from tests.hypergen.experiments.quick_evaluation import QUICK, asking
 
 
 @pytest.fixture

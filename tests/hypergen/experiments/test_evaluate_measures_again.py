@@ -1,32 +1,14 @@
 """Measures of an evaluation that is repeated: what is kept, and what is told apart."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 import hypergen
 from hypergen.cli.main import main
-from hypergen.experiments.evaluate import evaluate_files
-from hypergen.experiments.evaluate_config import EvaluateConfig
 from hypergen.measures import LogitMeasure
 from hypergen.storage.results_cache import ResultsCache
-
-QUICK = EvaluateConfig(steps=2, restarts=1, images=20, epsilon=0.02)
-
-
-def asking(*measures: str) -> EvaluateConfig:
-    return replace(QUICK, measures=measures)
-
-
-@pytest.fixture
-def found(cpu):
-    """What is found of files."""
-
-    def find(*paths: Path, options: EvaluateConfig, **rest):
-        return evaluate_files(paths, options, cpu, **rest)
-
-    return find
+from tests.hypergen.experiments.quick_evaluation import asking
 
 
 @pytest.fixture

@@ -233,9 +233,7 @@ def test_avg_descends_the_mean_loss_over_the_norms(few, cpu):
     module = copy.deepcopy(trainer.module)
     images, labels = few.train.first(50)
     attack, fast, draws = trainer.plan.training_attack(1.0), contextlib.nullcontext(), rng()
-    attacked = [
-        direct.perturb(module, images, labels, each, draws, fast) for each in attack.attacks
-    ]
+    attacked = [direct.perturb(module, images, labels, each, draws, fast) for each in attack]
     loss = F.cross_entropy(module(images), labels) * 0.4
     for each in attacked:
         loss = loss + 0.2 * F.cross_entropy(module(each), labels)

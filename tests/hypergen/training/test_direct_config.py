@@ -1,6 +1,6 @@
 import pytest
 
-from attacks import MSD, PGD, AttackError, Suite, Threat
+from attacks import MSD, PGD, AttackError, Threat
 from hypergen.data.builtin import INFOS
 from hypergen.errors import InputError
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
@@ -109,7 +109,7 @@ def test_several_norms_are_trained_against_at_their_grown_radii():
     half = Threat("l2", 0.75), Threat("linf", 0.09375)
     msd, avg = (planned(method=name, **settings).training_attack(0.2) for name in ("msd", "avg"))
     assert msd == MSD(half, steps=7)
-    assert avg == Suite(*(PGD(threat, steps=7) for threat in half))
+    assert avg == tuple(PGD(threat, steps=7) for threat in half)
     plan = planned(method="msd", **settings)
     assert plan.config.threats == [Threat("l2", 1.0), Threat("linf", 0.125)]
     told = plan.metadata()
