@@ -1,7 +1,7 @@
 """How a measure is asked for on the command line, in Python and in config.json."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hypergen.errors import InputError
@@ -52,6 +52,16 @@ class MeasureSpec:
     def is_ranged(self) -> bool:
         """Whether it is trained at a range of weights."""
         return self.low < self.high
+
+
+def full_name(name: str, known: Iterable[str]) -> str:
+    """The one of the `known` names that is meant: itself, or the only one of that kind.
+
+    So "int8" is int8:bits=4 where there is no other int8. Any other name comes back as it is.
+    """
+    known = list(known)
+    alike = [each for each in known if each.partition(":")[0] == name]
+    return alike[0] if name not in known and len(alike) == 1 else name
 
 
 def _number(text: str) -> float | str:

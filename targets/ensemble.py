@@ -6,7 +6,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from targets.errors import TargetError
+from targets.errors import TargetError, require_dense
 from targets.population import Population
 
 
@@ -49,6 +49,7 @@ class Ensemble(nn.Module):
         return 1
 
     def forward(self, images: Tensor) -> Tensor:
+        require_dense(images)
         if images.ndim == 4:
             return self(images[None])[0]
         if images.ndim != 5 or len(images) != 1:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,15 @@ from torch import Tensor
 
 class TargetError(ValueError):
     """A target, an activation or a weight vector that cannot be: one line, for people."""
+
+
+def require_dense(images: Any) -> None:
+    """Raises TargetError unless images are a tensor of a kind that is expanded and convolved."""
+    if not isinstance(images, Tensor):
+        raise TargetError(f"expected images as a tensor, got {type(images).__name__}")
+    if images.layout != torch.strided:
+        kind = str(images.layout).removeprefix("torch.")
+        raise TargetError(f"expected images as a dense tensor, got a {kind} one")
 
 
 @contextlib.contextmanager

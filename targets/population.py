@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 
 from targets.batch_norm import measure_statistics, norm_layers
 from targets.copies import copy_with, without_numbers
-from targets.errors import TargetError, told
+from targets.errors import TargetError, require_dense, told
 from targets.fast_cpu import fast_where_safe
 from targets.layout import WeightLayout
 from targets.parallel import max_workers, parallel_map
@@ -134,9 +134,9 @@ class Population:
         return other
 
     def __call__(self, images: Tensor) -> Tensor:
-        if not isinstance(images, Tensor) or images.ndim != 5 or len(images) != len(self):
-            got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise TargetError(f"expected images [{len(self)},B,C,H,W], got {got}")
+        require_dense(images)
+        if images.ndim != 5 or len(images) != len(self):
+            raise TargetError(f"expected images [{len(self)},B,C,H,W], got {list(images.shape)}")
         # Measured: on a CPU a loop beats vmap and grouped convolutions.
         if images.device.type == "cpu" or not self._skeleton.vmappable(images[0]):
             return self._loop(self._each(), images)

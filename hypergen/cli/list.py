@@ -17,7 +17,8 @@ class ListOptions(Settings):
     """List what can be named: targets, activations, attacks, data sets, ..."""
 
     kind: str | None = None
-    """of this kind alone, such as target or attack"""
+    """of this kind alone: target, activation, attack, generator, value-network, measure or
+    data-set"""
     machine: Machine = field(default_factory=Machine)
 
 

@@ -1,6 +1,7 @@
 """`hypergen train`."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,14 @@ def run(settings: dict[str, Any], own: TrainOptions) -> None:
     print()
     print(in_options(verdict(done.results)))
     print(f"written to {folder}: results.json, scatter.png, report.html, samples/")
-    print(next_commands(suggestions(folder)))
+    print(next_commands(suggestions(folder, done.results["measures"])))
 
 
-def suggestions(folder: Path) -> list[tuple[str, list[str]]]:
-    """What to do next with a run: a purpose and the command's words each."""
+def suggestions(folder: Path, measures: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """What to do next with a run for these measures: a purpose and the command's words each."""
     first = folder / "samples" / "sample-0000.safetensors"
-    judge = "--attack standard --images 100 --checks"
+    others = [f"--measure {name}" for name in measures if name not in ("accuracy", "robustness")]
+    judge = " ".join(["--attack standard --images 100 --checks", *others])
     return [
         ("draw 100 more and keep the best 5:", _words("sample", folder, "--count 100 --keep 5")),
         (

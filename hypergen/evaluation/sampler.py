@@ -10,9 +10,10 @@ from torch import Tensor
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset, DatasetInfo
 from hypergen.errors import InputError
+from hypergen.measure_spec import full_name
 from hypergen.measures import VALUE_ATTACKS, Stage, build_measures, prepare_batch
 from hypergen.models.bundle import ModelBundle, describe
-from hypergen.models.latent import Latent, draw_preferences
+from hypergen.models.latent import Latent, draw_preferences, preference_weights
 from hypergen.registry import nearest
 from hypergen.runtime.batching import chunks, recalibrated
 from hypergen.runtime.torch_state import usual_state
@@ -83,8 +84,9 @@ class Sampler:
     def _asked(self, beta: float | None, prefer: Mapping[str, float] | None) -> Tensor:
         """The preference that is asked for, beta [] or weights [M]."""
         objective = self.config.objective
-        if prefer is None and objective.has_many_preferences:
-            raise InputError("this generator was trained for ranges of measures: use `prefer`")
+        if prefer is None and objective.measures:
+            ways = "use `prefer`" if objective.has_many_preferences else "leave out `beta`"
+            raise InputError(f"this generator was trained for weights of measures: {ways}")
         if prefer is None:
             low, high = objective.beta_range
             asked: float = checked("beta", beta, float)
@@ -97,8 +99,19 @@ class Sampler:
             raise InputError("`beta` and `prefer` ask for a preference both: leave out one")
         if not objective.has_many_preferences:
             raise InputError("`prefer` is for generators that were trained for ranges of measures")
+        weights = torch.zeros(len(self.measures))
+        for measure, weight in self._by_full_name(prefer).items():
+            weights[measure] = weight
+        if weights.sum() == 0:
+            raise InputError("`prefer`: at least one weight must be above 0")
+        return weights / weights.sum()
+
+    def _by_full_name(self, prefer: Mapping[str, float]) -> dict[int, float]:
+        """Weights by the number of the measure, which may be named by its kind alone."""
         names = [measure.name for measure in self.measures]
-        for name, weight in prefer.items():
+        found: dict[int, float] = {}
+        for given, weight in prefer.items():
+            name = full_name(given, names)
             if name not in names:
                 known = ", ".join(names)
                 raise InputError(
@@ -106,16 +119,17 @@ class Sampler:
                 )
             if not 0 <= weight < math.inf:
                 raise InputError(f"`prefer`: the weight of {name} must be at least 0, got {weight}")
-        weights = torch.tensor([float(prefer.get(name, 0)) for name in names])
-        if weights.sum() == 0:
-            raise InputError("`prefer`: at least one weight must be above 0")
-        return weights / weights.sum()
+            if names.index(name) in found:
+                raise InputError(f"`prefer` names {name} twice")
+            found[names.index(name)] = float(weight)
+        return found
 
     def preference_row(self, preference: Tensor) -> dict[str, Any]:
         """What a row or a weight file says of one network's preference, beta [] or weights [M]."""
-        if preference.ndim == 0:
+        if not self.config.objective.measures:
             return {"beta": float(preference)}
-        return {"preference": self.named(preference)}
+        (weights,) = preference_weights(preference[None], self.config.objective)
+        return {"preference": self.named(weights)}
 
     def _calibrated(self, population: Population) -> Population:
         if self.dataset is not None:

@@ -142,7 +142,7 @@ def halve_by_measures(
         threat: of the run.
 
     Raises:
-        RunError: a measure fails.
+        InputError: a measure fails.
     """
     accuracy = accuracies(population, *split.first(len(split)))
     whole = [strict(measure) for measure in measures]

@@ -51,6 +51,21 @@ def paired_error(differences: Tensor) -> float:
     return math.sqrt((square / count - mean**2) / count)
 
 
+def ranking_error(masks: Tensor) -> float:
+    """The standard error of one network's share less the mean share of all; masks bool [P,N].
+
+    The same images judge all P networks, at least two, so what is easy or hard for all of them
+    leaves nothing open: this is the residual of a two-way analysis of variance. One image alone
+    tells nothing: then it is 0.5, the most that it can be.
+    """
+    networks, images = masks.shape
+    if images == 1:
+        return 0.5
+    right = masks.double()
+    residual = right - right.mean(1, keepdim=True) - right.mean(0) + right.mean()
+    return math.sqrt(float(residual.square().sum()) / ((networks - 1) * (images - 1)) / images)
+
+
 def summarise(rows: Sequence[dict[str, Any]], measures: Iterable[str] = ()) -> dict[str, Any]:
     """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure.
 

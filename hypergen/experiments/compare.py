@@ -19,6 +19,7 @@ from hypergen.evaluation.statistics import (
     kendall_tau,
     measuring_error,
     paired_error,
+    ranking_error,
     summarise,
 )
 from hypergen.experiments.competitors import competitors
@@ -43,8 +44,8 @@ VOTERS = 10
 """How many of the samples vote together."""
 DISAGREEMENT_IMAGES = 10_000
 Errors = dict[str, dict[str, float]]
-JUDGED = "accuracy", "robustness"
-"""Measures that the evaluator judges, by attacks of its own."""
+JUDGED = {"accuracy": "accuracy", "robustness": "pgd"}
+"""Measures that the evaluator judges, by attacks of its own, and what it calls them."""
 
 
 def report(
@@ -86,7 +87,9 @@ def report(
         attacked = each.name != "accuracy"
         images = result["attack"]["images"] if attacked else result["all_images"]
         shares = [row[each.name] for row in own]
-        figures["measuring_error"] = measuring_error(shares, images) if is_share(each) else None
+        error = measuring_error(shares, images) if is_share(each) else None
+        figures["measuring_error"] = error
+        figures["ranking_error"] = errors.get(JUDGED.get(each.name, ""), {}).get("sample", error)
         figures["training_tau"] = taus.get(each.name)
     _write_samples(folder, sampler, population, own, result["attack"], seed)
     write(folder, result)
@@ -126,8 +129,9 @@ def measure(
 ) -> tuple[list[dict[str, Any]], Errors]:
     """A row a network of each kind, and one for the samples, and FBF networks, voting; and errors.
 
-    These are what the choice of images leaves open of the samples' mean less that of another kind:
-    standard errors, by accuracy, pgd or sra and by the kind.
+    These are what the choice of images leaves open of the samples' mean less that of another kind,
+    and, for the kind "sample" itself, of one sample less their mean: standard errors, by accuracy,
+    pgd or sra and by the kind.
 
     others: measures of the run beside those that are `JUDGED`.
     """
@@ -159,13 +163,12 @@ def measure(
 
 
 def _image_errors(kinds: Sequence[str], masks: Tensor) -> dict[str, float]:
-    """The errors of the samples' mean less that of each other kind; masks bool [P,N], kinds [P]."""
-    shares = {
-        kind: masks[[each == kind for each in kinds]].float().mean(0)
-        for kind in dict.fromkeys(kinds)
-    }
-    mine = shares.pop("sample")
-    return {kind: paired_error(mine - share) for kind, share in shares.items()}
+    """See `measure`; masks bool [P,N], kinds [P]."""
+    groups = {kind: masks[[each == kind for each in kinds]] for kind in dict.fromkeys(kinds)}
+    own = groups.pop("sample")
+    mine = own.float().mean(0)
+    errors = {kind: paired_error(mine - group.float().mean(0)) for kind, group in groups.items()}
+    return errors | ({"sample": ranking_error(own)} if len(own) > 1 else {})
 
 
 def _further(

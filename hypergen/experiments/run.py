@@ -1,6 +1,8 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import torch
 
+from attacks import AttackError
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError
@@ -32,13 +35,13 @@ from hypergen.runtime.torch_state import usual_state
 from hypergen.runtime.tracker import Tracker
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
-from hypergen.storage.folders import expanded
-from hypergen.storage.lock import locked
+from hypergen.storage.folders import expanded, is_empty
+from hypergen.storage.lock import LOCK, locked
 from hypergen.storage.weights import load_network
 from hypergen.training.direct_config import BaselineConfig
 from hypergen.training.loop import train
 from hypergen.training.trainer import Trainer
-from targets import Population
+from targets import Population, TargetError
 
 REPORT_SHARE = 0.2
 """Of what a report would cost if all images survived all attacks, in batches as small as a training
@@ -103,7 +106,7 @@ def run(
     if settings.images is None:
         settings = settings.on(dataset)
     require_startable(settings, dataset, folder, resume)
-    with locked(folder):
+    with locked(folder), nothing_left(folder):
         require_free(folder, settings, resume)  # again: until now another command could be at work
         done = reported(folder, settings)
         settings.save(folder)
@@ -120,6 +123,26 @@ def run(
         if done is None:
             done = report(folder, sampler, dataset, settings.report, recipes, phases["report"])
     return Run(folder, settings, done, sampler)
+
+
+@contextmanager
+def nothing_left(folder: Path) -> Iterator[None]:
+    """Empties a folder that was empty where the body refuses its input before it has trained.
+
+    Some is only found by then, such as a measure that cannot take the networks; the same command
+    must work once that is mended.
+    """
+    was_empty = is_empty(folder)
+    try:
+        yield
+    except (InputError, AttackError, TargetError):
+        if was_empty and not (folder / CHECKPOINT).exists():
+            for path in folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != LOCK:
+                    path.unlink()
+        raise
 
 
 def require_startable(settings: RunSettings, dataset: Dataset, folder: Path, resume: bool) -> None:

@@ -72,7 +72,7 @@ def open_journal(folder: Path) -> BaseStorage:
     except OSError:
         raise
     except Exception as error:  # JSON, but not as Optuna writes it
-        raise _damaged(path, f"{type(error).__name__} {error}") from error
+        raise _damaged(path, "not as Optuna writes it") from error
     if moved is not None:
         raise _damaged(path, f"line {moved} is not in its place")
     if kept < len(raw):

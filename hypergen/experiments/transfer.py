@@ -68,7 +68,7 @@ def transfer_files(
     """
     judged = open_for(paths, options, device, data_dir)
     if len(judged.networks) < 2:
-        raise InputError("transfer needs several networks, got one")
+        raise InputError("transfer tries on each network what fools another: got only one")
     dataset, source = judged.dataset, options.source(judged.threat)
     count, seed = options.images, options.seed
 

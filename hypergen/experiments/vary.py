@@ -12,7 +12,7 @@ import optuna
 from attacks import AttackError
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
-from hypergen.measure_spec import MeasureSpec
+from hypergen.measure_spec import MeasureSpec, full_name
 from hypergen.registry import nearest
 from hypergen.settings import fields
 from targets import TargetError
@@ -26,16 +26,21 @@ Suggest = Callable[[optuna.Trial], Any]
 def default_vary(config: TrainConfig) -> tuple[str, ...]:
     """beta or, of named measures, the weights of all but accuracy, whose own stays.
 
-    `InputError`: there is nothing that they could be weighed against.
+    `InputError`: one run has them all already, or accuracy has no weight to set them against.
     """
     objective = config.objective
     if not objective.measures:
         return ("beta=0:1",)
     accuracy, *others = objective.specs
-    if objective.has_many_preferences or accuracy.high == 0:
+    if objective.has_many_preferences:
         raise InputError(
-            "`vary` is needed: without it a sweep varies the weights of all measures but accuracy, "
-            "whose own must then be above 0, and none a range"
+            "`vary` is needed: with ranges of weights one generator has all preferences, and there "
+            "are no weights left to vary; vary another setting, or give each measure one weight"
+        )
+    if accuracy.high == 0:
+        raise InputError(
+            "`vary` is needed: a sweep varies the weights of all measures beside that of accuracy, "
+            "which is 0; add `measure` accuracy=1, or vary another setting"
         )
     return tuple(f"{WEIGHT}{spec.name}=0:1" for spec in others)
 
@@ -56,20 +61,10 @@ def parse_vary(text: str, config: TrainConfig) -> tuple[str, Suggest]:
 
     The name is the short one of a setting, or measure.NAME.
     """
-    is_weight = text.startswith(WEIGHT)
-    # The options of a measure have "=" too: behind the last one stands what its weight may be.
-    given, _, values = text.rpartition("=") if is_weight else text.partition("=")
-    name = given if is_weight else given.strip().replace("-", "_")
-    kinds = {field.short: field.kind for field in fields(TrainConfig)}
-    if config.objective.measures:
-        kinds |= {f"{WEIGHT}{spec.name}": float for spec in config.objective.specs}
-    elif is_weight:
-        raise InputError(f"`vary` {text}: no `measure` is named; vary beta, or name measures")
-    if name not in kinds:
-        raise InputError(f'`vary`: unknown setting "{given}"{nearest(name, kinds)}')
+    name, kind, values = _of_measure(text, config) if text.startswith(WEIGHT) else _of_setting(text)
     if not values:
         raise InputError(f"`vary`: expected {FORM}, got {text}")
-    number = _number(kinds[name])
+    number = _number(kind)
     as_text = name == "beta"  # a number in a field of text
     try:
         if ":" not in values or (number is None and not as_text):
@@ -79,6 +74,33 @@ def parse_vary(text: str, config: TrainConfig) -> tuple[str, Suggest]:
         raise
     except ValueError:
         raise InputError(f"`vary`: expected numbers, {FORM}, got {text}") from None
+
+
+def _of_setting(text: str) -> tuple[str, Any, str]:
+    """The short name of the setting, its type, and what it may be."""
+    given, _, values = text.partition("=")
+    name = given.strip().replace("-", "_")
+    kinds = {field.short: field.kind for field in fields(TrainConfig)}
+    if name not in kinds:
+        raise InputError(f'`vary`: unknown setting "{given}"{nearest(name, kinds)}')
+    return name, kinds[name], values
+
+
+def _of_measure(text: str, config: TrainConfig) -> tuple[str, Any, str]:
+    """measure.NAME, its full name though it may be named by its kind alone; type; values."""
+    if not config.objective.measures:
+        raise InputError(f"`vary` {text}: no `measure` is named; vary beta, or name measures")
+    known = [spec.name for spec in config.objective.specs]
+    whole = text.removeprefix(WEIGHT)
+    if full_name(whole, known) in known:
+        raise InputError(f"`vary`: expected {FORM}, got {text}")
+    # The options of a measure have "=" too: behind the last one stands what its weight may be.
+    given, _, values = whole.rpartition("=")
+    name = full_name(given, known)
+    if name not in known:
+        hint = nearest(name, known)
+        raise InputError(f"`vary` {text}: no measure {name}{hint}; it has {', '.join(known)}")
+    return f"{WEIGHT}{name}", float, values
 
 
 def with_chosen(config: TrainConfig, chosen: Mapping[str, Any]) -> TrainConfig:
@@ -118,8 +140,10 @@ def _range(
     low, high, *rest = values.split(":")
     low, high = number(low), number(high)
     log = rest == ["log"]
-    if (rest and not log) or not low < high or (log and low <= 0):
+    if (rest and not log) or not low < high:
         raise InputError(f"`vary`: expected NAME=LOW:HIGH[:log] with LOW below HIGH, got {text}")
+    if log and low <= 0:
+        raise InputError(f"`vary`: on a log scale LOW must be above 0, got {text}")
     for end in (low, high):
         with_chosen(config, {name: end})
     if number is int:

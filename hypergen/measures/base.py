@@ -19,7 +19,7 @@ from torch import Tensor
 
 import attacks
 from attacks.losses import cross_entropy
-from hypergen.errors import InputError, RunError, is_out_of_memory
+from hypergen.errors import InputError, is_out_of_memory
 from hypergen.runtime.batching import chunks, for_all
 from hypergen.runtime.precision import full_precision
 from targets import Population, max_workers, parallel_map
@@ -198,7 +198,7 @@ def measured(measures: Iterable[Measure], population: Population, batch: Batch) 
     """[P,M], what each measure says of every network.
 
     Raises:
-        RunError: a measure fails, or gives something else than a number in [0,1] for each network.
+        InputError: a measure fails, or gives something else than a number in [0,1] for each one.
     """
     return torch.stack([_checked(measure, population, batch) for measure in measures], dim=-1)
 
@@ -239,17 +239,17 @@ def raised(measure: Measure, times: int) -> Measure:
 
 @contextmanager
 def told(measure: Measure) -> Iterator[None]:
-    """Within, whatever a user's own measure raises becomes a `RunError` that names it."""
+    """Within, whatever a user's own measure raises becomes an `InputError` that names it."""
     try:
         yield
-    except (InputError, RunError, attacks.AttackError):
+    except (InputError, attacks.AttackError):
         raise
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):  # no fault of the measure
             raise
         kind, text = type(error).__name__, str(error).partition("\n")[0]
         reason = f"{kind}: {text}" if text else kind
-        raise RunError(f"the measure {measure.name} failed: {reason}") from error
+        raise InputError(f"the measure {measure.name} failed: {reason}") from error
 
 
 def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
@@ -259,7 +259,7 @@ def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
             raise TypeError("it returns nothing, where one number for each network is expected")
         values = torch.as_tensor(values, device=population.theta.device)
     if values.shape != (len(population),):
-        raise RunError(
+        raise InputError(
             f"the measure {measure.name} must give one number for each of {len(population)} "
             f"networks, got shape {list(values.shape)}"
         )
@@ -268,7 +268,7 @@ def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
     if not good.all():
         worst = int((~good).nonzero()[0])
         which = f" for network {worst}" if len(population) > 1 else ""
-        raise RunError(
+        raise InputError(
             f"the measure {measure.name} must lie in [0,1], got {float(values[worst]):g}{which}"
         )
     return values

@@ -96,11 +96,11 @@ def value_network_lines(result: Mapping[str, Any]) -> list[str]:
     """How well the value network knew the samples, a line a measure.
 
     `value_network` holds by measure: mean_error (absolute), measuring_error (what so few images
-    make for, a standard error; None for what is no share of images) and spread (standard deviation
-    of the samples' measured figures), shares in [0,1]; r2 over the samples, at most 1, or None;
-    kendall_tau over the samples and training_tau over all networks measured in training, in [-1,1]
-    or None. Samples that differ less than the value network errs, or than their images tell, cannot
-    be ranked, whatever tau is.
+    make for, a standard error; None for what is no share of images), ranking_error (the same of one
+    sample beside the others) and spread (standard deviation of the samples' measured figures),
+    shares in [0,1]; r2 over the samples, at most 1, or None; kendall_tau over the samples and
+    training_tau over all networks measured in training, in [-1,1] or None. Samples that differ less
+    than the value network errs, or than their images tell, cannot be ranked, whatever tau is.
     """
     lines = []
     for measure, figures in result["value_network"].items():
@@ -120,7 +120,7 @@ def _ranking(figures: Mapping[str, Any], count: int) -> str:
     tau, r2 = figures["kendall_tau"], figures["r2"]
     if count < FEWEST_RANKED:
         return "so few samples cannot be ranked"
-    if figures["spread"] <= max(figures["mean_error"], figures["measuring_error"] or 0.0):
+    if figures["spread"] <= max(figures["mean_error"], figures["ranking_error"] or 0.0):
         differ = percent(figures["spread"], 1)
         return f"the samples themselves differ by {differ}, too little to rank"
     if tau is None:

@@ -89,24 +89,27 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     attack = result["attack"]
     # PGD that is judged by stands alone: beside another attack there is its description.
     strongest = {"standard": "sra"}.get(attack["name"], "robustness" if "pgd" in attack else None)
-    norm = f" {attack['threat']['norm']}" if "others" in attack else ""
+    others = [other["threat"]["norm"] for other in attack.get("others", ())]
+    norm = f" {attack['threat']['norm']}" if others else ""
     heads = {"accuracy": "accuracy"} | {name: name + norm for name in ("pgd", strongest) if name}
-    heads |= {"union": "union"} if norm else {}
+    heads |= {other: f"{strongest or 'pgd'} {other}" for other in others}
+    heads |= {"union": "union"} if others else {}
     if "outside_dictionary" in result["summary"]:
         heads["outside_dictionary"] = "outside"
     heads |= {name: name for name in result.get("measures", ())}
 
     lines: list[tuple[str, Mapping[str, float]]] = [
-        (short(row["file"]), row) for row in result["networks"]
+        (short(row["file"]), row | row.get("norms", {})) for row in result["networks"]
     ]
-    if len(result["networks"]) > 1:
-        summary = result["summary"]
-        means = {name: summary[name]["mean"] for name in heads if name in summary}
+    if len(lines) > 1:
+        columns = {name: [row[name] for _, row in lines if name in row] for name in heads}
+        means = {name: statistics.fmean(column) for name, column in columns.items() if column}
         lines.append(("mean", means))
     for name, row in result.get("ensemble", {}).items():
         # A network drawn for every query is attacked by a PGD of its own, and by nothing else.
         only_pgd = {"accuracy": row["accuracy"], "pgd": row["robustness"]}
-        lines.append((name.replace("_", " "), row if "pgd" in row else only_pgd))
+        shown = row | row.get("norms", {}) if "pgd" in row else only_pgd
+        lines.append((name.replace("_", " "), shown))
     return Table(
         ("network", *heads.values()),
         [(label, *(percent(row.get(name)) for name in heads)) for label, row in lines],
@@ -145,11 +148,7 @@ def _evaluation_notes(
     if "outside_dictionary" in heads:
         notes.append(OUTSIDE)
     if others:
-        means = [
-            f"{norm} {percent(statistics.fmean(row['norms'][norm] for row in networks))}"
-            for norm in networks[0]["norms"]
-        ]
-        notes.append(f"in each norm: {', '.join(means)}; union: {' and '.join(threats)}")
+        notes.append(f"union: robust in every norm at once: {', '.join(threats)}")
     if strongest is None:
         notes.append('PGD alone flatters: the attack "standard" gives standard robust accuracy')
     elif summary[strongest]["mean"] > summary["pgd"]["mean"]:
@@ -201,7 +200,10 @@ def estimates_table(networks: Sequence[Mapping[str, Any]], dataset: str) -> Tabl
             )
             for row in networks
         ],
-        [f"% of {dataset} test images; estimated by the value network on validation images"],
+        [
+            f"% of {dataset} test images; estimated by the value network on validation images",
+            "to have the best N measured: sample --keep N",
+        ],
     )
 
 

@@ -51,16 +51,17 @@ def unlock(folder: Path, handle: int) -> None:
 def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Inside, no other process is at work in the folder. `InputError` as from `lock`.
 
-    A body that writes nothing leaves nothing, not even folders in it.
+    A body that writes no file leaves nothing, not even folders in it.
     """
     found = folder.exists()
     handle = lock(folder, patience)
+    before = set(os.listdir(folder))
     try:
         yield
     finally:
-        if not found:
-            for path, _, _ in os.walk(folder, topdown=False):
-                with contextlib.suppress(OSError):  # it holds something, the folder its lock
+        for made in set(os.listdir(folder)) - before:
+            for path, _, _ in os.walk(folder / made, topdown=False):  # nothing of a file
+                with contextlib.suppress(OSError):  # it holds something
                     os.rmdir(path)
         unlock(folder, handle)
         if not found:

@@ -36,6 +36,10 @@ def _size(value: Any) -> bool:
     return _number(value) and value >= 0
 
 
+def _weights(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_text, value)) and all(map(_size, value.values()))
+
+
 def _count(value: Any) -> bool:
     return type(value) is int and value >= 1
 
@@ -65,6 +69,7 @@ FIELDS: dict[str, _Kind] = REQUIRED | {
     "version": _NAME,
     "z": _NUMBERS,
     "beta": _NUMBERS,
+    "preference": (_weights, "an object of numbers, at least 0"),
     "epsilon": _SIZE,
     "norm": _NAME,
     "norms_trained": _NAME,

@@ -125,3 +125,13 @@ def test_an_ensemble_is_not_of_nobody():
     population = Population.of([nn.Sequential(nn.Flatten(), nn.Linear(4, 2))] * 2)
     with pytest.raises(TargetError, match="at least one network"):
         Ensemble(population[:0])
+
+
+@pytest.mark.parametrize("as_one", [True, False], ids=["ensemble", "population"])
+def test_images_must_be_a_dense_tensor(as_one):
+    population = Population.of([build("mlp", "relu", 10, (1, 8, 8)) for _ in range(2)])
+    networks = Ensemble(population) if as_one else population
+    images = torch.rand(1 if as_one else 2, 3, 1, 8, 8)
+    for bad, kind in ((images.to_sparse(), "sparse_coo"), (images.numpy(), "ndarray"), (5, "int")):
+        with pytest.raises(TargetError, match=f"expected images as a .*tensor, got .*{kind}"):
+            networks(bad)

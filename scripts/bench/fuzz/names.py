@@ -18,6 +18,7 @@ from torch.nn import functional as F
 import attacks
 import hypergen as h
 from attacks import Threat
+from hypergen.errors import InputError
 from scripts.bench.fuzz.case import WrongFigureError, wrong_figures
 from targets import Ensemble, Population, TargetError
 
@@ -77,6 +78,8 @@ def own(change: str = "z", size: int = 16) -> Own:
 
 def packed(network: Callable[[Tensor], Any], count: int = 2) -> Callable[[Tensor], Any]:
     """The same network `count` times, as one model from [P,B,C,H,W] to [P,B,K]."""
+    if not callable(network):
+        raise InputError("no network, whose error would be its own")
 
     def model(points: Tensor) -> Any:
         answers = [network(points[index]) for index in range(count)]

@@ -165,7 +165,10 @@ BAD = [
     ("evaluate base.safetensors --json nowhere/x.json", "there is no folder"),
     ("evaluate base.safetensors --json empty", "empty cannot be written"),
     ("transfer", "no weight files: give a run, a folder of samples or a weight file"),
-    ("transfer base.safetensors", "transfer needs several networks, got one"),
+    (
+        "transfer base.safetensors",
+        "transfer tries on each network what fools another: got only one",
+    ),
     ("transfer base.safetensors truncated.safetensors", "truncated.safetensors"),
     ("transfer base.safetensors base.safetensors --json nowhere/x", "there is no folder"),
     ("transfer base.safetensors base.safetensors --picture empty", "empty cannot be written"),

@@ -114,7 +114,7 @@ def test_a_failed_download_leaves_nothing_new(name, tmp_path, offline):
     (tmp_path / "old" / "kept").mkdir(parents=True)
     with pytest.raises(InputError, match="downloading failed"):
         data.load(name, tmp_path / "old")
-    assert (tmp_path / "old" / "kept").exists()
+    assert [*(tmp_path / "old").rglob("*")] == [tmp_path / "old" / "kept"]
 
 
 def test_what_another_process_downloads_is_waited_for(tmp_path, offline):

@@ -199,6 +199,8 @@ def test_weights_of_measures_are_asked_for_by_name(ranged, few):
     assert (accurate.theta - mixed.theta).abs().max() > 1e-3
     row = ranged.preference_row(weights[0])
     assert row == {"preference": {"accuracy": 0.25, "noise": 0, "int8:bits=4": 0.75}}
+    by_kind = ranged.draw(2, seed=1, prefer={"int8": 3, "accuracy": 1})[2]
+    assert by_kind.equal(weights)
     spread = ranged.draw(50, seed=1)[2]
     assert spread.shape == (50, 3) and (spread.std(0) > 0.1).all()
     assert ranged.estimate(mixed, few)[0].shape == (2, 3)
@@ -212,6 +214,7 @@ def test_weights_of_measures_are_asked_for_by_name(ranged, few):
         ({"prefer": {"accuracy": float("nan")}}, "at least 0, got nan"),
         ({"prefer": {"accuracy": 0}}, "at least one weight"),
         ({"prefer": {}}, "at least one weight"),
+        ({"prefer": {"int8": 1, "int8:bits=4": 1}}, "names int8:bits=4 twice"),
         ({"beta": 0.5}, "use `prefer`"),
         ({"beta": 0.5, "prefer": {"accuracy": 1}}, "leave out one"),
     ],
@@ -220,6 +223,15 @@ def test_what_cannot_be_preferred_is_told_in_one_line(asked, reason, ranged):
     with pytest.raises(InputError, match=reason) as told:
         ranged.draw(1, **asked)
     assert "\n" not in str(told.value)
+
+
+def test_a_network_trained_for_fixed_weights_tells_these_and_no_beta(few):
+    config = TrainConfig.of(target="mlp", measure=("accuracy=1", "noise=3"), objective="value")
+    sampler = Sampler(config, few.info, ModelBundle.fresh(config, few.info), STEPS)
+    _, _, (preference,) = sampler.draw(1)
+    assert sampler.preference_row(preference) == {"preference": {"accuracy": 0.25, "noise": 0.75}}
+    with pytest.raises(InputError, match="trained for weights of measures: leave out `beta`"):
+        sampler.draw(1, beta=0.5)
 
 
 def test_a_run_without_ranges_has_nothing_to_prefer(sampler):

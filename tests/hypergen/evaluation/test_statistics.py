@@ -10,6 +10,7 @@ from hypergen.evaluation.statistics import (
     kendall_tau,
     measuring_error,
     paired_error,
+    ranking_error,
     summarise,
 )
 
@@ -80,6 +81,22 @@ def test_the_measuring_error_is_how_far_shares_found_anew_scatter():
     scatter = float(numpy.sqrt(numpy.mean((drawn - shares) ** 2)))
     assert measuring_error(shares, images) == pytest.approx(scatter, rel=0.02)
     assert measuring_error([0.0, 1.0], 1) == 0
+
+
+def test_the_ranking_error_is_how_far_equal_networks_scatter_on_the_same_images():
+    """Networks that are all right with the same chance, which differs widely between images."""
+    rng, networks, images = numpy.random.default_rng(0), 5, 40
+    found, scatter = [], []
+    for _ in range(2000):
+        chance = rng.beta(0.3, 0.3, images)
+        masks = rng.random((networks, images)) < chance
+        found.append(ranking_error(torch.from_numpy(masks)) ** 2)
+        scatter.append(masks.mean(1).var(ddof=1))
+    assert numpy.mean(found) == pytest.approx(numpy.mean(scatter), rel=0.05)
+    assert numpy.mean(found) ** 0.5 < 0.7 * measuring_error([0.5], images)
+    alike = torch.tensor([[True, False, True]] * 3)
+    assert ranking_error(alike) == pytest.approx(0, abs=1e-7)
+    assert ranking_error(alike[:, :1]) == 0.5
 
 
 def test_a_summary_is_of_the_rows_that_have_a_figure():

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import hypergen
 import targets
 from hypergen.errors import InputError, RunError
 from hypergen.experiments import run as experiment
@@ -227,3 +228,18 @@ def test_a_run_without_a_checkpoint_has_no_generator(tiny, few, tmp_path):
     RunSettings(tiny, few.info, ReportConfig()).save(tmp_path)
     with pytest.raises(InputError, match=f"has no {CHECKPOINT} yet"):
         load_generator(tmp_path)
+
+
+def test_what_is_refused_before_it_has_trained_leaves_nothing_in_the_way(trained, tiny, tmp_path):
+    whole = []
+
+    @hypergen.register_measure("whole")
+    def share(population, images, labels):
+        return torch.full([len(population)], 1.0 if whole else 7.0)
+
+    config = tiny.replace(objective="value", measure=("accuracy=1", "whole=1"))
+    with pytest.raises(InputError, match="the measure whole must lie in"):
+        trained(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    whole.append("mended")
+    assert trained(config, tmp_path / "run").results["summary"]["sample"]["whole"]["mean"] == 1

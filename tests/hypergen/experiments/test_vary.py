@@ -32,7 +32,7 @@ BAD = [
     ("beta=nan:1", "LOW below HIGH"),
     ("beta=1:0", "LOW below HIGH"),
     ("beta=0.5:0.5", "LOW below HIGH"),
-    ("beta=0:1:log", "LOW below HIGH"),
+    ("beta=0:1:log", "on a log scale LOW must be above 0"),
     ("beta=0.1:1:lin", "LOW below HIGH"),
     ("beta=0.1:1:log:log", "LOW below HIGH"),
     ("learning-rate=a:b", "expected numbers"),
@@ -76,6 +76,7 @@ def weights(config: TrainConfig) -> dict[str, tuple[float, float]]:
     [
         (f"measure.{L2}=0:2", L2, 1.25),
         (f"measure.{L2}=0.1:1:log", L2, 0.5),
+        ("measure.robustness=0:2", L2, 1.25),
         ("measure.worst-class=0,0.5", "worst-class", 0.5),
         ("measure.accuracy=0:1", "accuracy", 0.0),
     ],
@@ -98,15 +99,17 @@ def test_accuracy_that_was_not_named_can_be_weighed_too():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("measure.worst-clas=0:1", 'did you mean "measure.worst-class"'),
-        ("measure.int8=0:1", 'unknown setting "measure.int8"'),
-        ("measure.worst-class", "unknown setting|expected NAME=LOW:HIGH"),
+        ("measure.worst-clas=0:1", 'no measure worst-clas .did you mean "worst-class"'),
+        ("measure.int8=0:1", f"no measure int8; it has accuracy, {L2}, worst-class"),
+        ("measure.worst-class", "expected NAME=LOW:HIGH"),
+        ("measure.worst-class=0:1:log", "on a log scale LOW must be above 0"),
         ("measure.worst-class=", "expected NAME=LOW:HIGH"),
         ("measure.worst-class=1:0", "LOW below HIGH"),
         ("measure.worst-class=-1:1", "weight must be a number from 0"),
         ("measure.worst-class=0:inf", "weight must be a number from 0"),
         ("measure.worst-class=a,b", "expected numbers"),
-        (f"measure.{L2}", "unknown setting"),
+        (f"measure.{L2}", "expected NAME=LOW:HIGH"),
+        ("measure.", "no measure"),
         ("beta=0:1", "leave out `measure`"),
     ],
 )
@@ -127,9 +130,10 @@ def test_a_weight_of_nothing_at_all_is_refused():
     config = TrainConfig.of(measure=("int8=1",))
     with pytest.raises(InputError, match="at least one weight must be above 0"):
         parse_vary("measure.int8=0:1", config)
-    for measures in (("int8=1",), ("accuracy=0:1", "int8=0:1")):
-        with pytest.raises(InputError, match="`vary` is needed"):
-            default_vary(TrainConfig.of(measure=measures))
+    with pytest.raises(InputError, match="`vary` is needed: .* add `measure` accuracy=1"):
+        default_vary(config)
+    with pytest.raises(InputError, match="`vary` is needed: .* has all preferences"):
+        default_vary(TrainConfig.of(measure=("accuracy=0:1", "int8=0:1")))
 
 
 def test_a_base_may_be_none():

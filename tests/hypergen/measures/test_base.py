@@ -5,7 +5,7 @@ import torch
 
 from hypergen.catalog import MEASURES
 from hypergen.config import TrainConfig
-from hypergen.errors import InputError, RunError
+from hypergen.errors import InputError
 from hypergen.measure_spec import MeasureSpec
 from hypergen.measures import Accuracy, Batch, build_measure, build_measures, measured, strict
 from hypergen.measures.base import FunctionMeasure
@@ -35,7 +35,7 @@ def fails(population, images, labels):
     ],
 )
 def test_wrong_figures_are_told_in_one_line(function, reason, mixture, images):
-    with pytest.raises(RunError, match=reason) as told:
+    with pytest.raises(InputError, match=reason) as told:
         measured([black_box(function)], mixture, Batch(*images))
     assert "\n" not in str(told.value) and "box" in str(told.value)
 
@@ -60,7 +60,7 @@ def test_the_strict_form_keeps_the_name_and_its_faults_are_told():
     own, broken = Own(), Broken()
     own.name, broken.name = "mine:a=1", "mine:a=2"
     assert strict(own).name == "mine:a=1"
-    with pytest.raises(RunError, match="the measure mine:a=2 failed: KeyError: 'budget'"):
+    with pytest.raises(InputError, match="the measure mine:a=2 failed: KeyError: 'budget'"):
         strict(broken)
 
 

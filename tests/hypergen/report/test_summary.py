@@ -71,7 +71,9 @@ def test_inputs_outside_a_dictionary_are_told_by_kind(run_result):
 def known(mean_error: float, spread: float, tau: float | None, **others: float | None) -> dict:
     """How well the value network knew the samples, as a run's results.json has it."""
     figures = {"mean_error": mean_error, "spread": spread, "kendall_tau": tau, "r2": 0.25}
-    return figures | {"measuring_error": 0.004, "training_tau": None} | others
+    return (
+        figures | {"measuring_error": 0.004, "ranking_error": 0.003, "training_tau": None} | others
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,8 @@ def known(mean_error: float, spread: float, tau: float | None, **others: float |
             "differ by 0.2, too little to rank; over the whole training Kendall's tau 0.90",
         ),
         (
-            known(0.005, 0.02, 0.8, measuring_error=0.03),
-            off(0.5, 3.0) + "; the samples themselves differ by 2.0, too little to rank",
+            known(0.005, 0.02, 0.8, ranking_error=0.03),
+            off(0.5, 0.4) + "; the samples themselves differ by 2.0, too little to rank",
         ),
         (
             known(0.005, 0.02, 0.6),
