@@ -42,6 +42,7 @@ from attacks.fgsm import FGSM, LineSearchFGSM, RandomFGSM
 from attacks.lbfgs import LBFGS
 from attacks.momentum import MomentumFGSM
 from attacks.msd import MSD
+from attacks.n_fgsm import NFGSM
 from attacks.noise import Noise
 from attacks.pgd import PGD
 from attacks.rays import RayS
@@ -51,6 +52,7 @@ from attacks.single import attack
 from attacks.square import Square
 from attacks.suite import Suite, quick, standard
 from attacks.threat import Threat
+from attacks.trades import TRADES
 from attacks.universal import UNIVERSAL, Universal, UniversalDeepFool, UniversalGradient, perturbed
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "DeepFool",
     "Model",
     "MomentumFGSM",
+    "NFGSM",
     "Noise",
     "PerNetworkRNG",
     "RandomFGSM",
@@ -78,6 +81,7 @@ __all__ = [
     "Square",
     "Suite",
     "TargetedAPGD",
+    "TRADES",
     "TargetedFAB",
     "Threat",
     "UNIVERSAL",

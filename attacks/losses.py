@@ -49,6 +49,12 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return targeted_margin(logits, labels, targets) / (scale + 1e-12)
 
 
+def divergence(clean: Tensor, logits: Tensor) -> Tensor:
+    """KL(p || q), [P,B]: p the probabilities of the logits `clean`, q those of `logits`."""
+    p, q = clean.log_softmax(-1), logits.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1)
+
+
 def wrong_classes(logits: Tensor, labels: Tensor) -> Tensor:
     """The classes other than the label, the likeliest first, int64 [P,B,K-1]."""
     return _without(logits, labels).argsort(dim=-1, descending=True, stable=True)[..., :-1]

@@ -19,7 +19,7 @@ from hypergen.training.direct_config import BaselineConfig
 
 @dataclass(frozen=True)
 class BaselineOptions(Settings):
-    """Train one network directly: ordinarily, or by FBF, PGD, AVG or MSD."""
+    """Train one network directly: ordinarily, or by FBF, N-FGSM, PGD, TRADES, AVG or MSD."""
 
     out: Path | None = None
     """folder for network.safetensors; by default a dated one under runs/"""

@@ -78,6 +78,9 @@ FIELDS: dict[str, _Kind] = REQUIRED | {
     "learning_rate": _SIZE,
     "share_start": _SIZE,
     "ema_decay": _SIZE,
+    "label_smoothing": _SIZE,
+    "awp": _SIZE,
+    "trades_weight": _SIZE,
     "pretrained": (lambda value: isinstance(value, bool), "true or false"),
     "seed": (lambda value: type(value) is int, "an integer"),
 }

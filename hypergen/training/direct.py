@@ -8,7 +8,7 @@ robustness from one epoch to the next ("catastrophic overfitting"): then it goes
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 import attacks
 import targets
+from attacks.losses import divergence
 from hypergen.data import Dataset
 from hypergen.errors import RunError
 from hypergen.measures.attacked import attack_population
@@ -51,7 +52,7 @@ class DirectTrainer:
         with seeded(config.seed):
             module = fresh_target(config.target, config.activation, dataset.info, config.pretrained)
             self.module = module.to(device).to(memory_format=convolution_format(device))
-            self.ema = ema(self.module, config.ema_decay)
+            self.ema = ema(self.module, self.plan.ema_decay)
             self.noise = global_state_of(device)
         drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in module.modules())
         alike = not drops and config.share_start is None  # every step, so that it can be recorded
@@ -122,6 +123,9 @@ class DirectTrainer:
                     perturb(self.model, images, labels, part, self.rng, self.fast) for part in parts
                 ]
             loss, *gradients = self.gradients(labels, *inputs)
+            if self.config.awp:
+                with moved_up(self.module, gradients, self.config.awp):
+                    _, *gradients = self.gradients(labels, *inputs)
         for weights, gradient in zip(self.module.parameters(), gradients, strict=True):
             weights.grad = gradient
         self.optimizer.step()
@@ -129,12 +133,21 @@ class DirectTrainer:
 
     def _gradients(self, labels: Tensor, images: Tensor, *attacked: Tensor) -> Sequence[Tensor]:
         """The loss on images [B,C,H,W], and on attacked ones, and its gradient for each tensor."""
-        beta = self.config.beta if attacked else 0.0
-        loss = torch.zeros((), device=images.device)
-        parts = [(beta / len(attacked), each) for each in attacked] + [(1 - beta, images)]
-        for weight, inputs in parts:
-            if weight > 0:
-                loss = loss + weight * F.cross_entropy(self._logits(inputs), labels)
+        config, smoothing = self.config, self.config.label_smoothing
+        if config.method == "trades" and attacked:
+            clean = self._logits(images)
+            change = divergence(clean, self._logits(*attacked)).mean()
+            loss = F.cross_entropy(clean, labels, label_smoothing=smoothing)
+            loss = loss + config.trades_weight * change
+        else:
+            beta = config.beta if attacked else 0.0
+            loss = torch.zeros((), device=images.device)
+            parts = [(beta / len(attacked), each) for each in attacked] + [(1 - beta, images)]
+            for weight, inputs in parts:
+                if weight > 0:
+                    logits = self._logits(inputs)
+                    part = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+                    loss = loss + weight * part
         return loss.detach(), *torch.autograd.grad(loss, list(self.module.parameters()))
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -202,6 +215,30 @@ def validate(module: nn.Module, config: BaselineConfig, dataset: Dataset) -> flo
     return (1 - beta) * clean + beta * robust
 
 
+@contextlib.contextmanager
+@torch.no_grad()
+def moved_up(module: nn.Module, gradients: Sequence[Tensor], share: float) -> Iterator[None]:
+    """Inside, each layer's weights lie `share` of their norm further up their gradient.
+
+    Biases and what else is a vector stay where they are, as in Wu, Xia, Wang 2020, "Adversarial
+    weight perturbation helps robust generalization".
+    """
+    pairs = [
+        (weights, gradient)
+        for weights, gradient in zip(module.parameters(), gradients, strict=True)
+        if weights.ndim > 1
+    ]
+    before = [weights.clone() for weights, _ in pairs]
+    for weights, gradient in pairs:
+        tiny = torch.finfo(gradient.dtype).tiny
+        weights += gradient * (share * weights.norm() / gradient.norm().clamp_min(tiny))
+    try:
+        yield
+    finally:
+        for (weights, _), old in zip(pairs, before, strict=True):
+            weights.copy_(old)
+
+
 def convolution_format(device: torch.device) -> torch.memory_format:
     """How weights of convolutions had better lie: tensor cores want channels last."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -211,7 +248,7 @@ def perturb(
     network: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
-    attack: attacks.Attack | attacks.MSD,
+    attack: attacks.Attack | attacks.MSD | attacks.NFGSM | attacks.TRADES,
     rng: torch.Generator,
     fast: contextlib.AbstractContextManager[Any],
 ) -> Tensor:

@@ -13,9 +13,11 @@ from hypergen.settings import COUNT, RATE, SEED, SHARE, SIZE, Norm, Range, Setti
 from hypergen.training.recipes import PEAK_AT, PGD_STEPS, Recipe, recipe_for
 from targets.kwta import KWTA
 
-Method = Literal["standard", "fbf", "pgd"]
+Method = Literal["standard", "fbf", "n-fgsm", "pgd", "trades"]
 """How a network is trained directly against one threat, or none: also the base of a run."""
-TrainingAttack = attacks.PGD | attacks.MSD | tuple[attacks.PGD, ...]
+TrainingAttack = (
+    attacks.PGD | attacks.MSD | attacks.NFGSM | attacks.TRADES | tuple[attacks.PGD, ...]
+)
 """What makes the images trained on; of several the mean of their losses is descended."""
 
 
@@ -24,8 +26,10 @@ class BaselineConfig(Settings):
     """One network trained directly on its own weights."""
 
     method: Literal[Method, "avg", "msd"] = "fbf"
-    """standard (clean images), fbf (one random-start FGSM step) or pgd (7 steps); in several norms
-    avg (the mean loss of pgd in each) or msd (7 steps, each in the norm that hurts most)"""
+    """standard (clean images), fbf (one random-start FGSM step), n-fgsm (one step from wider noise,
+    not cut back), pgd (7 steps) or trades (clean images, and 10 steps away from their answers); in
+    several norms avg (the mean loss of pgd in each) or msd (7 steps, each in the norm that hurts
+    most)"""
     data: DataConfig = field(default_factory=DataConfig)
     target: Target = "small-lenet5"
     """architecture"""
@@ -35,8 +39,10 @@ class BaselineConfig(Settings):
     """start from torchvision's weights for ImageNet, downloaded: alexnet and resnet18"""
     beta: Annotated[float, SHARE] = 1.0
     """weight of the attacked images in the loss; what is left to 1 is that of the clean ones"""
+    trades_weight: Annotated[float, SIZE] = 6.0
+    """of trades: weight of the divergence of answers, beside 1 of the clean images' loss"""
     norm: Norm = "linf"
-    """norm of the threat trained against; l1 not by fbf"""
+    """norm of the threat trained against; l1 not by fbf and n-fgsm"""
     epsilon: Epsilon = None
     """its radius, for pixels in [0,1], such as 0.1 or 8/255; by default the data set's usual one in
     linf"""
@@ -55,20 +61,31 @@ class BaselineConfig(Settings):
     """share that k-WTA keeps in the first epoch; it falls evenly, epoch by epoch, to the
     activation's own over the first half of the training, as in Xiao et al. 2020 from 0.2; whatever
     is trained at, the activation's own is what is validated and written; by default no other"""
-    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.0
-    """of the weights' moving average, which then is what is validated and written; 0 for none"""
+    ema_decay: Annotated[float | None, Range(0, 1, below=True)] = None
+    """of the weights' moving average, which then is what is validated and written; 0 for none; by
+    default 0, on colour images 0.9995"""
+    label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.0
+    """share of each label that is spread evenly over all classes, in the loss of the weights"""
+    awp: Annotated[float, SIZE] = 0.0
+    """adversarial weight perturbation (Wu et al. 2020): how far each layer's weights are moved up
+    the loss, relative to their norm, before the gradient is taken; published with 0.005"""
     seed: Annotated[int, SEED] = 0
     """of the initial weights, the order of images, dropout and the attack's starts"""
 
     def require(self) -> None:
         if self.method == "standard" and (self.beta, self.epsilon_factor) != (1.0, None):
             raise InputError("`beta` and `epsilon_factor` are of attacked images: not of standard")
+        if self.method == "trades" and self.beta != 1.0:
+            raise InputError("trades weighs attacked images by `trades_weight`: leave out `beta`")
+        if self.method != "trades" and self.trades_weight != BaselineConfig.trades_weight:
+            raise InputError(f"`trades_weight` is of trades: leave it out with {self.method}")
         if self.share_start is not None:
             self._require_share(self.share_start)
         self._require_norms()
         threat = self.threat
-        if self.method == "fbf":
-            attacks.RandomFGSM(threat)  # refuses l1
+        one_step = {"fbf": attacks.RandomFGSM, "n-fgsm": attacks.NFGSM}
+        if self.method in one_step:
+            one_step[self.method](threat)  # refuses l1
 
     def _require_norms(self) -> None:
         several = self.method in ("avg", "msd")
@@ -130,6 +147,12 @@ class DirectPlan:
         return self.config.learning_rate or self.recipe.learning_rate
 
     @property
+    def ema_decay(self) -> float:
+        """Of the weights' moving average; 0 for none."""
+        given = self.config.ema_decay
+        return self.recipe.ema_decay if given is None else given
+
+    @property
     def radii(self) -> list[float]:
         """What is trained against in the end, in units of each threat's norm."""
         factor = self.config.epsilon_factor
@@ -152,8 +175,12 @@ class DirectPlan:
             gradients = (1 + PGD_STEPS) * norms
         elif isinstance(attack, attacks.MSD):
             gradients = 1 + attack.steps * (1 + norms / 3)  # it looks where each step would end
+        elif isinstance(attack, attacks.TRADES):
+            gradients = 2 + attack.steps
         elif attack is not None:
             gradients = 1 + attack.steps
+        if self.config.awp:
+            gradients += 2 if self.config.method == "trades" else 1
         return 3.0 * gradients * self.epochs * len(dataset.train)
 
     def share(self, epoch: int) -> float | None:
@@ -174,6 +201,10 @@ class DirectPlan:
         )
         if self.config.method == "fbf":
             return self.recipe.fbf(threats[0])
+        if self.config.method == "n-fgsm":
+            return attacks.NFGSM(threats[0])
+        if self.config.method == "trades":
+            return attacks.TRADES(threats[0])
         if self.config.method == "msd":
             return attacks.MSD(threats, PGD_STEPS)
         each = tuple(attacks.PGD(threat, PGD_STEPS) for threat in threats)
@@ -189,7 +220,10 @@ class DirectPlan:
             "learning_rate": self.learning_rate,
             "beta": 0.0 if config.method == "standard" else config.beta,
             "share_start": config.share_start,
-            "ema_decay": config.ema_decay,
+            "ema_decay": self.ema_decay,
+            "label_smoothing": config.label_smoothing,
+            "awp": config.awp,
+            "trades_weight": config.trades_weight if config.method == "trades" else None,
             "pretrained": config.pretrained,
             "seed": config.seed,
             "epsilon": config.threat.epsilon,

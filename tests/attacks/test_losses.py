@@ -39,3 +39,13 @@ def test_ratios_are_blind_to_the_size_of_logits():
 
 def test_wrong_classes_are_all_others_likeliest_first():
     assert losses.wrong_classes(LOGITS, label(1)).tolist() == [[[0, 2, 3]]]
+
+
+def test_the_divergence_is_kullback_and_leiblers():
+    clean, logits = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).unbind()
+    found = losses.divergence(clean, logits)
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Categorical(logits=clean),
+        torch.distributions.Categorical(logits=logits),
+    )
+    assert torch.allclose(found, expected, atol=1e-6)

@@ -19,6 +19,8 @@ from targets import TargetError
 GIB = 2**30
 MEMORY = 2 * GIB
 """How much more than before a case may take."""
+LARGE = re.compile(r"\b(resnet18|alexnet)\b")
+"""Networks that take more, a plain loop in PyTorch included, when they are trained."""
 PACKAGES = ("hypergen", "targets", "attacks")
 OWN_ERRORS = (InputError, RunError, AttackError, TargetError)
 SIGNATURE = re.compile(
@@ -112,7 +114,7 @@ def judge(case: Case, seconds: float = 10.0) -> list[Fault]:
     if outcome.status == 2 and (changed := state.changes(files, after)):
         found.append(f"written: status 2, and yet changed: {', '.join(changed[:4])}")
     taken = state.peak_memory() - memory
-    if taken > MEMORY:
+    if taken > MEMORY and not LARGE.search(case.repeat):
         found.append(f"memory: {taken / GIB:.1f} GiB more")
     return [_fault(case, text, outcome.error) for text in found]
 

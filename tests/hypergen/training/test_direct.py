@@ -190,7 +190,7 @@ def test_training_sees_augmented_images(method, few, cpu, monkeypatch):
     assert fed and all(((x - 0.5).abs() <= trainer.plan.radius + 1e-6).all() for x in fed)
 
 
-@pytest.mark.parametrize("method", ["standard", "fbf", "pgd", "avg", "msd"])
+@pytest.mark.parametrize("method", ["standard", "fbf", "n-fgsm", "pgd", "trades", "avg", "msd"])
 def test_every_method_learns(method, digits, cpu):
     threat = {"norms": "linf=0.02,l2=0.2"} if method in ("avg", "msd") else {"epsilon": 0.02}
     config = BaselineConfig(method=method, target="mlp", **threat, epochs=8)
@@ -205,7 +205,7 @@ def test_training_that_diverges_is_a_failed_run(method, rate, few, cpu):
         trained(SHORT.replace(method=method, learning_rate=rate), few, cpu)
 
 
-@pytest.mark.parametrize("method", ["fbf", "pgd"])
+@pytest.mark.parametrize("method", ["fbf", "n-fgsm", "pgd", "trades"])
 def test_without_a_threat_adversarial_training_is_the_ordinary_one(method, few, cpu):
     plain = weights(trained(SHORT.replace(method="standard"), few, cpu))
     other = SHORT.replace(method=method, epsilon=0.0)
@@ -225,6 +225,47 @@ def test_beta_weighs_attacked_images_against_clean_ones(few, cpu):
     with torch.no_grad():
         parts = [F.cross_entropy(module(part), labels) for part in (attacked, images)]
     assert float(loss) == pytest.approx(float(0.3 * parts[0] + 0.7 * parts[1]))
+
+
+def test_trades_descends_the_clean_loss_and_how_far_answers_move(few, cpu):
+    """As in the authors' trades.py, with smoothed labels besides."""
+    settings = {"method": "trades", "trades_weight": 3.0, "label_smoothing": 0.1}
+    trainer = DirectTrainer(SHORT.replace(**settings), few, cpu)
+    module = copy.deepcopy(trainer.module)
+    images, labels = few.train.first(50)
+    attack = trainer.plan.training_attack(1.0)
+    attacked = direct.perturb(module, images, labels, attack, rng(), contextlib.nullcontext())
+    clean, other = module(images), module(attacked)
+    natural = nn.CrossEntropyLoss(label_smoothing=0.1)(clean, labels)
+    robust = nn.KLDivLoss(reduction="sum")(other.log_softmax(1), clean.softmax(1)) / 50
+    expected = torch.autograd.grad(natural + 3 * robust, list(module.parameters()))
+    loss = trainer.take_step(images, labels, attack, 1e-3)
+    assert float(loss) == pytest.approx((natural + 3 * robust).item(), rel=1e-5)
+    for weight, gradient in zip(trainer.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+
+
+def test_awp_descends_the_gradient_at_weights_moved_up_the_loss(few, cpu):
+    trainer = DirectTrainer(SHORT.replace(awp=0.02), few, cpu)
+    module = copy.deepcopy(trainer.module)
+    images, labels = few.train.first(50)
+    attack = trainer.plan.training_attack(1.0)
+    attacked = direct.perturb(module, images, labels, attack, rng(), contextlib.nullcontext())
+    parameters = list(module.parameters())
+    gradients = torch.autograd.grad(F.cross_entropy(module(attacked), labels), parameters)
+    with torch.no_grad():
+        for weight, gradient in zip(parameters, gradients, strict=True):
+            if weight.ndim > 1:
+                weight += 0.02 * weight.norm() * gradient / gradient.norm()
+    moved = F.cross_entropy(module(attacked), labels)
+    loss = trainer.take_step(images, labels, attack, 0.0)
+    assert float(loss) < moved.item()  # the loss that is told is that of the weights themselves
+    for mine, gradient in zip(
+        trainer.module.parameters(), torch.autograd.grad(moved, parameters), strict=True
+    ):
+        torch.testing.assert_close(mine.grad, gradient)
+    fresh = DirectTrainer(SHORT, few, cpu).module  # a step of length 0 has left all as it was
+    assert weights(trainer.module).equal(weights(fresh))
 
 
 def test_avg_descends_the_mean_loss_over_the_norms(few, cpu):

@@ -12,7 +12,7 @@ def planned(**settings) -> DirectPlan:
     return DirectPlan.of(BaselineConfig.of(**settings), DIGITS)
 
 
-@pytest.mark.parametrize("method", ["fbf", "pgd"])
+@pytest.mark.parametrize("method", ["fbf", "n-fgsm", "pgd", "trades"])
 def test_the_radius_trained_against_grows_until_the_learning_rate_falls(method):
     def radius(progress, **settings):
         return planned(method=method, **settings).training_attack(progress).threat.epsilon
@@ -48,6 +48,12 @@ def test_the_share_of_kwta_falls_evenly_over_the_first_half():
         ({"beta": 1.5}, r"`beta` must lie in \[0,1\], got 1.5"),
         ({"ema_decay": 1.0}, r"`ema_decay` must lie in \[0,1\), got 1"),
         ({"ema_decay": float("nan")}, r"`ema_decay` must lie in \[0,1\), got nan"),
+        ({"label_smoothing": 1.0}, r"`label_smoothing` must lie in \[0,1\), got 1"),
+        ({"awp": -1.0}, "`awp` must be at least 0, got -1"),
+        ({"method": "trades", "beta": 0.5}, "by `trades_weight`: leave out `beta`"),
+        ({"trades_weight": 3.0}, "`trades_weight` is of trades: leave it out with fbf"),
+        ({"method": "standard", "trades_weight": 3.0}, "of trades: leave it out with standard"),
+        ({"method": "n-fgsm", "norms": "l2=1"}, "leave it out with n-fgsm"),
         ({"method": "msd"}, "msd needs `norms`, such as linf=0.3,l2=1.5,l1=10"),
         ({"method": "avg", "epsilon": 0.1}, "avg needs `norms`, such as"),
         ({"method": "avg", "norms": ""}, 'unknown norm ""; known: linf, l2, l1'),
@@ -71,6 +77,8 @@ def test_norms_other_than_linf_need_an_epsilon_and_fbf_has_no_recipe_in_l1():
         BaselineConfig(norm="l2")
     with pytest.raises(AttackError, match="random-fgsm knows the norms linf and l2 only"):
         BaselineConfig(norm="l1", epsilon=5)
+    with pytest.raises(AttackError, match="n-fgsm knows the norms linf and l2 only"):
+        BaselineConfig(method="n-fgsm", norm="l1", epsilon=5)
     plan = planned(method="pgd", norm="l1", epsilon=5, epsilon_factor=1.2)
     assert plan.training_attack(1.0) == PGD(Threat("l1", 6), steps=7)
 
@@ -85,6 +93,9 @@ def test_the_metadata_say_what_was_trained_whatever_was_left_to_the_recipe():
         "beta": 0.5,
         "share_start": None,
         "ema_decay": 0.0,
+        "label_smoothing": 0.0,
+        "awp": 0.0,
+        "trades_weight": None,
         "pretrained": False,
         "seed": 3,
         "epsilon": 0.2,
@@ -98,6 +109,22 @@ def test_the_metadata_say_what_was_trained_whatever_was_left_to_the_recipe():
 @pytest.mark.parametrize("settings", [{"method": "standard"}, {"beta": 0.0}, {"epsilon": 0.0}])
 def test_nothing_is_attacked_without_a_reason(settings):
     assert planned(**settings).training_attack(1.0) is None
+
+
+def test_the_average_is_kept_on_colour_images_unless_it_is_said(few):
+    cifar, plain = INFOS["cifar10"], BaselineConfig.of(target="resnet20", dataset="cifar10")
+    assert DirectPlan.of(plain, cifar).ema_decay == 0.9995 and planned().ema_decay == 0
+    assert DirectPlan.of(plain.replace(ema_decay=0.0), cifar).ema_decay == 0
+    assert planned(ema_decay=0.5).metadata()["ema_decay"] == 0.5
+
+
+def test_a_gradient_costs_what_is_forwarded_and_differentiated(few):
+    def cost(**settings):
+        return planned(epochs=1, **settings).cost(few) / (3 * len(few.train))
+
+    assert cost(method="standard") == 1 and cost(method="n-fgsm") == 2
+    assert cost(method="trades") == 12 and cost(method="trades", awp=0.01) == 14
+    assert cost(method="pgd", awp=0.01) == 9
 
 
 def test_steps_are_those_of_all_epochs(few):

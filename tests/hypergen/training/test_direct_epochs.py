@@ -159,6 +159,7 @@ def test_epochs_of_several_norms_are_compared_by_their_union(base_network, digit
         {"method": "avg", "norms": "linf=0.05,l2=0.5"},
         {"target": "small-lenet5"},  # it has dropout
         {"ema_decay": 0.9},
+        {"method": "n-fgsm", "awp": 0.01, "label_smoothing": 0.1},
         {"activation": "kwta-0.1", "share_start": 0.5, "epochs": 6},  # killed while it falls
     ],
     ids=str,
