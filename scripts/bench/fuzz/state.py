@@ -18,6 +18,8 @@ import torch
 
 LARGE = 2**20
 """Bytes of a file whose content is not looked at."""
+PATIENCE = 60
+"""How many times its seconds a case that was interrupted may take to end."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 SWITCHES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "PyTorch's random state": (
@@ -115,15 +117,27 @@ def peak_memory() -> int:
 
 @contextlib.contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """Lets what takes longer, in this process's own time, be interrupted, as by Ctrl-C."""
+    """Lets what takes longer be interrupted, as by Ctrl-C.
+
+    seconds: of this process's own time, or six times as many of waiting for others, such as trials.
+    What does not end even then, for `PATIENCE` times as long, ends the process.
+    """
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    former = signal.signal(signal.SIGPROF, interrupt)
+    def wake(*_: Any) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGPROF, interrupt), signal.signal(signal.SIGALRM, wake)
     signal.setitimer(signal.ITIMER_PROF, seconds, 4 * seconds)
+    signal.setitimer(signal.ITIMER_REAL, 6 * seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, former)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
+        for number, handler in zip((signal.SIGPROF, signal.SIGALRM), former, strict=True):
+            signal.signal(number, handler)

@@ -5,7 +5,6 @@ import importlib
 import json
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable
@@ -27,8 +26,6 @@ LATE = (
     "torch.utils.tensorboard",
     "torchattacks",
 )
-PATIENCE_SECONDS = 600
-"""How long a case may wait for something: only its own time is bounded otherwise."""
 PARTS: dict[str, Callable[[Random, str, Path], Case]] = {
     "api": api.draw,
     "files": files.draw,
@@ -87,7 +84,6 @@ def main(corpus: Path, log: Path | None, part: str, seed: int, first: int, count
     with open("/dev/null" if log is None else log, "w", buffering=1) as lines:
 
         def begun(number: int, case: Case) -> None:
-            signal.alarm(PATIENCE_SECONDS)  # which ends this process, unless it is set anew
             if log is None:
                 print(case.repeat)
             lines.write(json.dumps({"number": number, "repeat": case.repeat}) + "\n")

@@ -5,7 +5,9 @@ import itertools
 import json
 import os
 import re
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,11 @@ def test_figures_that_cannot_be():
     assert wrong_figures({"networks": [row | {"sra": 0.6}]})
     assert wrong_figures([row | {"accuracy": 1.2}])
     assert wrong_figures({"summary": {"sra": {"mean": float("nan")}}})
+
+
+def test_what_waits_for_others_too_long_is_interrupted():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(KeyboardInterrupt), state.interrupted_after(0.05):
+        time.sleep(60)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == signal.getitimer(signal.ITIMER_PROF) == (0, 0)
