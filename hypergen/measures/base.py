@@ -11,7 +11,7 @@ long and needs no gradient (attacked or corrupted images, changed weights); the 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,17 +29,22 @@ from targets import Population, max_workers, parallel_map
 class Batch:
     """Images for every network of a population, with what the measures prepared of them.
 
-    images: [B,C,H,W]; labels: [B]; prepared: by the name of a measure, [P,...].
+    images: [B,C,H,W]; labels: [B]; prepared: by the name of a measure, [P,...]; logits: likewise,
+    what networks answered to it, [P,B,K], where that is known already (see `answered`).
     """
 
     images: Tensor
     labels: Tensor
     prepared: Mapping[str, Tensor] = field(default_factory=dict)
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
 
     def for_networks(self, network_slice: slice) -> "Batch":
         """The same batch for some of the networks."""
-        some = {name: made[network_slice] for name, made in self.prepared.items()}
-        return Batch(self.images, self.labels, some)
+        prepared, logits = (
+            {name: made[network_slice] for name, made in each.items()}
+            for each in (self.prepared, self.logits)
+        )
+        return Batch(self.images, self.labels, prepared, logits)
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,16 @@ class LogitMeasure(Measure):
     def logits(self, population: Population, batch: Batch) -> Tensor:
         """[P,B,K], what it judges by, differentiable in `population.theta`."""
 
+    def known_logits(self, population: Population, batch: Batch) -> Tensor:
+        """[P,B,K], the logits that stand in the batch, or else new ones."""
+        known = batch.logits.get(self.name)
+        return self.logits(population, batch) if known is None else known
+
     def correct(self, population: Population, batch: Batch) -> Tensor:
         """bool [P,B], the images that it counts."""
-        return _correct(self, population, batch)
+        if self.name not in batch.logits:
+            batch = answered([self], population, batch)
+        return batch.logits[self.name].argmax(-1) == batch.labels
 
     def __call__(self, population: Population, batch: Batch) -> Tensor:
         return self.correct(population, batch).float().mean(1)
@@ -190,6 +202,29 @@ def prepare_batch(
         if made is not None:
             prepared[measure.name] = made
     return Batch(images, labels, prepared)
+
+
+@full_precision()
+@torch.no_grad()
+def answered(measures: Iterable[Measure], population: Population, batch: Batch) -> Batch:
+    """The batch with the logits that measures judge by: who needs them next, need not compute them.
+
+    `InputError`: a measure fails.
+    """
+    judges = [measure for measure in measures if isinstance(measure, LogitMeasure)]
+
+    def answers(job: tuple[slice, Population]) -> list[Tensor]:
+        network_slice, chunk = job
+        own, logits = batch.for_networks(network_slice), []
+        for measure in judges:
+            with told(measure):
+                logits.append(measure.logits(chunk, own))
+        return logits
+
+    jobs = chunks(population, batch.images)
+    found = zip(*parallel_map(answers, jobs, max_workers(batch.images.device)), strict=True)
+    names = [measure.name for measure in judges]
+    return replace(batch, logits=dict(zip(names, map(torch.cat, found), strict=True)))
 
 
 @full_precision()
@@ -272,15 +307,3 @@ def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
             f"the measure {measure.name} must lie in [0,1], got {float(values[worst]):g}{which}"
         )
     return values
-
-
-@full_precision()
-@torch.no_grad()
-def _correct(measure: LogitMeasure, population: Population, batch: Batch) -> Tensor:
-    def correct(job: tuple[slice, Population]) -> Tensor:
-        network_slice, chunk = job
-        logits = measure.logits(chunk, batch.for_networks(network_slice))
-        return logits.argmax(-1) == batch.labels
-
-    jobs = chunks(population, batch.images)
-    return torch.cat(list(parallel_map(correct, jobs, max_workers(batch.images.device))))

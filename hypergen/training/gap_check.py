@@ -18,6 +18,7 @@ from hypergen.measures import (
     Measure,
     Stage,
     Transfer,
+    answered,
     judged,
     measured,
     prepare_batch,
@@ -63,7 +64,8 @@ class GapCheck:
         """
         images, labels = split.first(CHECKED_IMAGES)
         stage = Stage(lambda threat: self.adversary.value_attack(threat, progress), seed)
-        batch = prepare_batch(self.measures, population, images, labels, stage)
+        prepared = prepare_batch(self.measures, population, images, labels, stage)
+        batch = answered(self.measures, population, prepared)
         cheap = measured(self.measures, population, batch).mean(0).tolist()
         estimated = value(value.features(population, batch)).mean(0).tolist()
         found: dict[str, float] = {}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hypergen.config import ValueNetworkConfig
-from hypergen.measures import Batch, Measure, Stage, measured, prepare_batch
+from hypergen.measures import Batch, Measure, Stage, answered, measured, prepare_batch
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.batching import chunks
 from hypergen.runtime.precision import full_precision
@@ -63,10 +63,11 @@ class ValueFitter:
 
         batch: images prepared for the networks; stage: at which those of the perturbed ones are.
         """
-        groups = [(population, batch)]
+        groups = [(population, answered(self.measures, population, batch))]
         if self.settings.num_perturbed:
             near = self.perturb_weights(population.theta[: self.settings.num_perturbed])
-            groups.append((near, self.prepare(near, batch.images, batch.labels, stage)))
+            prepared = self.prepare(near, batch.images, batch.labels, stage)
+            groups.append((near, answered(self.measures, near, prepared)))
         features = [self.features(*group) for group in groups]
         chosen = self.choose(torch.cat(features)).split([len(each) for each in features])
         figures = [self.measure(*group, own) for group, own in zip(groups, chosen, strict=True)]
@@ -93,7 +94,8 @@ class ValueFitter:
     ) -> None:
         """Fits V to networks of weights [P,D] before the first step of the generator."""
         population = self.population_of(theta)
-        batch = self.prepare(population, images, labels, stage)
+        prepared = self.prepare(population, images, labels, stage)
+        batch = answered(self.measures, population, prepared)
         features = self.features(population, batch)
         self.replay.add(features, measured(self.measures, population, batch))
         self.take_steps(steps)

@@ -7,8 +7,17 @@ from hypergen.catalog import MEASURES
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.measure_spec import MeasureSpec
-from hypergen.measures import Accuracy, Batch, build_measure, build_measures, measured, strict
+from hypergen.measures import (
+    Accuracy,
+    Batch,
+    answered,
+    build_measure,
+    build_measures,
+    measured,
+    strict,
+)
 from hypergen.measures.base import FunctionMeasure
+from hypergen.models.value_network.of_behaviour import SetValueNetwork
 from hypergen.training.trainer import Trainer
 
 
@@ -132,3 +141,23 @@ def test_an_unknown_measure_is_told_with_the_nearest():
         InputError, match=r'unknown measure "acuracy" \(did you mean "accuracy"\?\)'
     ):
         build_measures(TrainConfig.of(measure=("acuracy=1",)))
+
+
+def test_networks_answer_once_for_v_and_for_the_figures(mixture, images):
+    asked = []
+
+    class Counted(Accuracy):
+        def logits(self, population, batch):
+            asked.append(len(population))
+            return super().logits(population, batch)
+
+    measure, box = Counted(), black_box(lambda p, x, y: torch.zeros(len(p)))
+    plain = Batch(*images)
+    batch = answered([measure, box], mixture, plain)
+    assert sum(asked) == len(mixture) and batch.logits.keys() == {"accuracy"}
+    value = SetValueNetwork([measure, box], 10)
+    features = value.features(mixture[1:], batch.for_networks(slice(1, None)))
+    figures = measured([measure, box], mixture, batch)
+    assert sum(asked) == len(mixture), "what is known is not asked again"
+    assert features.equal(value.features(mixture, plain)[1:])
+    assert figures.equal(measured([measure, box], mixture, plain))
