@@ -93,7 +93,7 @@ def _made_target(config: TrainConfig | BaselineConfig, info: DatasetInfo) -> nn.
 
 
 def _empty_target(config: BaselineConfig, info: DatasetInfo) -> nn.Module | None:
-    return _without_numbers(lambda: fresh_target(config.target, config.activation, info))
+    return _without_numbers(lambda: _made_target(config, info))
 
 
 def _without_numbers(make: Callable[[], T]) -> T | None:

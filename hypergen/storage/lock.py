@@ -51,9 +51,9 @@ def unlock(folder: Path, handle: int) -> None:
 def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Inside, no other process is at work in the folder. `InputError` as from `lock`.
 
-    A body that writes no file leaves nothing, not even folders in it.
+    A body that writes no file leaves nothing, not even folders in it or above it.
     """
-    found = folder.exists()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     handle = lock(folder, patience)
     before = set(os.listdir(folder))
     try:
@@ -64,9 +64,9 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
                 with contextlib.suppress(OSError):  # it holds something
                     os.rmdir(path)
         unlock(folder, handle)
-        if not found:
+        for path in missing:
             with contextlib.suppress(OSError):  # it holds something, or another's lock by now
-                folder.rmdir()
+                path.rmdir()
 
 
 def _acquired(handle: int, path: Path) -> bool:

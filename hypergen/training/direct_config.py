@@ -9,6 +9,7 @@ from hypergen.config import Activation, DataConfig, Epsilon, Target, threat_on
 from hypergen.data import Dataset, DatasetInfo
 from hypergen.errors import InputError
 from hypergen.measures.norms import parse_norms
+from hypergen.runtime.rng import seeded
 from hypergen.settings import COUNT, RATE, SEED, SHARE, SIZE, Norm, Range, Settings
 from hypergen.training.recipes import PEAK_AT, PGD_STEPS, Recipe, recipe_for
 from targets.kwta import KWTA
@@ -108,7 +109,8 @@ class BaselineConfig(Settings):
     @property
     def final_share(self) -> float | None:
         """What k-WTA keeps in the end; None with another activation."""
-        layer = targets.make_activation(self.activation, 1)
+        with seeded(0):  # a KAF draws its weights
+            layer = targets.make_activation(self.activation, 1)
         return layer.share if isinstance(layer, KWTA) else None
 
     @property

@@ -15,10 +15,10 @@ def test_one_at_a_time(tmp_path, refused):
 
 
 def test_a_body_that_writes_nothing_leaves_nothing(tmp_path):
-    folder = tmp_path / "new"
+    folder = tmp_path / "runs" / "new"
     with locked(folder):
         (folder / "a" / "b").mkdir(parents=True)
-    assert not folder.exists()
+    assert not list(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt), locked(folder):
         (folder / "a").mkdir()
         (folder / "file").touch()

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from attacks import MSD, PGD, AttackError, Threat
 from hypergen.data.builtin import INFOS
@@ -29,6 +30,9 @@ def test_the_share_of_kwta_falls_evenly_over_the_first_half():
     assert planned(activation="kwta-0.1").share(0) is None
     assert planned(activation="kwta-0.1").config.final_share == 0.1
     assert planned().config.final_share is None
+    before = torch.get_rng_state()
+    assert planned(activation="kaf").config.final_share is None  # whose weights are drawn
+    assert torch.get_rng_state().equal(before)
 
 
 @pytest.mark.parametrize(
