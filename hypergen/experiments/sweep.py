@@ -102,8 +102,9 @@ class Sweep:
         build_measures(self.chosen(example))  # what cannot be would else be told by a trial
         require_base(config, dataset.info)
         require_run_memory(RunSettings(config, dataset.info, self.sizes, False), dataset)
-        storage = None if options.storage is None else study.open_storage(options.storage)
         self.check_folder()  # another's is left alone, and told without waiting for its lock
+        # Behind that, for to open a storage may make it.
+        storage = None if options.storage is None else study.open_storage(options.storage)
         folder.mkdir(parents=True, exist_ok=True)
         # Those of a killed sweep need a little to notice.
         self.lock = lock(folder, GRACE_SECONDS)

@@ -313,9 +313,10 @@ def test_of_two_sweeps_begun_together_the_second_leaves_nothing(opened, tmp_path
 
 def test_a_folder_of_something_else_is_left_as_it_is(opened, tmp_path):
     (tmp_path / "mine").touch()
-    with pytest.raises(InputError, match="exists and is not a sweep"):
-        opened(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    for storage in (None, f"sqlite:///{tmp_path / 'new.db'}"):
+        with pytest.raises(InputError, match="exists and is not a sweep"):
+            opened(tmp_path, storage=storage)
+        assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_what_cannot_be_swept_leaves_nothing(few, tmp_path):
