@@ -18,11 +18,6 @@ from hypergen.measures.base import (
     Stage,
     WeightMeasure,
     answered,
-    judged,
-    measured,
-    prepare_batch,
-    raised,
-    strict,
 )
 from hypergen.measures.blur import Blur
 from hypergen.measures.calibration import calibration
@@ -31,6 +26,7 @@ from hypergen.measures.contrast import Contrast
 from hypergen.measures.corruption import CorruptionMeasure
 from hypergen.measures.int8 import Int8
 from hypergen.measures.jpeg import Jpeg
+from hypergen.measures.measuring import judged, measured, prepare_batch, raised, strict
 from hypergen.measures.noise import Noise
 from hypergen.measures.pruned import Pruned
 from hypergen.measures.robustness import VALUE_ATTACKS, AttackedMeasure, Robustness
