@@ -45,7 +45,7 @@ from hypergen.storage.export_check import (
 from hypergen.storage.folders import expanded
 from hypergen.storage.tensor_files import read_tensors, write_tensors
 from hypergen.storage.weights import save_network
-from targets import Ensemble
+from targets import Ensemble, Population
 from targets.rounding import LAYERS, quantized
 
 FORMATS = ("onnx", "pt2", "safetensors")
@@ -75,10 +75,15 @@ def export(
         format: "onnx", "pt2" or "safetensors"; by default the suffix of `path`.
 
     Raises:
-        InputError: an unknown format, a missing package, no input shape or one the network does not
-            take, a folder that is not there, or a network that the format cannot express.
+        InputError: no network or several, an unknown format, a missing package, no input shape or
+            one the network does not take, a folder that is not there, or a network that the format
+            cannot express.
         RunError: the file would compute something else than the network.
     """
+    if not isinstance(network, nn.Module):
+        ways = "; name one, such as population[0], or all as one by hypergen.ensemble"
+        hint = ways if isinstance(network, Population) else ""
+        raise InputError(f"expected one network, got {type(network).__name__}{hint}")
     path = expanded(path)
     format = _known_format(path, format, int8)
     checked = True

@@ -215,6 +215,13 @@ def test_int8_that_changes_classes_is_refused(tmp_path):
 BAD = {
     "suffix": (nn.Flatten(), "net.h5", {}, "ends in .onnx, .pt2 or .safetensors"),
     "format": (nn.Flatten(), "net.pt2", {"format": "torch"}, "`format` must be"),
+    "several": (
+        targets.Population.of([nn.Linear(2, 2)]),
+        "net.safetensors",
+        {},
+        r"one network, got Population; name one, such as population\[0\]",
+    ),
+    "none": (5, "net.pt2", {}, "expected one network, got int"),
     "no shape": (nn.Flatten(), "net.pt2", {"input_shape": None}, "`input_shape` is needed"),
     "odd shape": (nn.Flatten(), "net.pt2", {"input_shape": (8, 8)}, "channels, height, width"),
     "other shape": (nn.Conv2d(3, 4, 3), "net.pt2", {}, "takes no images of shape"),
