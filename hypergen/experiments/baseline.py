@@ -141,7 +141,11 @@ def cost_left(recipes: Mapping[Path, BaselineConfig], dataset: Dataset) -> float
 
 
 def _cost(config: BaselineConfig, dataset: Dataset) -> float:
-    return DirectPlan.of(config, dataset.info).cost(dataset)
+    return _plan(config, dataset).cost
+
+
+def _plan(config: BaselineConfig, dataset: Dataset) -> DirectPlan:
+    return DirectPlan.of(config, dataset.info, len(dataset.train))
 
 
 def save_baseline(
@@ -150,7 +154,7 @@ def save_baseline(
     """Writes a weight file with what made it and the figures measured."""
     layout = targets.WeightLayout.of(network)
     metadata = describe(config.target, config.activation, dataset.info, layout)
-    plan = DirectPlan.of(config, dataset.info)
+    plan = _plan(config, dataset)
     save_network(
         path,
         network.state_dict(),
@@ -161,7 +165,7 @@ def save_baseline(
 def require_trained_by(path: Path, config: BaselineConfig, dataset: Dataset) -> None:
     """`InputError` for a weight file that was trained with other settings."""
     asked = {"target": config.target, "activation": config.activation, "dataset": dataset.name}
-    asked |= DirectPlan.of(config, dataset.info).metadata()
+    asked |= _plan(config, dataset).metadata()
     apart = differences(read_metadata(path), asked)
     if apart:
         raise InputError(f"{path} was trained with other settings: {'; '.join(apart)}")

@@ -6,7 +6,7 @@ import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import DatasetInfo
 from hypergen.measures import VALUE_ATTACKS, Stage
-from hypergen.training.recipes import recipe_for
+from hypergen.training.recipes import usual_factor
 
 MAX_DOUBLINGS = 2
 """How often what a measurement in training may spend is doubled at most."""
@@ -22,8 +22,8 @@ class Adversary:
     def __init__(self, config: TrainConfig, info: DatasetInfo):
         self.config = config
         self.attack_steps = config.adversary.attack_steps
-        recipe = recipe_for(info, config.target, config.activation)
-        self.factor = recipe.radius(1.0, config.adversary.epsilon_factor)
+        given = config.adversary.epsilon_factor
+        self.factor = usual_factor(info) if given is None else given
 
     def threat(self, threat: attacks.Threat, progress: float) -> attacks.Threat:
         """What a threat is after a share `progress` of its warm-up."""

@@ -47,7 +47,7 @@ class DirectTrainer:
 
     def __init__(self, config: BaselineConfig, dataset: Dataset, device: torch.device):
         self.config, self.dataset, self.device = config, dataset, device
-        self.plan = DirectPlan.of(config, dataset.info)
+        self.plan = DirectPlan.of(config, dataset.info, len(dataset.train))
         self.rng = torch.Generator().manual_seed(config.seed)
         with seeded(config.seed):
             module = fresh_target(config.target, config.activation, dataset.info, config.pretrained)
@@ -63,7 +63,7 @@ class DirectTrainer:
         parameters = self.module.parameters()
         self.optimizer = self.plan.recipe.optimizer_of(parameters, self.plan.learning_rate)
         self.fast: contextlib.AbstractContextManager[Any] | None = None  # known by the first images
-        self.steps = self.plan.steps(dataset)
+        self.steps = self.plan.steps
         self.step, self.epoch = 0, 0
         self.best, self.best_state = -1.0, copy.deepcopy(self.module.state_dict())
 

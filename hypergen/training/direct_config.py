@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import attacks
 import targets
 from hypergen.config import Activation, DataConfig, Epsilon, Target, threat_on
-from hypergen.data import Dataset, DatasetInfo
+from hypergen.data import DatasetInfo
 from hypergen.errors import InputError
 from hypergen.measures.norms import parse_norms
 from hypergen.runtime.rng import seeded
@@ -54,10 +54,11 @@ class BaselineConfig(Settings):
     """radius trained against in the end, relative to epsilon; by default 1.15, on colour images
     1"""
     epochs: Annotated[int | None, COUNT] = None
-    """passes over the training images; by default 10, digits 40, colour images 30"""
+    """passes over the training images; by default 10, colour images with batch norm (or vgg) 30,
+    and on few images as many as make 480 steps"""
     learning_rate: Annotated[float | None, RATE] = None
-    """the highest, reached at 40 % of the training; by default 0.005 (Adam), colour images 0.2
-    (SGD; of vgg 0.08 to 2 by the activation)"""
+    """the highest, reached at 40 % of the training; by default 0.005 (Adam), on colour images with
+    batch norm 0.2 (SGD; of vgg 0.08 to 2 by the activation)"""
     share_start: Annotated[float | None, SHARE] = None
     """share that k-WTA keeps in the first epoch; it falls evenly, epoch by epoch, to the
     activation's own over the first half of the training, as in Xiao et al. 2020 from 0.2; whatever
@@ -128,20 +129,24 @@ class BaselineConfig(Settings):
 
 @dataclass(frozen=True)
 class DirectPlan:
-    """What the settings come to on a data set: all defaults filled in."""
+    """What the settings come to on a data set: all defaults filled in.
+
+    images: how many there are to train on.
+    """
 
     config: BaselineConfig
     recipe: Recipe
+    images: int
 
     @classmethod
-    def of(cls, config: BaselineConfig, info: DatasetInfo) -> "DirectPlan":
-        """The plan by the recipe for such images."""
-        return cls(config, recipe_for(info, config.target, config.activation))
+    def of(cls, config: BaselineConfig, info: DatasetInfo, images: int) -> "DirectPlan":
+        """The plan by the recipe for such images, of which there are so many to train on."""
+        return cls(config, recipe_for(info, config.target, config.activation), images)
 
     @property
     def epochs(self) -> int:
         """Passes over the training images."""
-        return self.config.epochs or self.recipe.epochs
+        return self.config.epochs or self.recipe.epochs_on(self.images)
 
     @property
     def learning_rate(self) -> float:
@@ -165,11 +170,13 @@ class DirectPlan:
         """The first of these."""
         return self.radii[0]
 
-    def steps(self, dataset: Dataset) -> int:
-        """Steps of the weights on the data set's training images."""
-        return self.epochs * -(-len(dataset.train) // self.recipe.batch_size)
+    @property
+    def steps(self) -> int:
+        """Steps of the weights."""
+        return self.epochs * -(-self.images // self.recipe.batch_size)
 
-    def cost(self, dataset: Dataset) -> float:
+    @property
+    def cost(self) -> float:
         """About what the training costs, in forward passes; a gradient costs three."""
         attack, norms = self.training_attack(1.0), len(self.config.threats)
         gradients = 1.0
@@ -183,7 +190,7 @@ class DirectPlan:
             gradients = 1 + attack.steps
         if self.config.awp:
             gradients += 2 if self.config.method == "trades" else 1
-        return 3.0 * gradients * self.epochs * len(dataset.train)
+        return 3.0 * gradients * self.epochs * self.images
 
     def share(self, epoch: int) -> float | None:
         """What k-WTA keeps while epoch 0, 1, ... is trained; None without a schedule of its own."""

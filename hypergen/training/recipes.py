@@ -8,14 +8,20 @@ networks are evaluated at; of three lengths of FBF's step, 0.5, 1 and 2 times th
 always 1.25, each image gets the one that hurts most (with one length a network overfits to it; Kim
 et al. 2021).
 
-Colour images: the paper's recipe for CIFAR-10 as published, SGD with batches of 128 for 30 epochs,
-FBF's step of 1.25 times a radius that is the one evaluated at throughout; but what is kept is a
-moving average of the weights, worth about six points of robustness to PGD training (Gowal et al.
-2020, "Uncovering the limits of adversarial training", and benchmarks since). VGG has the peak
-learning rates of its own study (Peconi 2020): at that of residual networks, a tenth of CIFAR-10
-left it at the constant classifier. That study trained VGG for 60 epochs, with an l2 penalty of
-0.0012 on dense layers alone, and ResNet-20 for 80: more epochs are asked for by `epochs`, the
-penalty is 5e-4 on all weights.
+Colour images, networks with batch norm, and VGG: the paper's recipe for CIFAR-10 as published, SGD
+with batches of 128 for 30 epochs, FBF's step of 1.25 times a radius that is the one evaluated at
+throughout; but what is kept is a moving average of the weights, worth about six points of
+robustness to PGD training (Gowal et al. 2020, "Uncovering the limits of adversarial training", and
+benchmarks since). VGG has the peak learning rates of its own study (Peconi 2020): at that of
+residual networks, a tenth of CIFAR-10 left it at the constant classifier. That study trained VGG
+for 60 epochs, with an l2 penalty of 0.0012 on dense layers alone, and ResNet-20 for 80: more epochs
+are asked for by `epochs`, the penalty is 5e-4 on all weights.
+
+Other networks on colour images have the recipe of grey ones, at the radius evaluated at: by SGD at
+that rate they do not leave the constant classifier.
+
+On few images each recipe takes more epochs, until its network has made 480 steps: as many as digits
+need.
 
 PGD training is Madry et al. 2018 with 7 steps, N-FGSM de Jorge et al. 2022, TRADES Zhang et al.
 2019 with 10 steps and weight 6, each at the recipe above. Against several norms, AVG descends the
@@ -31,13 +37,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 import attacks
 from hypergen.data import DatasetInfo
+from hypergen.models.bundle import fresh_target
+from hypergen.runtime.rng import seeded
 from targets import unsized
 
+LEAST_STEPS = 480
+"""Of the weights in a training, however few images there are."""
 PEAK_AT = 0.4
 """Share of the training after which the learning rate is at its peak."""
 PGD_STEPS = 7
@@ -62,6 +72,11 @@ class Recipe:
     fbf: type[attacks.RandomFGSM]
     ema_decay: float = 0.0
 
+    def epochs_on(self, images: int) -> int:
+        """Passes over so many training images: those of the recipe, or what `LEAST_STEPS` take."""
+        steps = -(-images // self.batch_size)
+        return max(self.epochs, -(-LEAST_STEPS // steps))
+
     def radius(self, epsilon: float, factor: float | None) -> float:
         """The radius trained against in the end where networks are evaluated at `epsilon`.
 
@@ -75,11 +90,11 @@ class Recipe:
 
 
 GREY = Recipe(10, 100, 5e-3, Adam, {}, 1.15, True, attacks.LineSearchFGSM)
-DIGITS = replace(GREY, epochs=40)  # a small data set
 COLOUR = Recipe(
     *(30, 128, 0.2, SGD, {"momentum": 0.9, "weight_decay": 5e-4}, 1.0, False, attacks.RandomFGSM),
     ema_decay=0.9995,
 )
+PLAIN_COLOUR = replace(GREY, epsilon_factor=1.0, ema_decay=0.9995)
 VGG_RATES = {
     "relu": 0.08,
     "elu": 0.1,
@@ -93,14 +108,24 @@ VGG_RATES = {
 
 
 def recipe_for(info: DatasetInfo, target: str, activation: str) -> Recipe:
-    """That of a network, by the names of its target and activation, on a data set."""
-    if info.name == "digits":
-        return DIGITS
+    """That of a network, by the names of its target and activation, on a data set.
+
+    `InputError` or `TargetError`: there is no such network for these images.
+    """
     if info.input_shape[0] == 1:
         return GREY
-    if target == "vgg" and (kind := unsized(activation)) in VGG_RATES:
-        return replace(COLOUR, learning_rate=VGG_RATES[kind])
-    return COLOUR
+    if target == "vgg":
+        kind = unsized(activation)
+        return replace(COLOUR, learning_rate=VGG_RATES.get(kind, COLOUR.learning_rate))
+    with seeded(0):  # whose weights are not used
+        layers = fresh_target(target, activation, info).modules()
+    is_normalized = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers)
+    return COLOUR if is_normalized else PLAIN_COLOUR
+
+
+def usual_factor(info: DatasetInfo) -> float:
+    """The radius trained against, relative to the one evaluated at, for images of a kind."""
+    return (GREY if info.input_shape[0] == 1 else COLOUR).epsilon_factor
 
 
 def triangle(progress: float) -> float:

@@ -155,7 +155,7 @@ def epochs_in(seconds: float | None, recipe: BaselineConfig, dataset: Dataset) -
         ends.append(now())
     step = (ends[-1] - ends[0]) / (len(ends) - 1)  # without the first one, which sets up
     validate(trainer.module.eval(), recipe, dataset)
-    epoch = step * plan.steps(dataset) / plan.epochs + now() - ends[-1]
+    epoch = step * plan.steps / plan.epochs + now() - ends[-1]
     return max(1, round(seconds / epoch))
 
 

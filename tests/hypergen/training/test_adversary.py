@@ -14,7 +14,7 @@ def test_generators_train_at_the_radius_of_networks_trained_directly(name, radiu
     config, info = TrainConfig.of(dataset=name), INFOS[name]
     found = Adversary(config, info).enlarged(config.threat).epsilon
     assert found == pytest.approx(radius)
-    assert found == DirectPlan.of(BaselineConfig.of(dataset=name), info).radius
+    assert found == DirectPlan.of(BaselineConfig.of(dataset=name), info, 100).radius
     half = Adversary(config.replace(epsilon_factor=0.5), info).enlarged(config.threat)
     assert half.epsilon == config.threat.epsilon / 2
 

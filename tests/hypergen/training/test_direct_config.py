@@ -10,7 +10,7 @@ DIGITS = INFOS["digits"]
 
 
 def planned(**settings) -> DirectPlan:
-    return DirectPlan.of(BaselineConfig.of(**settings), DIGITS)
+    return DirectPlan.of(BaselineConfig.of(**settings), DIGITS, 1168)
 
 
 @pytest.mark.parametrize("method", ["fbf", "n-fgsm", "pgd", "trades"])
@@ -115,24 +115,24 @@ def test_nothing_is_attacked_without_a_reason(settings):
     assert planned(**settings).training_attack(1.0) is None
 
 
-def test_the_average_is_kept_on_colour_images_unless_it_is_said(few):
+def test_the_average_is_kept_on_colour_images_unless_it_is_said():
     cifar, plain = INFOS["cifar10"], BaselineConfig.of(target="resnet20", dataset="cifar10")
-    assert DirectPlan.of(plain, cifar).ema_decay == 0.9995 and planned().ema_decay == 0
-    assert DirectPlan.of(plain.replace(ema_decay=0.0), cifar).ema_decay == 0
+    assert DirectPlan.of(plain, cifar, 45000).ema_decay == 0.9995 and planned().ema_decay == 0
+    assert DirectPlan.of(plain.replace(ema_decay=0.0), cifar, 45000).ema_decay == 0
     assert planned(ema_decay=0.5).metadata()["ema_decay"] == 0.5
 
 
-def test_a_gradient_costs_what_is_forwarded_and_differentiated(few):
+def test_a_gradient_costs_what_is_forwarded_and_differentiated():
     def cost(**settings):
-        return planned(epochs=1, **settings).cost(few) / (3 * len(few.train))
+        return planned(epochs=1, **settings).cost / (3 * 1168)
 
     assert cost(method="standard") == 1 and cost(method="n-fgsm") == 2
     assert cost(method="trades") == 12 and cost(method="trades", awp=0.01) == 14
     assert cost(method="pgd", awp=0.01) == 9
 
 
-def test_steps_are_those_of_all_epochs(few):
-    assert planned(epochs=5).steps(few) == 5 * 3  # 300 images in batches of 100
+def test_steps_are_those_of_all_epochs():
+    assert planned(epochs=5).steps == 5 * 12  # 1,168 images in batches of 100
 
 
 def test_several_norms_are_trained_against_at_their_grown_radii():
@@ -148,12 +148,12 @@ def test_several_norms_are_trained_against_at_their_grown_radii():
     assert told["epsilon_trained"] == 1.5
 
 
-def test_several_norms_cost_what_their_gradients_and_looks_do(few):
+def test_several_norms_cost_what_their_gradients_and_looks_do():
     """In forward passes for each image and epoch; a gradient costs three."""
     norms = {"norms": "l2=1,linf=0.1,l1=4", "epochs": 1}
     pgd, avg, msd = (
-        planned(method=name, **(norms if name != "pgd" else {"epochs": 1})).cost(few)
+        planned(method=name, **(norms if name != "pgd" else {"epochs": 1})).cost
         for name in ("pgd", "avg", "msd")
     )
-    assert pgd == 300 * 3 * (7 + 1) and avg == 3 * pgd
-    assert msd == pytest.approx(300 * (3 + 7 * (3 + 3)))
+    assert pgd == 1168 * 3 * (7 + 1) and avg == 3 * pgd
+    assert msd == pytest.approx(1168 * (3 + 7 * (3 + 3)))
