@@ -228,6 +228,7 @@ def summary_of(
         "sra": sra,
         "dataset": dataset.name,
         "all_images": len(split),
+        "num_classes": dataset.num_classes,
         "networks": networks,
         "measures": list(names),
         "summary": {

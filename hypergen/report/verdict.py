@@ -14,6 +14,8 @@ REFERENCES = {
 """What samples are compared with: the first of these that a run has. In l1 there is no FBF, and
 without baselines only the start."""
 CONFIDENCE = 0.95
+HARDLY = 0.1
+"""By how much accuracy must exceed that of guessing for a network to have learned anything."""
 FAR_ABOVE = 0.1
 """How far the value network's mean estimate may lie above what was measured."""
 
@@ -48,8 +50,10 @@ def verdict(result: Mapping[str, Any]) -> str:
 
     Samples are compared in accuracy and in SRA, or in PGD where SRA was not measured, with the
     first of `REFERENCES`. Better and worse mean that the 95 % interval of the difference does not
-    contain 0; otherwise there is no difference. Then, the first that holds:
+    contain 0; otherwise there is no difference. Directly trained networks that are hardly better
+    than guessing are told, for to be better than they are says little. Then, the first that holds:
 
+    - samples hardly better than guessing: undertrained, raise `steps`.
     - worse in both, or better in nothing than the start: undertrained, raise `steps`. (What trades
       one figure for the other is worse in one alone.)
     - worse in one: move weight to it by `beta`, or by `measure` where others were named; where the
@@ -71,7 +75,14 @@ def verdict(result: Mapping[str, Any]) -> str:
             parts.append(f"{words} {' and '.join(map(str, chosen))}")
     opening = "No baselines: compared" if reference == "start" else "Compared"
     compared = f"{opening} with {REFERENCES[reference]}, samples {' and '.join(parts)}."
-    sentences = (compared, _advice(result, reference, found), *_overestimates(result))
+    learned_nothing = ""
+    if reference != "start" and _guesses(result, reference):
+        learned_nothing = (
+            f"But {REFERENCES[reference]} has hardly learned more than to guess, so that says "
+            "little; train longer: hypergen baseline --epochs."
+        )
+    advice = _advice(result, reference, found)
+    sentences = (compared, learned_nothing, advice, *_overestimates(result))
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -132,9 +143,16 @@ def networks_error(mine: Sequence[float], theirs: Sequence[float]) -> float:
     return float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(sum(parts))
 
 
+def _guesses(result: Mapping[str, Any], kind: str) -> bool:
+    """Whether networks of a kind are hardly more accurate than a guess is."""
+    return statistics.fmean(_shares(result, kind, "accuracy")) < 1 / result["num_classes"] + HARDLY
+
+
 def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Difference]) -> str:
     """What to change, in a sentence; nothing where all is well. Rules as in `verdict`."""
     accuracy, robustness = found
+    if _guesses(result, "sample"):
+        return "Samples hardly do more than guess and are undertrained: raise `steps`."
     worse = [each for each in found if each.worse]
     better = [each for each in found if each.better]
     if len(worse) == 2:

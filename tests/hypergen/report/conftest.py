@@ -41,6 +41,7 @@ def make_result() -> Callable[..., dict[str, Any]]:
             },
             "sra": {"images": sra_images} if with_sra else None,
             "all_images": 360,
+            "num_classes": 10,
             "networks": networks,
             "measures": ["accuracy", "robustness"],
             "image_errors": {

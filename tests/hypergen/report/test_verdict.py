@@ -190,3 +190,18 @@ def test_beta_is_not_advised_where_other_measures_were_named(make_result, accura
     result = make_result(groups, image_error=0.0)
     text = verdict(result | {"measures": ["accuracy", "robustness", "int8"]})
     assert text.endswith(advice) and "beta" not in text
+
+
+def test_competitors_that_only_guess_are_no_competition(make_result):
+    groups = {"sample": rows(0.95, 0.8), "start": rows(0.1, 0.0, 1), "fbf": rows(0.19, 0.1, 3)}
+    text = verdict(make_result(groups))
+    assert "better in accuracy" in text
+    assert "But FBF has hardly learned more than to guess, so that says little; train" in text
+    known = make_result(groups | {"fbf": rows(0.25, 0.1, 3)})
+    assert "guess" not in verdict(known) and "guess" in verdict(known | {"num_classes": 4})
+
+
+def test_samples_that_only_guess_are_undertrained_whatever_else_holds(make_result):
+    groups = {"sample": rows(0.12, 0.1), "start": rows(0.1, 0.0, 1), "fbf": rows(0.12, 0.1, 3)}
+    text = verdict(make_result(groups))
+    assert "no difference in accuracy" in text and text.endswith("undertrained: raise `steps`.")
