@@ -43,7 +43,7 @@ from targets import Ensemble, Population
 
 Rows = list[dict[str, Any]]
 VOTING = "direct voting"
-DIRECT = ("standard", "fbf", "pgd")
+DIRECT = ("standard", "fbf", "n-fgsm", "pgd", "trades")
 """Rows whose networks are trained on their own weights."""
 TRIVIAL = ("fbf + noise", "fbf average")
 """Rows whose networks are made of FBF networks without any training."""
@@ -59,8 +59,9 @@ class TableConfig:
     epsilon: float = 0.1
     """radius of the threat, Linf"""
     rows: tuple[str, ...] = ()
-    """to make: standard, fbf, pgd, direct, direct beta .9, value, value from scratch, thesis,
-    fbf + noise, fbf average, direct voting; default: all (thesis: at epsilon 0.1)"""
+    """to make: standard, fbf, n-fgsm, pgd, trades, direct, direct beta .9, value, value from
+    scratch, thesis, fbf + noise, fbf average, direct voting; default: all (thesis: at epsilon
+    0.1)"""
     dataset: str = "mnist"
     """data set"""
     target: str = "small-lenet5"

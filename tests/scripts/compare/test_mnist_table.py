@@ -58,8 +58,8 @@ def test_the_whole_table(brief, brief_pretraining, tmp_path, monkeypatch, capsys
     mnist_table.main(config)
     figures = json.loads((config.out / "mnist-0.1.json").read_text())
     assert list(figures["summary"]) == [
-        *("standard", "fbf", "pgd", "direct", "direct beta .9", "value", "value from scratch"),
-        *("thesis", "fbf + noise", "fbf average"),
+        *("standard", "fbf", "n-fgsm", "pgd", "trades", "direct", "direct beta .9", "value"),
+        *("value from scratch", "thesis", "fbf + noise", "fbf average"),
     ]
     run = config.work / "epsilon-0.1" / "direct-beta-.9-1"
     first, second = figures["summary"]["direct beta .9"]["commands"]
@@ -94,8 +94,9 @@ def test_the_whole_table(brief, brief_pretraining, tmp_path, monkeypatch, capsys
             if name.endswith("sra"):
                 beside += [network["pgd"] for network in cell["networks"]]
         assert summary["pgd_beside_sra"]["mean"] == pytest.approx(sum(beside) / len(beside))
-        few = {"standard": 1, "fbf": 2, "pgd": 2, "thesis": 3, "fbf + noise": 2, "fbf average": 1}
-        assert summary["count"] == few.get(kind, 6)
+        few = {"standard": 1, "thesis": 3, "fbf + noise": 2, "fbf average": 1}
+        direct = dict.fromkeys(("fbf", "n-fgsm", "pgd", "trades"), 2)
+        assert summary["count"] == (few | direct).get(kind, 6)
     files = [config.work / "epsilon-0.1" / f"fbf-{i}" / "network.safetensors" for i in (0, 1)]
     average = load_file(config.work / "epsilon-0.1" / "fbf-average-0.safetensors")
     for name, mean in average.items():
