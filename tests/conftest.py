@@ -3,9 +3,14 @@ import signal
 import pytest
 import torch
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in the background of a shell; the tests of Ctrl-C, and what they start, must hear it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Those that are ignored in the background of a shell, and behind nohup: the tests of signals, and
+# what they start, must hear them.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(

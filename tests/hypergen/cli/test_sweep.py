@@ -93,7 +93,7 @@ def test_a_measure_of_ones_own_is_swept_and_sampled(capsys):
         ("--measure accuracy=1", "name another --measure"),
         ("--measure int8=1", "--vary is needed"),
         ("--vary measure.robustness=0:1", "vary beta, or name measures"),
-        ("--measure accuracy=1 --measure int8=1 --vary measure.int9=0:1", "measure.int8"),
+        ("--measure accuracy=1 --measure int8=1 --vary measure.int9=0:1", 'did you mean "int8"'),
     ],
 )
 def test_measures_that_cannot_be_swept_are_told_before_anything_is_done(options, words, capsys):

@@ -45,7 +45,7 @@ def test_a_sick_file_is_named_and_costs_the_others_nothing(name, base, saved, cp
 
 
 def test_one_network_is_not_enough(base, cpu):
-    with pytest.raises(InputError, match="transfer needs several networks"):
+    with pytest.raises(InputError, match="what fools another: got only one"):
         transfer_files([base], TransferConfig(), cpu)
 
 

@@ -34,7 +34,7 @@ def weights(module: nn.Module) -> Tensor:
 
 
 def planned(dataset: Dataset, **settings) -> DirectPlan:
-    return DirectPlan.of(BaselineConfig.of(**settings), dataset.info)
+    return DirectPlan.of(BaselineConfig.of(**settings), dataset.info, len(dataset.train))
 
 
 def trained(
