@@ -19,7 +19,7 @@ from hypergen.training.direct_config import BaselineConfig
 
 @dataclass(frozen=True)
 class BaselineOptions(Settings):
-    """Train one network directly: ordinarily, or by FBF, N-FGSM, PGD, TRADES, AVG or MSD."""
+    """Train one network directly: ordinarily, or against attacks."""
 
     out: Path | None = None
     """folder for network.safetensors; by default a dated one under runs/"""

@@ -16,7 +16,7 @@ COMMANDS = {
     "sample": "Draw networks from a trained generator; rank, verify and write them.",
     "evaluate": "Measure accuracy and robustness of networks on test images.",
     "transfer": "Try on every network what was made to fool each other one.",
-    "baseline": "Train one network directly: ordinarily, or by FBF, PGD, AVG or MSD.",
+    "baseline": "Train one network directly: ordinarily, or against attacks.",
     "sweep": "Train many generators, their settings chosen by Optuna.",
     "export": "Write networks as ONNX, PyTorch programs or plain weights.",
     "list": "List what can be named: targets, activations, attacks, data sets, ...",

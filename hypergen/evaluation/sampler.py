@@ -99,17 +99,16 @@ class Sampler:
             raise InputError("`beta` and `prefer` ask for a preference both: leave out one")
         if not objective.has_many_preferences:
             raise InputError("`prefer` is for generators that were trained for ranges of measures")
-        weights = torch.zeros(len(self.measures))
-        for measure, weight in self._by_full_name(prefer).items():
-            weights[measure] = weight
-        if weights.sum() == 0:
+        weights = self._by_full_name(prefer)
+        asked_for = torch.tensor([weights.get(measure.name, 0.0) for measure in self.measures])
+        if asked_for.sum() == 0:
             raise InputError("`prefer`: at least one weight must be above 0")
-        return weights / weights.sum()
+        return asked_for / asked_for.sum()
 
-    def _by_full_name(self, prefer: Mapping[str, float]) -> dict[int, float]:
-        """Weights by the number of the measure, which may be named by its kind alone."""
+    def _by_full_name(self, prefer: Mapping[str, float]) -> dict[str, float]:
+        """The weights by the measures' names, of which the kind alone may be given."""
         names = [measure.name for measure in self.measures]
-        found: dict[int, float] = {}
+        found: dict[str, float] = {}
         for given, weight in prefer.items():
             name = full_name(given, names)
             if name not in names:
@@ -119,9 +118,9 @@ class Sampler:
                 )
             if not 0 <= weight < math.inf:
                 raise InputError(f"`prefer`: the weight of {name} must be at least 0, got {weight}")
-            if names.index(name) in found:
+            if name in found:
                 raise InputError(f"`prefer` names {name} twice")
-            found[names.index(name)] = float(weight)
+            found[name] = float(weight)
         return found
 
     def preference_row(self, preference: Tensor) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def baseline(
     progress: bool = False,
     **options: Any,
 ) -> Baseline:
-    """Trains one network directly: ordinarily, or by FBF, PGD, AVG or MSD.
+    """Trains one network directly: ordinarily, or against attacks.
 
         >>> hypergen.baseline(method="fbf", dataset="mnist").network  # doctest: +SKIP
 

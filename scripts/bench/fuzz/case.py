@@ -19,8 +19,8 @@ from targets import TargetError
 GIB = 2**30
 MEMORY = 2 * GIB
 """How much more than before a case may take."""
-LARGE = re.compile(r"\b(resnet18|alexnet)\b")
-"""Networks that take more, a plain loop in PyTorch included, when they are trained."""
+LARGE = re.compile(r"\b(train|baseline|sweep).*\b(resnet18|alexnet)\b")
+"""Trainings of networks that take more, even in a plain loop in PyTorch."""
 PACKAGES = ("hypergen", "targets", "attacks")
 OWN_ERRORS = (InputError, RunError, AttackError, TargetError)
 SIGNATURE = re.compile(
