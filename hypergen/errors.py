@@ -7,6 +7,7 @@
 import re
 
 _LONG = re.compile(r"\S{400,}")
+_LONGEST = 1500
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 
 
@@ -33,7 +34,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _on_one_line(message: str) -> str:
     """The message with breaks and control characters, as names of a user may have, escaped.
 
-    What is longer than a line should be without a space is shortened.
+    What is longer than a line should be without a space is shortened, and so is the whole.
     """
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
-    return _LONG.sub(lambda found: f"{found[0][:200]}...{found[0][-100:]}", text)
+    text = _LONG.sub(lambda found: f"{found[0][:200]}...{found[0][-100:]}", text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-300:]}"

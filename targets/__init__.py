@@ -9,7 +9,7 @@ wants them normalised does so in a first layer (targets/normalization.py).
 
 from targets.activations import ACTIVATIONS, activation_factory, make_activation, unsized
 from targets.ensemble import Ensemble
-from targets.errors import TargetError
+from targets.errors import TargetError, require_initialized
 from targets.fast_cpu import fast_context
 from targets.kaf import outside_dictionary
 from targets.kwta import set_share
@@ -38,6 +38,7 @@ __all__ = [
     "max_workers",
     "outside_dictionary",
     "parallel_map",
+    "require_initialized",
     "select_output",
     "set_share",
     "unsized",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from targets.errors import TargetError
+from targets.errors import TargetError, require_initialized
 from targets.kaf import KAF
 from targets.kwta import KWTA
 
@@ -101,6 +101,7 @@ def make_activation(name: str, channels: int) -> nn.Module:
         raise TargetError(
             f"activation {name!r} makes a {type(module).__name__}, expected an nn.Module"
         )
+    require_initialized(module, f"activation {name!r}")
     return module
 
 

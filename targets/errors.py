@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class TargetError(ValueError):
@@ -19,6 +19,15 @@ def require_dense(images: Any) -> None:
     if images.layout != torch.strided:
         kind = str(images.layout).removeprefix("torch.")
         raise TargetError(f"expected images as a dense tensor, got a {kind} one")
+
+
+def require_initialized(
+    module: nn.Module, what: str, error: type[ValueError] = TargetError
+) -> None:
+    """Raises the error unless `nn.Module.__init__` has run in the module and in all its parts."""
+    for part in module.modules():
+        if not hasattr(part, "_modules"):
+            raise error(f"{what}: `{type(part).__name__}` must call super().__init__()")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 
 from targets.batch_norm import measure_statistics, norm_layers
 from targets.copies import copy_with, without_numbers
-from targets.errors import TargetError, require_dense, told
+from targets.errors import TargetError, require_dense, require_initialized, told
 from targets.fast_cpu import fast_where_safe
 from targets.layout import WeightLayout
 from targets.parallel import max_workers, parallel_map
@@ -71,6 +71,7 @@ class Population:
         for module in modules:
             if not isinstance(module, nn.Module):
                 raise TargetError(f"a population is of modules, got a {type(module).__name__}")
+            require_initialized(module, "a population")
         if len({architecture(module) for module in modules}) > 1:
             raise TargetError("a population needs networks of one architecture")
         layout = WeightLayout.of(modules[0])

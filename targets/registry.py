@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from targets.errors import TargetError
+from targets.errors import TargetError, require_initialized
 from targets.fbf_cnn import FBFCNN
 from targets.imagenet import ImageNetTarget
 from targets.lenet import LeNet5, SmallLeNet5
@@ -131,6 +131,7 @@ def _made(name: str, target: Target, offered: Mapping[str, Any]) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise TargetError(f"{name} makes a {type(module).__name__}, expected an nn.Module")
+    require_initialized(module, name)
     return module if target.output is None else select_output(module, target.output)
 
 

@@ -11,7 +11,7 @@ from hypergen.catalog import GENERATORS, call_by_name
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.models.latent import Latent, cdf, encode_beta, encode_weights, simplex_basis
-from targets import WeightLayout
+from targets import WeightLayout, require_initialized
 
 DENSE_LIMIT = 100_000
 """Largest target that gets a dense head; above it one chunk head is shared by all chunks."""
@@ -249,6 +249,7 @@ def build_generator(
     )
     if not isinstance(generator, nn.Module):
         raise InputError(f"the generator {kind} must be a torch.nn.Module, got {generator!r}")
+    require_initialized(generator, f"the generator {kind}", InputError)
     if not hasattr(generator, "latent"):
         generator.latent = Latent(config.generator.latent_size)  # pyright: ignore[reportArgumentType]
     _require_weights(kind, generator, layout.size, num_weights)

@@ -45,7 +45,7 @@ from hypergen.storage.export_check import (
 from hypergen.storage.folders import expanded
 from hypergen.storage.tensor_files import read_tensors, write_tensors
 from hypergen.storage.weights import save_network
-from targets import Ensemble, Population
+from targets import Ensemble, Population, require_initialized
 from targets.rounding import LAYERS, quantized
 
 FORMATS = ("onnx", "pt2", "safetensors")
@@ -84,6 +84,7 @@ def export(
         ways = "; name one, such as population[0], or all as one by hypergen.ensemble"
         hint = ways if isinstance(network, Population) else ""
         raise InputError(f"expected one network, got {type(network).__name__}{hint}")
+    require_initialized(network, "the network", InputError)
     path = expanded(path)
     format = _known_format(path, format, int8)
     checked = True

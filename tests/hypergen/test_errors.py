@@ -12,3 +12,6 @@ def test_a_message_is_one_line_of_bearable_length(kind):
     endless = str(kind(f'unknown device "{"x" * 5000}"; known: auto'))
     assert endless.startswith('unknown device "xxx') and endless.endswith('xxx"; known: auto')
     assert "x...x" in endless and len(endless) < 400
+    wordy = str(kind(f"unknown words {'abc ' * 1000} in the file"))
+    assert wordy.startswith("unknown words abc") and wordy.endswith("in the file")
+    assert " ... " in wordy and len(wordy) < 1500

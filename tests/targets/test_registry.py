@@ -107,6 +107,13 @@ def raises(error):
     raise error
 
 
+class Unset(nn.Module):
+    """Forgets to call the constructor of modules."""
+
+    def __init__(self):
+        pass
+
+
 class TestCheck:
     @pytest.mark.parametrize(
         ("answer", "message"),
@@ -148,6 +155,12 @@ class TestCheck:
             build("my-net")
         register(lambda: F.relu)
         with pytest.raises(TargetError, match="my-net makes a function, expected an nn.Module"):
+            build("my-net")
+
+    @pytest.mark.parametrize("make", [Unset, lambda: nn.Sequential(nn.Flatten(), Unset())])
+    def test_modules_that_were_never_set_up(self, make, register):
+        register(make)
+        with pytest.raises(TargetError, match=r"my-net: `Unset` must call super\(\).__init__\(\)"):
             build("my-net")
 
     def test_leaves_everything_as_it_was(self, register):

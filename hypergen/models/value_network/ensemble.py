@@ -10,7 +10,7 @@ from hypergen.catalog import VALUE_NETWORKS, call_by_name
 from hypergen.errors import InputError
 from hypergen.measures.base import Batch, Measure
 from hypergen.models.value_network.base import ValueNetwork
-from targets import Population, WeightLayout
+from targets import Population, WeightLayout, require_initialized
 
 
 class EnsembleValueNetwork(ValueNetwork):
@@ -83,6 +83,7 @@ def build_value_network(
         )
         if not isinstance(made, ValueNetwork):
             raise InputError(f"the value network {kind} must be a ValueNetwork, got {made!r}")
+        require_initialized(made, f"the value network {kind}", InputError)
         return made
 
     return one() if members == 1 else EnsembleValueNetwork([one() for _ in range(members)])

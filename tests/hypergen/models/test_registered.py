@@ -57,6 +57,7 @@ def test_a_registered_generator_may_have_a_latent_of_its_own(register):
     ("thing", "message"),
     [
         (lambda: nn.Identity(), r"wrong fails on z \[2,16\] and preferences \[2\]: TypeError: "),
+        (lambda: Latents.__new__(Latents), r"wrong: `Latents` must call super\(\).__init__"),
         (lambda: 3, "wrong must be a torch.nn.Module, got 3"),
         (lambda: Latents(), r"wrong must give weights \[2,61\], got \[2, 16\]"),
         (lambda: Lists(), r"wrong must give weights \[2,61\], got list"),
@@ -124,6 +125,9 @@ def test_what_is_no_value_network_is_refused(register):
     register(VALUE_NETWORKS, "plain", lambda num_measures: nn.Linear(3, num_measures))
     with pytest.raises(InputError, match="the value network plain must be a ValueNetwork, got Lin"):
         build_value_network("plain", nn.Linear(3, 2), (1, 28, 28), 10, PAIR)
+    register(VALUE_NETWORKS, "unset", lambda: Mean.__new__(Mean))
+    with pytest.raises(InputError, match="the value network unset: `Mean` must call super"):
+        build_value_network("unset", nn.Linear(3, 2), (1, 28, 28), 10, PAIR)
     register(VALUE_NETWORKS, "greedy", lambda dataset: None)
     with pytest.raises(InputError, match="wants an argument dataset; it may take any of module, "):
         build_value_network("greedy", nn.Linear(3, 2), (1, 28, 28), 10, PAIR)

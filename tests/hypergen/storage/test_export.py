@@ -222,6 +222,7 @@ BAD = {
         r"one network, got Population; name one, such as population\[0\]",
     ),
     "none": (5, "net.pt2", {}, "expected one network, got int"),
+    "never set up": (nn.Flatten.__new__(nn.Flatten), "net.pt2", {}, "`Flatten` must call super"),
     "no shape": (nn.Flatten(), "net.pt2", {"input_shape": None}, "`input_shape` is needed"),
     "odd shape": (nn.Flatten(), "net.pt2", {"input_shape": (8, 8)}, "channels, height, width"),
     "other shape": (nn.Conv2d(3, 4, 3), "net.pt2", {}, "takes no images of shape"),
