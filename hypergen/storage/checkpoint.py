@@ -59,11 +59,18 @@ def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Hands an optimizer its state; ValueError for that of parameters of other shapes, or for none.
+    """Hands an optimizer its moments; its settings are those that it was made with.
 
-    PyTorch would notice at the next step.
+    ValueError for moments of parameters of other shapes, or for none: PyTorch would notice at the
+    next step.
     """
-    optimizer.load_state_dict(state)
+    own = optimizer.state_dict()["param_groups"]
+    numbers = [group["params"] for group in own]
+    if [group["params"] for group in state["param_groups"]] != numbers:
+        raise ValueError("the optimizer's state has other parameters")
+    if not set(state["state"]) <= set(sum(numbers, [])):
+        raise ValueError("the optimizer's state has moments of no parameter")
+    optimizer.load_state_dict({"state": state["state"], "param_groups": own})
     names = {tuple(moments) for moments in optimizer.state.values()}
     if len(names) > 1:
         raise ValueError(f"the optimizer's state has different parts: {names}")

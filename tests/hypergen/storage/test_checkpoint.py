@@ -224,6 +224,16 @@ def test_an_optimizer_of_other_parameters_is_refused(kind, tmp_path, refused):
             assert "of another training" in refused(checkpoint.restore, path, load)
 
 
+@pytest.fixture
+def optimizer() -> torch.optim.Optimizer:
+    """Adam after its first step."""
+    module = torch.nn.Linear(2, 3)
+    made = torch.optim.Adam(module.parameters())
+    module(torch.rand(2, 2)).sum().backward()
+    made.step()
+    return made
+
+
 def drop(moments):
     del moments["exp_avg"]
 
@@ -238,13 +248,34 @@ def drop(moments):
         drop,
     ],
 )
-def test_an_optimizer_of_other_moments_is_refused(change):
-    module = torch.nn.Linear(2, 3)
-    optimizer = torch.optim.Adam(module.parameters())
-    module(torch.rand(2, 2)).sum().backward()
-    optimizer.step()
+def test_an_optimizer_of_other_moments_is_refused(change, optimizer):
     state = optimizer.state_dict()
     checkpoint.load_optimizer(optimizer, state)
     change(state["state"][0])
     with pytest.raises(ValueError, match="the optimizer's state has"):
         checkpoint.load_optimizer(optimizer, state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["state"].update({9: state["state"][0]}),
+        lambda state: state["param_groups"][0]["params"].append(9),
+        lambda state: state["param_groups"].clear(),
+    ],
+)
+def test_an_optimizer_of_more_or_fewer_parameters_is_refused(change, optimizer):
+    state = optimizer.state_dict()
+    change(state)
+    with pytest.raises(ValueError, match="the optimizer's state has"):
+        checkpoint.load_optimizer(optimizer, state)
+
+
+def test_settings_of_an_optimizer_are_those_that_it_was_made_with(optimizer):
+    state = optimizer.state_dict()
+    state["param_groups"][0].update(amsgrad=True, lr=7.0)
+    del state["param_groups"][0]["betas"]
+    checkpoint.load_optimizer(optimizer, state)
+    group = optimizer.param_groups[0]
+    assert (group["amsgrad"], group["lr"], group["betas"]) == (False, 0.001, (0.9, 0.999))
+    optimizer.step()
