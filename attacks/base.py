@@ -85,7 +85,7 @@ class AttackResult:
     @property
     def robust_accuracy(self) -> Tensor:
         """Share of images that are robust, in [0, 1], [P]."""
-        return self.robust_mask.float().mean(-1)
+        return self.robust_mask.double().mean(-1)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class CachedMeasure(Measure):
             counted = self._measure.correct(population, batch)
             masks = {str(index): mask[None] for index, mask in enumerate(counted)}
             self._view.put(Ensemble(population), _whole(batch.images), masks)
-        return counted.float().mean(1)
+        return counted.double().mean(1)
 
     def _kept(self, population: Population, images: Tensor) -> Tensor | None:
         """bool [P,N], the images that were counted; None for what is yet to be measured."""

@@ -262,6 +262,6 @@ def _shares(
     """Name -> share of images, a row a network; as many empty rows as `like` has without masks."""
     if not masks:
         return [{} for _ in like or ()]
-    means = {name: mask.float().mean(1).tolist() for name, mask in masks.items()}
+    means = {name: mask.double().mean(1).tolist() for name, mask in masks.items()}
     count = len(next(iter(means.values())))
     return [{name: means[name][index] for name in means} for index in range(count)]

@@ -18,7 +18,7 @@ LOSSES = "ce", "margin", "targeted", "random"
 
 def shares_correct(population: Population, images: Tensor, labels: Tensor) -> Tensor:
     """[N], the share of networks that classify each of images [N,C,H,W] correctly."""
-    return (predictions(population, images) == labels).float().mean(0)
+    return (predictions(population, images) == labels).double().mean(0)
 
 
 def random_ensemble(

@@ -117,7 +117,7 @@ def grade(
 
 def share(which: Tensor) -> Tensor:
     """bool [P,N] -> [P]."""
-    return which.float().mean(1)
+    return which.double().mean(1)
 
 
 def one_step(context: CheckContext) -> list[CheckResult]:
@@ -186,7 +186,7 @@ def radius(context: CheckContext) -> list[CheckResult]:
         [share(~small & large) for small, large in zip(robust, robust[1:], strict=False)]
     )
     reason = "a larger radius spares {} of images that a smaller one breaks"
-    return grade(worst.amax(0), (0.02, 0.1), reason, robust_at_radii=robust.float().mean(2).T)
+    return grade(worst.amax(0), (0.02, 0.1), reason, robust_at_radii=robust.double().mean(2).T)
 
 
 def boundless(context: CheckContext) -> list[CheckResult]:

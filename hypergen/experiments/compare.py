@@ -166,8 +166,8 @@ def _image_errors(kinds: Sequence[str], masks: Tensor) -> dict[str, float]:
     """See `measure`; masks bool [P,N], kinds [P]."""
     groups = {kind: masks[[each == kind for each in kinds]] for kind in dict.fromkeys(kinds)}
     own = groups.pop("sample")
-    mine = own.float().mean(0)
-    errors = {kind: paired_error(mine - group.float().mean(0)) for kind, group in groups.items()}
+    mine = own.double().mean(0)
+    errors = {kind: paired_error(mine - group.double().mean(0)) for kind, group in groups.items()}
     return errors | ({"sample": ranking_error(own)} if len(own) > 1 else {})
 
 

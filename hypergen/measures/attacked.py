@@ -35,12 +35,12 @@ class RobustMasks:
     @property
     def accuracy(self) -> Tensor:
         """[P], the share of clean images classified correctly."""
-        return self.clean.float().mean(1)
+        return self.clean.double().mean(1)
 
     @property
     def robust_accuracy(self) -> Tensor:
         """[P], the share of images that survive all attacks."""
-        return self.robust.float().mean(1)
+        return self.robust.double().mean(1)
 
 
 @full_precision()

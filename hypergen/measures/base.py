@@ -129,7 +129,7 @@ class LogitMeasure(Measure):
         return batch.logits[self.name].argmax(-1) == batch.labels
 
     def __call__(self, population: Population, batch: Batch) -> Tensor:
-        return self.correct(population, batch).float().mean(1)
+        return self.correct(population, batch).double().mean(1)
 
     def surrogate_loss(self, population: Population, batch: Batch) -> Tensor:
         """[P], a loss that falls as the measure rises, differentiable in the weights."""

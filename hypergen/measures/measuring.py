@@ -84,7 +84,7 @@ def _checked(measure: Measure, population: Population, batch: Batch) -> Tensor:
             f"the measure {measure.name} must give one number for each of {len(population)} "
             f"networks, got shape {list(values.shape)}"
         )
-    values = values.detach().to(torch.float32)
+    values = values.detach().double()
     good = (values >= 0) & (values <= 1)  # not so for NaN
     if not good.all():
         worst = int((~good).nonzero()[0])

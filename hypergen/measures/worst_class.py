@@ -14,5 +14,5 @@ from targets import Population
 @MEASURES.register("worst-class")
 def worst_class(population: Population, images: Tensor, labels: Tensor) -> Tensor:
     """Accuracy of the worst class, of those that there are images of."""
-    right = (predictions(population, images) == labels).float()
+    right = (predictions(population, images) == labels).double()
     return torch.stack([right[:, labels == each].mean(1) for each in labels.unique()]).amin(0)

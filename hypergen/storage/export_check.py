@@ -92,7 +92,7 @@ def require_same(
 
 def same_class(found: Tensor, expected: Tensor) -> float:
     """The share of images to which logits [B,K] give the same class."""
-    return float((found.argmax(1) == expected.argmax(1)).float().mean())
+    return float((found.argmax(1) == expected.argmax(1)).double().mean())
 
 
 def first_line(error: Exception) -> str:

@@ -211,7 +211,7 @@ def validate(module: nn.Module, config: BaselineConfig, dataset: Dataset) -> flo
     images, labels = dataset.val.first(VALIDATION_IMAGES)
     population = targets.Population.of([module])
     masks = attack_population(population, images, labels, attack, config.seed)
-    clean, robust = float(masks.clean.float().mean()), float(masks.robust.float().mean())
+    clean, robust = float(masks.clean.double().mean()), float(masks.robust.double().mean())
     return (1 - beta) * clean + beta * robust
 
 

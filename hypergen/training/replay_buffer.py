@@ -22,7 +22,7 @@ class ReplayBuffer:
 
     def add(self, features: Tensor, measured: Tensor) -> None:
         """Appends pairs [P,...], [P,M]; the oldest beyond the capacity are let go."""
-        features, measured = features[-self.capacity :], measured[-self.capacity :]
+        features, measured = features[-self.capacity :], measured[-self.capacity :].float()
         too_many = max(0, len(self) + len(measured) - self.capacity)
         if self.features is not None and self.measured is not None:
             self.features = torch.cat([self.features[too_many:], features])

@@ -159,7 +159,7 @@ class ValueFitter:
         if chosen.all():
             return measured(self.measures, population, batch)
         figures = torch.full((len(population), len(self.measures)), math.nan)
-        figures = figures.to(population.theta.device)
+        figures = figures.double().to(population.theta.device)
         some = chosen.nonzero().flatten().to(figures.device)
         prepared = {name: made[some] for name, made in batch.prepared.items()}
         networks, own = population.choose(some), Batch(batch.images, batch.labels, prepared)

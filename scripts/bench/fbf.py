@@ -127,7 +127,7 @@ def main(config: BenchConfig) -> None:
             name: [round(1000 * taken / config.batches, 3) for taken in row]
             for name, row in seconds.items()
         },
-        "accuracy": dict(zip(ways, right.float().mean(1).tolist(), strict=True)),
+        "accuracy": dict(zip(ways, right.double().mean(1).tolist(), strict=True)),
     }
     publish(config.out, settings_of(config), found)
 

@@ -138,7 +138,7 @@ def studied(config: StudyConfig, activation: str, dataset: data.Dataset) -> dict
     clean, attacked = (outputs(network, activation, part) for part in (images, points))
     with torch.no_grad():
         right = [
-            float((network(part).argmax(1) == labels).float().mean()) for part in (images, points)
+            float((network(part).argmax(1) == labels).double().mean()) for part in (images, points)
         ]
     outside = outside_dictionary(network, images).values()
     return {

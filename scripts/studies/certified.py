@@ -145,8 +145,8 @@ def judged(config: CertifiedConfig, network: nn.Module, dataset: Dataset) -> lis
             method: certified(population, images, labels, threat, method) for method in METHODS
         }
         either = torch.stack(list(masks.values())).any(0)
-        row = {name: float(mask.float().mean()) for name, mask in masks.items()}
-        row |= {"epsilon": epsilon, "robust": float(robust.float().mean())}
+        row = {name: float(mask.double().mean()) for name, mask in masks.items()}
+        row |= {"epsilon": epsilon, "robust": float(robust.double().mean())}
         found.append(row | {"certified_but_broken": int((either & ~robust).sum())})
     return found
 

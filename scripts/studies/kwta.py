@@ -123,7 +123,7 @@ def robust_shares(config: StudyConfig, network: tuple[str, str, str, str]) -> di
         view = cache.view(images, labels, attack=attack.describe(), seed=config.seed)
         found = attack_population(population, images, labels, attack, config.seed, cache=view)
         masks |= {"clean": found.clean} | found.after
-    return {attack: float(mask.float().mean()) for attack, mask in masks.items()}
+    return {attack: float(mask.double().mean()) for attack, mask in masks.items()}
 
 
 def main(config: StudyConfig) -> None:

@@ -42,7 +42,7 @@ def second_opinion(asked: str, epsilon: float) -> Callable[[nn.Module, Tensor, T
 @torch.no_grad()
 def accuracy(module: nn.Module, images: Tensor, labels: Tensor) -> float:
     """The share of images classified correctly."""
-    return float((_logits(module, images).argmax(-1) == labels).float().mean())
+    return float((_logits(module, images).argmax(-1) == labels).double().mean())
 
 
 def pruned(module: nn.Module, images: Tensor, labels: Tensor, share: float) -> float:

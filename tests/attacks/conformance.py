@@ -131,7 +131,7 @@ def reports_what_the_model_answers(make: MakeAttack, device: torch.device) -> No
         assert torch.equal(result.robust_mask, model(result.images).argmax(-1) == labels)
         assert torch.equal(result.images[~clean], images[~clean])
         assert 0 < result.robust_mask.sum() < clean.sum(), "the problem is too easy or too hard"
-        assert torch.equal(result.robust_accuracy, result.robust_mask.float().mean(1))
+        assert torch.equal(result.robust_accuracy, result.robust_mask.double().mean(1))
         assert torch.equal(list(result.masks.values())[-1], result.robust_mask)
 
 

@@ -92,7 +92,7 @@ def test_own_measures_are_taken_of_networks_that_were_not_trained_for_them(plugi
     assert len(found["networks"]) == 2 and found["failed"] == {}
     for row in found["networks"]:
         answer = hypergen.load_network(row["file"])(0 * images).argmax(1)
-        assert row["dark:share=0"] == float((answer == labels).float().mean())
+        assert row["dark:share=0"] == float((answer == labels).double().mean())
         assert 0 <= row["smoothness:times=2"] <= 1
 
 

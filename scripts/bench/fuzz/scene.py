@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -150,6 +151,8 @@ class _TrialHere:
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             self.returncode = main(words[words.index("train") :])
         log.detach()
+        if self.returncode == 128 + signal.SIGINT:  # a terminal's Ctrl-C reaches the sweep as well
+            raise KeyboardInterrupt
 
     def poll(self) -> int:
         return self.returncode

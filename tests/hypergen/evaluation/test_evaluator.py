@@ -32,14 +32,14 @@ def test_a_row_is_what_a_plain_loop_finds(trained, digits):
     evaluator = Evaluator(THREAT, steps=3, restarts=1, images=129)
     (row,) = evaluator.evaluate(trained, digits)
     images, labels = digits.test.first(len(digits.test))
-    share = (trained[0](images).argmax(1) == labels).float().mean()
+    share = (trained[0](images).argmax(1) == labels).double().mean()
     assert row["accuracy"] == pytest.approx(float(share))
     by_hand = PGD(THREAT, 3)(trained, images[None, :129], labels[:129], [0])
     assert row["pgd"] == row["robustness"] == pytest.approx(float(by_hand.robust_accuracy))
     assert row.keys() == {"accuracy", "pgd", "robustness", "interval"}
     on_validation = replace(evaluator, split="val").evaluate(trained, digits)[0]
     images, labels = digits.val.first(len(digits.val))
-    share = (trained[0](images).argmax(1) == labels).float().mean()
+    share = (trained[0](images).argmax(1) == labels).double().mean()
     assert on_validation["accuracy"] == pytest.approx(float(share))
 
 
@@ -51,7 +51,7 @@ def test_networks_are_judged_together_as_alone(population, digits):
     (voting,) = evaluator.evaluate(Ensemble(population), digits)
     images, labels = digits.test.first(len(digits.test))
     mean = torch.stack([net(images).softmax(-1) for net in population]).mean(0)
-    share = (mean.argmax(1) == labels).float().mean()
+    share = (mean.argmax(1) == labels).double().mean()
     assert voting["accuracy"] == pytest.approx(float(share))
 
 
@@ -94,7 +94,7 @@ def test_inputs_outside_the_dictionary_of_their_kaf_stand_beside_robustness(digi
         Population.of([network]), digits
     )
     inputs = network.layers[0](digits.test.first(20)[0].flatten(1))
-    expected = float((inputs.abs() > 3).float().mean())
+    expected = float((inputs.abs() > 3).double().mean())
     assert row["outside_dictionary"] == pytest.approx(expected)
 
 

@@ -67,7 +67,7 @@ def figures(networks: Population, dataset: Dataset) -> torch.Tensor:
     rows = []
     for index in range(len(networks)):
         alone: nn.Module = networks[index]
-        accuracy = (alone(images).argmax(-1) == labels).float().mean()
+        accuracy = (alone(images).argmax(-1) == labels).double().mean()
         model = networks[index : index + 1]
         left = PGD(THREAT, steps=6)(model, images[None, :IMAGES], labels[:IMAGES], [5])
         rows.append(torch.stack([accuracy, left.robust_accuracy[0]]))
@@ -112,7 +112,7 @@ def test_each_round_sees_the_best_of_the_one_before(networks, digits):
 def worst_class(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Accuracy of the worst class, counted class by class."""
     right = network(images).argmax(-1) == labels
-    return min(float(right[labels == each].float().mean()) for each in labels.unique())
+    return min(float(right[labels == each].double().mean()) for each in labels.unique())
 
 
 def test_where_all_reach_the_end_measures_rank_as_measuring_everything_does(networks, digits):
@@ -123,7 +123,7 @@ def test_where_all_reach_the_end_measures_rank_as_measuring_everything_does(netw
     images, labels = digits.val.first(len(digits.val))
     scores = []
     for network in networks:
-        accuracy = float((network(images).argmax(-1) == labels).float().mean())
+        accuracy = float((network(images).argmax(-1) == labels).double().mean())
         worst = worst_class(network, images[:100], labels[:100])
         scores.append(0.3 * accuracy + 0.7 * worst)
     assert [scores[index] for index in found] == pytest.approx(sorted(scores)[::-1][:keep])

@@ -180,7 +180,7 @@ def test_the_folder_is_resumed_by_its_own_settings_alone(few, cpu, tmp_path, alo
     assert {path.name for path in tmp_path.iterdir()} == {NETWORK}
     assert done.file == tmp_path / NETWORK and weights(done.network).equal(alone(SHORT))
     images, labels = few.test.first(len(few.test))
-    share = (load_network(done.file)(images).argmax(1) == labels).float().mean()
+    share = (load_network(done.file)(images).argmax(1) == labels).double().mean()
     assert done.accuracy == pytest.approx(float(share))
     assert read_metadata(done.file)["accuracy"] == done.accuracy
     with pytest.raises(InputError, match="exists; choose another `out`"):

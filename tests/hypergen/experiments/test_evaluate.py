@@ -44,8 +44,8 @@ def test_a_file_gets_the_promised_figures(judged, base, digits):
     (row,) = result["networks"]
     images, labels = digits.test.first(500)
     right = load_network(base)(images).argmax(1) == labels
-    assert row["accuracy"] == pytest.approx(float(right.float().mean()))
-    assert row["pgd"] == row["robustness"] <= float(right[:20].float().mean())
+    assert row["accuracy"] == pytest.approx(float(right.double().mean()))
+    assert row["pgd"] == row["robustness"] <= float(right[:20].double().mean())
     assert row["file"] == str(base) and row["method"] == "standard"
     assert result["summary"]["accuracy"]["mean"] == row["accuracy"]
     json.dumps(result)
@@ -63,10 +63,10 @@ def test_the_union_of_norms_is_what_survives_them_all(judged, base, saved, digit
             threat.norm: PGD(threat, steps=1)(network, images[None], labels, [0]).robust_mask
             for threat in threats
         }
-        means = {norm: float(mask.float().mean()) for norm, mask in masks.items()}
+        means = {norm: float(mask.double().mean()) for norm, mask in masks.items()}
         assert row["norms"] == pytest.approx(means)
         assert row["robustness"] == row["norms"]["linf"]
-        everywhere = torch.stack(list(masks.values())).all(0).float().mean()
+        everywhere = torch.stack(list(masks.values())).all(0).double().mean()
         assert row["union"] == pytest.approx(float(everywhere))
     first = result["networks"][0]
     assert first["union"] < min(first["norms"].values()), "the norms should break other images"
@@ -229,7 +229,7 @@ def test_networks_judged_as_one(judged, base, saved, digits, tmp_path):
     voting, drawn = result["ensemble"]["voting"], result["ensemble"]["random_member"]
     images = digits.test.first(500)
     right = [load_network(file)(images[0]).argmax(1) == images[1] for file in files]
-    assert drawn["accuracy"] == pytest.approx(float(torch.stack(right).float().mean()))
+    assert drawn["accuracy"] == pytest.approx(float(torch.stack(right).double().mean()))
     assert 0 <= drawn["robustness"] <= drawn["accuracy"]
     assert 0 <= voting["pgd"] <= 1
     with pytest.raises(InputError, match="`ensemble` needs several networks"):

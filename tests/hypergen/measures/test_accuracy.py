@@ -11,7 +11,7 @@ def test_accuracy_is_the_share_of_a_plain_loop(mixture, images, threat):
     assert found.shape == loss.shape == (3,)
     for index in range(3):
         logits = mixture[index](batch.images)
-        assert found[index] == (logits.argmax(1) == batch.labels).float().mean()
+        assert found[index] == (logits.argmax(1) == batch.labels).double().mean()
         torch.testing.assert_close(loss[index], F.cross_entropy(logits, batch.labels))
 
 

@@ -84,7 +84,7 @@ def test_figures_may_be_a_list_and_need_no_tensor(mixture, images):
     found = measured(
         [Accuracy(), black_box(lambda p, x, y: [0.0, 0.5, 1.0])], mixture, Batch(*images)
     )
-    assert found[:, 1].tolist() == [0, 0.5, 1] and found.dtype == torch.float32
+    assert found[:, 1].tolist() == [0, 0.5, 1] and found.dtype == torch.float64
 
 
 def test_black_boxes_are_not_differentiated(mixture, images):

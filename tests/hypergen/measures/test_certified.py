@@ -42,7 +42,7 @@ def test_its_loss_is_that_of_the_worst_logits(mixture, images, method):
     worst = margin_bounds(mixture, *images, 0.01, method)
     expected = torch.stack([F.cross_entropy(each, images[1]) for each in worst])
     torch.testing.assert_close(measure.surrogate_loss(mixture, batch), expected)
-    share = (worst.argmax(-1) == images[1]).float().mean(1)
+    share = (worst.argmax(-1) == images[1]).double().mean(1)
     assert measure(mixture, batch).equal(share)
 
 

@@ -107,7 +107,7 @@ def test_its_logits_decide_and_can_be_descended(measure, problem):
     logits = measure.logits(population, batch)
     right = logits.argmax(-1) == labels
     assert measure.correct(population, batch).equal(right)
-    assert measure(population, batch).equal(right.float().mean(1))
+    assert measure(population, batch).equal(right.double().mean(1))
     losses = measure.surrogate_loss(population, batch)
     known = torch.stack([F.cross_entropy(each, labels) for each in logits])
     torch.testing.assert_close(losses, known)

@@ -14,7 +14,7 @@ def test_robustness_is_the_share_of_a_plain_loop(mixture, images, threat):
     assert found.shape == loss.shape == (3,)
     for index in range(3):
         logits = mixture[index](batch.prepared["robustness"][index])
-        assert found[index] == (logits.argmax(1) == batch.labels).float().mean()
+        assert found[index] == (logits.argmax(1) == batch.labels).double().mean()
         torch.testing.assert_close(loss[index], F.cross_entropy(logits, batch.labels))
 
 

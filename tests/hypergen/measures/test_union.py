@@ -81,7 +81,7 @@ def test_it_may_be_of_any_attack(mixture, images, threat):
     stack = images[0][:20].expand(3, 20, *images[0].shape[1:])
     alone = [attacks.APGD(each)(mixture, stack, images[1][:20], [0] * 3) for each in THREATS[:2]]
     expected = torch.stack([result.robust_mask for result in alone]).all(0)
-    assert figures(union, mixture, images[0][:20], images[1][:20]).equal(expected.float().mean(1))
+    assert figures(union, mixture, images[0][:20], images[1][:20]).equal(expected.double().mean(1))
 
 
 @pytest.mark.parametrize("objective", ["direct", "value", "hybrid"])

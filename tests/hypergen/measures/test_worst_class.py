@@ -9,7 +9,7 @@ def test_by_hand():
     answers = torch.tensor([0, 0, 1, 1, 1, 3, 3, 3, 3, 0])
     labels = torch.tensor([0, 0, 1, 1, 1, 3, 3, 3, 3, 3])  # there are none of class 2
     images = F.one_hot(answers, 4).float()[:, None, None]
-    assert worst_class(repeating(4, 1.0), images, labels).tolist() == torch.tensor([0.8]).tolist()
+    assert worst_class(repeating(4, 1.0), images, labels).tolist() == [0.8]
     wrong = worst_class(repeating(4, 1.0, -1.0), images, labels)  # the other gives class 0 or 1
     assert wrong[1] == 0
     assert worst_class(repeating(4, 1.0), images[:9], labels[:9]).tolist() == [1]

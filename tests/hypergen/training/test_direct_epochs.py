@@ -123,7 +123,7 @@ def test_epochs_are_compared_on_validation_images_by_what_is_trained_for(
     module, (images, labels) = base_network, digits.val.first(500)
     others = {"train": forbid(digits.train), "test": forbid(digits.test)}
     config = BaselineConfig(method="fbf", target="mlp", epsilon=0.05)
-    clean = float((module(images).argmax(1) == labels).float().mean())
+    clean = float((module(images).argmax(1) == labels).double().mean())
     population = targets.Population.of([module])
     robust = PGD(config.threat, steps=10)(population, images[None], labels, [0]).robust_accuracy
     assert float(robust) < clean
@@ -147,8 +147,8 @@ def test_epochs_of_several_norms_are_compared_by_their_union(base_network, digit
         PGD(threat, steps=10)(population, images[None], labels, [0]).robust_mask
         for threat in config.threats
     ]
-    union = float((robust[0] & robust[1]).float().mean())
-    assert 0 < union < float(robust[0].float().mean())
+    union = float((robust[0] & robust[1]).double().mean())
+    assert 0 < union < float(robust[0].double().mean())
     assert direct.validate(base_network, config, digits) == pytest.approx(union)
 
 

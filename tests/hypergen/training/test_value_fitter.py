@@ -31,8 +31,8 @@ def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base_network, c
     images, labels = few.val.first(100)
     batch = fitter.prepare(population, images, labels, stage)
     measured = fitter.measure(population, batch, torch.tensor([True]))
-    clean = (predictions(population, images) == labels).float().mean()
-    robust = (population(batch.prepared["robustness"]).argmax(-1) == labels).float().mean()
+    clean = (predictions(population, images) == labels).double().mean()
+    robust = (population(batch.prepared["robustness"]).argmax(-1) == labels).double().mean()
     assert measured.tolist() == [[pytest.approx(float(clean)), pytest.approx(float(robust))]]
     assert clean > robust
 
