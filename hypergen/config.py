@@ -8,7 +8,7 @@ import attacks
 from hypergen import data
 from hypergen.catalog import ACTIVATIONS, GENERATORS, TARGETS, VALUE_NETWORKS
 from hypergen.errors import InputError
-from hypergen.measure_spec import MeasureSpec
+from hypergen.measure_spec import MeasureSpec, parse_beta
 from hypergen.settings import (
     COUNT,
     RATE,
@@ -167,8 +167,9 @@ class AdversaryConfig(Settings):
 class OptimisationConfig(Settings):
     """How the generator is trained."""
 
-    steps: Annotated[int, COUNT] = 1000
-    """generator steps"""
+    steps: Annotated[int | None, COUNT] = None
+    """generator steps; by default at least 1000, and as many as it takes for the networks of all
+    steps to see twice the images that a network trained directly sees"""
     population: Annotated[int, COUNT] = 4
     """networks generated a step"""
     batch_size: Annotated[int, COUNT] = 64
@@ -183,6 +184,12 @@ class OptimisationConfig(Settings):
     """of the averaged generator that samples; 0 for none"""
     seed: Annotated[int, SEED] = 0
     """of everything random in the run"""
+
+    @property
+    def length(self) -> int:
+        """The steps, of settings that name them (see `training.length.with_steps`)."""
+        assert self.steps is not None
+        return self.steps
 
 
 @dataclass(frozen=True)
@@ -281,18 +288,3 @@ def pixel_threat(norm: str, epsilon: float) -> attacks.Threat:
             f"{epsilon:g}/255?"
         )
     return attacks.Threat(norm, epsilon)
-
-
-def parse_beta(text: str) -> tuple[float, float]:
-    """Gives "0.5" as (0.5, 0.5) and "0:1" as (0, 1); `InputError` outside [0,1]."""
-    try:
-        values = [float(part) for part in text.split(":")]
-    except ValueError:
-        values = []
-    in_range = all(0 <= value <= 1 for value in values)
-    if len(values) not in (1, 2) or not in_range or values != sorted(values):
-        raise InputError(
-            f"`beta` must be a number in [0,1] or a range such as 0:1 (the weight of accuracy is "
-            f"1 - beta), got {text:.60}"
-        )
-    return values[0], values[-1]

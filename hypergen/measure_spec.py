@@ -1,4 +1,4 @@
-"""How a measure is asked for on the command line, in Python and in config.json."""
+"""How a measure, or beta, is asked for on the command line, in Python and in config.json."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -71,3 +71,18 @@ def _number(text: str) -> float | str:
         return float(over) / float(under or 1)
     except (ValueError, ZeroDivisionError):
         return text
+
+
+def parse_beta(text: str) -> tuple[float, float]:
+    """Gives "0.5" as (0.5, 0.5) and "0:1" as (0, 1); `InputError` outside [0,1]."""
+    try:
+        values = [float(part) for part in text.split(":")]
+    except ValueError:
+        values = []
+    in_range = all(0 <= value <= 1 for value in values)
+    if len(values) not in (1, 2) or not in_range or values != sorted(values):
+        raise InputError(
+            f"`beta` must be a number in [0,1] or a range such as 0:1 (the weight of accuracy is "
+            f"1 - beta), got {text:.60}"
+        )
+    return values[0], values[-1]

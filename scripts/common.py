@@ -36,6 +36,7 @@ from hypergen.storage.folders import CONFIG
 from hypergen.storage.network_files import find
 from hypergen.storage.weights import load_network
 from hypergen.training.direct_config import BaselineConfig
+from hypergen.training.length import with_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,7 +125,8 @@ def train_or_load(folder: Path, command: list[str]) -> list[Path]:
     if done.exists() or started:
         dataset = load(config.data, torch.device("cpu"))
         if command[0] == "train":
-            asked = RunSettings(config, dataset.info, settings["report"])
+            whole = with_steps(config, dataset)
+            asked = RunSettings(whole, dataset.info, settings["report"])
             require_free(folder, asked, resume=True)
         elif done.exists():
             require_trained_by(done, config, dataset)
@@ -136,6 +138,7 @@ def train_or_load(folder: Path, command: list[str]) -> list[Path]:
 def generator(folder: Path, config: TrainConfig, dataset: Dataset) -> Sampler:
     """Trains a generator in `folder`, or goes on, without a report; returns what draws from it."""
     folder.mkdir(parents=True, exist_ok=True)
+    config = with_steps(config, dataset)
     RunSettings(config, dataset.info, ReportConfig(), baselines=False).save(folder)
     train_generator(config, dataset, folder, device(), SILENT)
     return load_generator(folder, dataset)

@@ -27,6 +27,7 @@ from hypergen.models.bundle import ModelBundle, fresh_target
 from hypergen.runtime.batching import gpu_memory
 from hypergen.runtime.rng import seeded
 from hypergen.training.direct_config import BaselineConfig
+from hypergen.training.length import with_steps
 from targets import Population, WeightLayout
 
 T = TypeVar("T")
@@ -128,7 +129,8 @@ def _training(config: TrainConfig, models: ModelBundle, dataset: Dataset) -> Ite
     setting = "population" if many else "batch_size"
     attacked = 4.0 * step.population * batch * channels * height * width
     yield Need(attacked, f"lower `{setting}`")
-    measured = -(-step.steps // config.measurement_interval) * step.population
+    steps = with_steps(config, dataset).optimisation.length
+    measured = -(-steps // config.measurement_interval) * step.population
     rows = min(value.replay_size, measured)
     yield Need(float(rows) * _row(models, dataset.input_shape), "lower `replay_size`")
 

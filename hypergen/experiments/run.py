@@ -167,7 +167,7 @@ def costs(
     """About what each phase costs, in forward passes; a gradient costs three."""
     step, config = settings.config.optimisation, settings.config
     gradients = config.adversary.attack_steps + 1
-    phases = {"training": 3.0 * gradients * step.steps * step.population * step.batch_size}
+    phases = {"training": 3.0 * gradients * step.length * step.population * step.batch_size}
     if recipes:
         phases["baselines"] = cost_left(recipes, dataset)
     if not is_reported:
@@ -191,8 +191,9 @@ def train_generator(
         trainer = Trainer(config, dataset, device, None if base is None else load_network(base))
         if base is not None:
             trainer.pretrain_value()
-    progress.start(config.optimisation.steps, trainer.step)
-    if trainer.step == config.optimisation.steps:
+    length = trainer.config.optimisation.length
+    progress.start(length, trainer.step)
+    if trainer.step == length:
         return
     tracker = Tracker(folder, config.flat(), trainer.step)
 

@@ -20,6 +20,7 @@ from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.folders import CONFIG, require_folder
 from hypergen.storage.lock import LOCK
+from hypergen.training.length import with_steps
 
 BASE, RESULTS = "base.safetensors", "results.json"
 FORMAT = 2
@@ -65,8 +66,9 @@ class RunSettings:
     images: str | None = None
 
     def on(self, dataset: Dataset) -> Self:
-        """The same with the fingerprint of the data set's images."""
-        return replace(self, images=fingerprint(dataset))
+        """The same for these images: with their fingerprint, and as many steps as they take."""
+        config = with_steps(self.config, dataset)
+        return replace(self, config=config, images=fingerprint(dataset))
 
     @property
     def plugins(self) -> list[dict[str, str]]:

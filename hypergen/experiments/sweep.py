@@ -44,6 +44,7 @@ from hypergen.settings import COUNT, Range, Settings
 from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.folders import CONFIG, is_empty, require_folder
 from hypergen.storage.lock import lock, unlock
+from hypergen.training.length import with_steps
 
 SETTINGS = "sweep.json"
 FRONT_COST = 0.05
@@ -199,9 +200,8 @@ class Sweep:
 
         A run of other settings in its folder, of a trial that the storage has lost, is set aside.
         """
-        settings = RunSettings(
-            self.chosen(trial), self.dataset.info, self.sizes, False, self.images
-        )
+        config = with_steps(self.chosen(trial), self.dataset)
+        settings = RunSettings(config, self.dataset.info, self.sizes, False, self.images)
         if (folder / CONFIG).exists() and RunSettings.load(folder) != settings:
             aside = (folder.with_name(f"{folder.name}-lost-{index}") for index in count(1))
             folder.rename(next(path for path in aside if not path.exists()))

@@ -32,7 +32,7 @@ def train(
     """
     last_saved = time.monotonic()
     with deferred_interrupt() as interrupted:
-        while trainer.step < trainer.config.optimisation.steps and not interrupted.is_set():
+        while trainer.step < trainer.config.optimisation.length and not interrupted.is_set():
             step = trainer.step
             on_step(step, trainer.advance())
             if time.monotonic() - last_saved > checkpoint_seconds:

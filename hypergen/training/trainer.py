@@ -19,6 +19,7 @@ from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.adversary import Adversary
 from hypergen.training.gap_check import CHECKED_NETWORKS, GapCheck
 from hypergen.training.learner import Learner
+from hypergen.training.length import with_steps
 from hypergen.training.value_fitter import PRETRAINING_STEPS, ValueFitter, draw_seed
 from targets import Population, WeightLayout
 
@@ -52,6 +53,7 @@ class Trainer:
         base: nn.Module | None = None,
         pretraining_steps: int = GENERATOR_PRETRAINING_STEPS,
     ):
+        config = with_steps(config, dataset)
         self.config, self.dataset, self.device = config, dataset, device
         self.rng = torch.Generator().manual_seed(config.optimisation.seed)
         self.step = 0
@@ -80,7 +82,7 @@ class Trainer:
 
         Returns what was measured on the way; `RunError` when the training has diverged.
         """
-        steps = self.config.optimisation.steps
+        steps = self.config.optimisation.length
         interval = max(1, round(steps * CHECK_INTERVAL))
         try:
             metrics = self.take_step()
@@ -195,7 +197,7 @@ class Trainer:
 
     def progress(self, share: float) -> float:
         """Rises from 0 to 1 over that share of the steps."""
-        return min(1.0, (self.step + 1) / max(1.0, share * self.config.optimisation.steps))
+        return min(1.0, (self.step + 1) / max(1.0, share * self.config.optimisation.length))
 
     @property
     def learning_rate(self) -> float:
@@ -203,7 +205,7 @@ class Trainer:
         settings = self.config.optimisation
         rate = settings.learning_rate
         if settings.schedule == "cosine":
-            progress = torch.tensor(self.step / settings.steps)
+            progress = torch.tensor(self.step / settings.length)
             rate *= min(1.0, (self.step + 1) / 20) * 0.5 * float(1 + torch.cos(torch.pi * progress))
         return rate
 

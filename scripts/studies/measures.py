@@ -140,7 +140,7 @@ def alternative(config: MeasuresConfig, asked: str, seed: int, dataset: Dataset)
     start = fresh_target(config.train.target, config.train.activation, dataset.info)
     if base is not None:
         start = load_network(base).to(device())
-    count = FORWARD_PASSES * size.steps * size.population
+    count = FORWARD_PASSES * size.length * size.population
     return evolve(start, fitness, dataset.train, count, size.batch_size, seed)
 
 

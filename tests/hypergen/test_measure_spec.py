@@ -4,7 +4,7 @@ import pytest
 
 from hypergen.config import ObjectiveConfig, TrainConfig
 from hypergen.errors import InputError
-from hypergen.measure_spec import MeasureSpec
+from hypergen.measure_spec import MeasureSpec, parse_beta
 
 
 def test_a_measure_is_read_with_its_options_and_weight():
@@ -51,3 +51,9 @@ def test_measures_that_do_not_go_together_are_told_in_one_line(settings, reason)
     with pytest.raises(InputError, match=reason) as told:
         TrainConfig.of(**settings)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["1.1", "-0.1", "nan", "0.9:0.1", "0:0.5:1", "", ":", "half"])
+def test_beta_is_nothing_else(text):
+    with pytest.raises(InputError, match="`beta` must be a number in"):
+        parse_beta(text)
