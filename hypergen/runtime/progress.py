@@ -20,6 +20,8 @@ from typing import Self
 
 LINE_SECONDS = 15.0
 """Time between two lines where there is no terminal to show a bar on."""
+UNSURE_SHARE, UNSURE_SECONDS = 0.01, 60.0
+"""As long as less of the whole is done, and that in less time, the time left is not known."""
 
 
 class Progress:
@@ -129,9 +131,11 @@ class ProgressBar(_Phase):
 
         What was done before, or was left out, took no time and tells nothing.
         """
-        if self._spent == 0:
+        seconds = time.monotonic() - self._started
+        unsure = self._spent < UNSURE_SHARE and seconds < UNSURE_SECONDS  # imports, first calls
+        if self._spent == 0 or unsure:
             return math.inf
-        return (time.monotonic() - self._started) * max(0.0, 1 - self._done) / self._spent
+        return seconds * max(0.0, 1 - self._done) / self._spent
 
     def _move(self, share: float, spent: bool) -> None:
         before = self._done

@@ -63,6 +63,27 @@ def test_phases_make_up_the_whole_by_their_costs():
         assert bar.done == pytest.approx(1.0)
 
 
+def test_of_the_first_moments_no_time_left_is_told(clock):
+    bar = ProgressBar("train")
+    bar.start(1000)
+    for seconds, count, left in (
+        (10, 4, math.inf),
+        (20, 5, math.inf),
+        (30, 1, 2970),
+        (40, 1, 3596),
+    ):
+        clock[0] = seconds
+        bar.advance(count)
+        assert bar.seconds_left == pytest.approx(left, rel=1e-3)
+    slow = ProgressBar("train")
+    slow.start(10_000)
+    clock[0] = 40 + 59
+    slow.advance(1)
+    assert slow.seconds_left == math.inf
+    clock[0] = 40 + 61
+    assert slow.seconds_left == pytest.approx(61 * 9_999)
+
+
 def test_the_time_left_is_that_of_the_whole(clock):
     bar = ProgressBar("train")
     phases = bar.split({"a": 1.0, "b": 3.0})
