@@ -9,7 +9,7 @@ wants them normalised does so in a first layer (targets/normalization.py).
 
 from targets.activations import ACTIVATIONS, activation_factory, make_activation, unsized
 from targets.ensemble import Ensemble
-from targets.errors import TargetError, require_initialized
+from targets.errors import TargetError, image_shape, require_initialized
 from targets.fast_cpu import fast_context
 from targets.kaf import outside_dictionary
 from targets.kwta import set_share
@@ -34,6 +34,7 @@ __all__ = [
     "architecture",
     "build",
     "fast_context",
+    "image_shape",
     "make_activation",
     "max_workers",
     "outside_dictionary",

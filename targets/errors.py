@@ -1,6 +1,7 @@
 """What goes wrong with a target."""
 
 import contextlib
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,17 @@ from torch import Tensor, nn
 
 class TargetError(ValueError):
     """A target, an activation or a weight vector that cannot be: one line, for people."""
+
+
+def image_shape(shape: Any) -> tuple[int, int, int] | None:
+    """(C,H,W) in plain numbers; None for what is no shape of an image."""
+    try:
+        sizes = [operator.index(size) for size in shape]
+    except TypeError:
+        return None
+    if len(sizes) != 3 or min(sizes) < 1 or any(isinstance(size, bool) for size in shape):
+        return None
+    return sizes[0], sizes[1], sizes[2]
 
 
 def require_dense(images: Any) -> None:

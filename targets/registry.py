@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from targets.errors import TargetError, require_initialized
+from targets.errors import TargetError, image_shape, require_initialized
 from targets.fbf_cnn import FBFCNN
 from targets.imagenet import ImageNetTarget
 from targets.lenet import LeNet5, SmallLeNet5
@@ -93,13 +93,13 @@ def build(
     """
     if name not in TARGETS:
         raise TargetError(f"unknown target {name!r}; known: {', '.join(TARGETS)}")
-    if num_classes < 2:
-        raise TargetError(f"a classifier needs at least 2 classes, got {num_classes}")
-    if len(input_shape) != 3 or min(input_shape) < 1:
-        raise TargetError(f"expected an input shape (C, H, W), got {tuple(input_shape)}")
+    if not hasattr(num_classes, "__index__") or num_classes < 2:
+        raise TargetError(f"a classifier needs at least 2 classes, got {num_classes!r:.60}")
+    shape = image_shape(input_shape)
+    if shape is None:
+        raise TargetError(f"expected an input shape (C, H, W), got {input_shape!r:.60}")
     entry = TARGETS[name]
     target = entry if isinstance(entry, Target) else Target(entry)
-    shape = input_shape[0], input_shape[1], input_shape[2]
     offered = {"activation": activation, "num_classes": num_classes, "input_shape": shape}
     module = _made(name, target, offered)
     key = name, target, activation, num_classes, shape

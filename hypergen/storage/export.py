@@ -45,7 +45,7 @@ from hypergen.storage.export_check import (
 from hypergen.storage.folders import expanded
 from hypergen.storage.tensor_files import read_tensors, write_tensors
 from hypergen.storage.weights import save_network
-from targets import Ensemble, Population, require_initialized
+from targets import Ensemble, Population, image_shape, require_initialized
 from targets.rounding import LAYERS, quantized
 
 FORMATS = ("onnx", "pt2", "safetensors")
@@ -185,12 +185,13 @@ def _write_graph(
 
 
 def _input_shape(network: nn.Module, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    shape = _metadata(network).get("input_shape") if given is None else given
-    if shape is None:
+    known = _metadata(network).get("input_shape") if given is None else given
+    if known is None:
         raise InputError("`input_shape` is needed: (channels, height, width), as in (1, 28, 28)")
-    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise InputError(f"`input_shape` must be (channels, height, width), got {tuple(shape)}")
-    return shape[0], shape[1], shape[2]
+    shape = image_shape(known)
+    if shape is None:
+        raise InputError(f"`input_shape` must be (channels, height, width), got {known!r:.60}")
+    return shape
 
 
 class _Vote(nn.Module):

@@ -225,6 +225,7 @@ BAD = {
     "never set up": (nn.Flatten.__new__(nn.Flatten), "net.pt2", {}, "`Flatten` must call super"),
     "no shape": (nn.Flatten(), "net.pt2", {"input_shape": None}, "`input_shape` is needed"),
     "odd shape": (nn.Flatten(), "net.pt2", {"input_shape": (8, 8)}, "channels, height, width"),
+    "a number": (nn.Flatten(), "net.pt2", {"input_shape": 3}, "height, width., got 3"),
     "other shape": (nn.Conv2d(3, 4, 3), "net.pt2", {}, "takes no images of shape"),
     "no logits": (nn.Conv2d(1, 4, 3), "net.pt2", {}, r"logits \[B,K\]"),
     "NaN": (Function(lambda flat: flat * torch.nan), "net.pt2", {}, "NaN"),
