@@ -57,8 +57,9 @@ def run(settings: dict[str, Any], own: BaselineOptions) -> None:
         again = f"the same command with --resume --out {shlex.quote(str(out))}"
         raise KeyboardInterrupt(f"; continue by {again}") from None
     print(f"{made.file}: accuracy {100 * made.accuracy:.2f} % of {dataset.name} test")
-    command = f"hypergen evaluate {shlex.quote(str(made.file))} --attack standard --images 100"
-    print(f"robustness: {command}" + (f" --norms {config.norms}" if config.norms else ""))
+    norms = ["--norms", config.norms] if config.norms else []
+    words = ["evaluate", str(made.file), "--attack", "standard", "--images", "100", *norms]
+    print(f"robustness: {shlex.join(own.machine.command(*words))}")
 
 
 def require_range_test(config: BaselineConfig, resume: bool) -> None:

@@ -8,6 +8,7 @@ import torch
 from hypergen import data
 from hypergen.config import DataConfig
 from hypergen.data import Dataset
+from hypergen.registry import loaded
 from hypergen.runtime.device import choose_device
 from hypergen.settings import Settings
 
@@ -28,6 +29,12 @@ class Machine(Settings):
     def chosen(self) -> torch.device:
         """The device; `InputError`: no such, or none here."""
         return choose_device(self.device)
+
+    def command(self, *words: str) -> list[str]:
+        """The words of a hypergen command that finds the same data sets and the same own code."""
+        folder = () if self.data_dir is None else ("--data-dir", str(self.data_dir))
+        plugins = [word for plugin in loaded() for word in ("--plugin", plugin.source)]
+        return ["hypergen", *words, *folder, *plugins]
 
     def load(self, images: DataConfig, device: torch.device | str) -> Dataset:
         """The data set on a device. `InputError` where it cannot be loaded."""

@@ -42,7 +42,7 @@ def run(settings: dict[str, Any], own: SampleOptions) -> None:
         result = draw_samples(sampler, dataset, out, options, bar)
     if options.keep is None:
         print(estimates_table(result["networks"], dataset.name))
-        command = f"hypergen evaluate {shlex.quote(str(out))}"
+        command = shlex.join(own.machine.command("evaluate", str(out)))
         print(f"best of the value network first; measured by {command}")
         return
     print(evaluation_table(result))

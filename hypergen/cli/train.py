@@ -20,7 +20,6 @@ from hypergen.experiments.run_folder import (
     dated,
 )
 from hypergen.presets import PresetName, preset
-from hypergen.registry import loaded
 from hypergen.report.summary import next_commands, run_table
 from hypergen.report.verdict import verdict
 from hypergen.runtime.progress import ProgressBar
@@ -74,35 +73,31 @@ def run(settings: dict[str, Any], own: TrainOptions) -> None:
         with ProgressBar("train") as bar:
             done = run_training(asked, dataset, folder, device, own.resume, bar)
     except KeyboardInterrupt:
-        command = shlex.join(_words("train", folder, "--resume --out"))
+        command = shlex.join(own.machine.command("train", "--resume", "--out", str(folder)))
         raise KeyboardInterrupt(f"; continue by {command}") from None
     print(run_table(done.results))
     print()
     print(in_options(verdict(done.results)))
     print(f"written to {folder}: results.json, scatter.png, report.html, samples/")
-    print(next_commands(suggestions(folder, done.results["measures"])))
+    print(next_commands(suggestions(folder, done.results["measures"], own.machine)))
 
 
-def suggestions(folder: Path, measures: Sequence[str]) -> list[tuple[str, list[str]]]:
+def suggestions(
+    folder: Path, measures: Sequence[str], machine: Machine
+) -> list[tuple[str, list[str]]]:
     """What to do next with a run for these measures: a purpose and the command's words each."""
     first = folder / "samples" / "sample-0000.safetensors"
     others = [f"--measure {name}" for name in measures if name not in ("accuracy", "robustness")]
     judge = " ".join(["--attack standard --images 100 --checks", *others])
+
+    def words(command: str, path: Path, options: str) -> list[str]:
+        return machine.command(command, str(path), *options.split())
+
     return [
-        ("draw 100 more and keep the best 5:", _words("sample", folder, "--count 100 --keep 5")),
+        ("draw 100 more and keep the best 5:", words("sample", folder, "--count 100 --keep 5")),
         (
             "judge samples by the standard attacks, and look for signs of masked gradients:",
-            _words("evaluate", folder, judge),
+            words("evaluate", folder, judge),
         ),
-        ("write one for use elsewhere:", _words("export", first, "--format onnx")),
+        ("write one for use elsewhere:", words("export", first, "--format onnx")),
     ]
-
-
-def _words(command: str, path: Path, options: str) -> list[str]:
-    """A command on a path, with the plugins that this one was given."""
-    words = ["hypergen", command, str(path), *options.split()]
-    if command == "train":
-        words = ["hypergen", command, *options.split(), str(path)]
-    for plugin in loaded():
-        words += ["--plugin", plugin.source]
-    return words

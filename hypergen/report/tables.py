@@ -212,8 +212,9 @@ def front_table(result: Mapping[str, Any]) -> Table:
 
     result: `trials` (each of a `kind`, "front" or "dominated", with `run`, its measures by name
     on validation images, the same on test images under `test`, or None there, and the settings
-    varied), `measures` and `varied` (the names of both), `dataset`, and `report`, the sizes of a
-    trial's report: samples, images, sra_samples, sra_images.
+    varied), `measures` and `varied` (the names of both), `dataset`, `images` (how many there
+    are, by split), and `report`, the sizes of a trial's report: samples, images, sra_samples,
+    sra_images.
     """
     measures, varied = result["measures"], result["varied"]
     front = [row for row in result["trials"] if row["kind"] == "front"]
@@ -229,7 +230,7 @@ def front_table(result: Mapping[str, Any]) -> Table:
     notes = [
         f"the front of {len(result['trials'])} trials, % of {result['dataset']} images: chosen by "
         "validation images (val), then judged on test images",
-        "; ".join(_judged(measures, result["report"])),
+        "; ".join(_judged(measures, result["report"], result["images"])),
     ]
     if not all(row["test"] for row in front):
         notes.append(f"{MISSING} not judged on test images by this sweep")
@@ -237,13 +238,25 @@ def front_table(result: Mapping[str, Any]) -> Table:
     return Table(headers, rows, notes)
 
 
-def _judged(measures: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
-    """On how much each measure of a trial was taken; sizes: of its report."""
-    samples, on_images = f"{sizes['samples']} samples", f"on {sizes['images']} images"
+def _judged(
+    measures: Sequence[str], sizes: Mapping[str, int], there: Mapping[str, int]
+) -> list[str]:
+    """On how much each measure of a trial was taken.
+
+    sizes: asked for by its report; there: how many images there are, by split.
+    """
+
+    def images(asked: int) -> str:
+        used = {split: min(asked, count) for split, count in there.items()}
+        if len(set(used.values())) == 1:
+            return f"on {min(used.values())} images"
+        return "on " + " and ".join(f"{count} {split}" for split, count in used.items()) + " images"
+
+    samples, on_images = f"{sizes['samples']} samples", images(sizes["images"])
     lines = [f"accuracy: {samples} on all"]
     if "robustness" in measures and sizes["sra_samples"]:
         few = min(sizes["sra_samples"], sizes["samples"])
-        judged = f"standard robust accuracy, {few} samples on {sizes['sra_images']} images"
+        judged = f"standard robust accuracy, {few} samples {images(sizes['sra_images'])}"
         lines.append(f"robustness: {judged}")
     elif "robustness" in measures:
         lines.append(f"robustness: PGD-50 alone, which flatters, {samples} {on_images}")

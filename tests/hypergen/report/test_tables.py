@@ -227,6 +227,7 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
         "sra_samples": sra_samples,
         "sra_images": 50,
     }
+    result["images"] = {"val": 300, "test": 1000}
     head, *lines = str(front_table(result)).split("\n")
     validation = ["accuracy (val)", "robustness (val)"]
     assert cells(head) == ["run", "accuracy", "robustness", *validation, "beta", "activation"]
@@ -255,6 +256,7 @@ def test_the_front_of_a_sweep_names_its_measures():
         "measures": [*own],
         "varied": ["measure.smoothness"],
         "dataset": "digits",
+        "images": {"val": 150, "test": 200},
         "report": {"samples": 8, "images": 300, "sra_samples": 2, "sra_images": 50},
     }
     head, line, _, note = str(front_table(result)).split("\n")
@@ -262,7 +264,10 @@ def test_the_front_of_a_sweep_names_its_measures():
     assert cells(head) == ["run", *own, *validation, "measure.smoothness"]
     shown = ["a", "90.00", "80.00", "70.00", "95.00", "85.00", "75.00", "0.25"]
     assert cells(line) == shown
-    assert note == "accuracy: 8 samples on all; int8:bits=4, smoothness: 8 samples on 300 images"
+    assert note == (
+        "accuracy: 8 samples on all; int8:bits=4, smoothness: 8 samples on 150 val and 200 test "
+        "images"
+    )
 
 
 def test_a_caption_says_which_images():
