@@ -129,7 +129,7 @@ def alternative(config: MeasuresConfig, asked: str, seed: int, dataset: Dataset)
     if isinstance(measure, LogitMeasure):
         return samples(config, asked, seed, dataset, direct=True)
     both = [measure_of(config, "accuracy"), measure]
-    weights = torch.tensor([1 - config.weight, config.weight])
+    weights = torch.tensor([1 - config.weight, config.weight], dtype=torch.float64)
     size = config.train.optimisation
 
     def fitness(networks: Population, images: Tensor, labels: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ class ValueNetwork(nn.Module, ABC):
         `RunError` when estimates are NaN, for V has diverged.
         """
         estimates, known = self(features), ~measured.isnan()
+        measured = measured.to(estimates.dtype)
         if not estimates.isfinite().all():
             raise RunError("training diverged: the value network's estimates are NaN")
         if known.all():  # as mostly; indexing would take half as long again as the loss

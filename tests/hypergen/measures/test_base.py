@@ -110,7 +110,7 @@ def sure():
     MEASURES.drop("sure")
 
 
-@pytest.mark.parametrize("objective", ["value", "hybrid"])
+@pytest.mark.parametrize("objective", ["value", pytest.param("hybrid", marks=pytest.mark.slow)])
 def test_a_black_box_alone_is_climbed_through_the_value_network(objective, sure, tiny, few, cpu):
     """From scratch networks are unsure; weighed alone, nothing else can have made them sure."""
     config = tiny.replace(

@@ -31,18 +31,20 @@ def beginning(*args, **options):
 @pytest.mark.parametrize(
     ("study", "fewer"),
     [
-        (
+        pytest.param(
             activations,
             {"targets": ("vgg", "resnet20"), "activations": ("swish",), "images": 2}
             | {"sra_images": 1, "epochs": 1},
+            marks=pytest.mark.slow,
         ),
         (kwta, {"activations": ("kwta-0.03",), "images": 4, "schedule": ((1, 4),)}),
         (exploding_gradients, {"only": ("resnet20 kaf",), "steps": 2, "batch_size": 4}),
         (activation_distributions, {"activations": ("kaf",), "images": 8, "steps": 3}),
-        (
+        pytest.param(
             generated_activations,
             {"activations": ("kaf",), "steps": 2, "images": 2}
             | {"train": "--population 2 --batch-size 8 --max-robustness-gap 1"},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=lambda value: getattr(value, "__name__", "smallest"),
