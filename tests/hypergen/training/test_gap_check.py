@@ -1,5 +1,6 @@
 """Whether training is told the truth: V and cheap measurements against longer ones."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -78,9 +79,10 @@ def test_a_measure_that_lies_is_caught_and_its_budget_raised(flattering, tiny, f
     assert extras == [0.3] * 3 + [0.15] * 4 + [0.075] * 13
 
     again = Trainer(config, few, cpu)
-    again.load_state_dict(trainer.state_dict())
+    again.load_state_dict(copy.deepcopy(trainer.state_dict()))
     assert [measure.name for measure in again.measures] == ["accuracy", flattering]
     assert vars(again.value_fitter.measures[1])["extra"] == 0.075
+    assert trainer.take_step() == again.take_step()
     assert same(again.state_dict(), trainer.state_dict())
 
 
