@@ -38,7 +38,7 @@ TRAIN = TrainConfig.of(
     dataset="mnist",
     epsilon=0.2,
     steps=2000,
-    learning_rate=1e-3,  # at 0.002 and epsilon 0.3 accuracy falls again (see the LOG)
+    learning_rate=1e-3,
     max_robustness_gap=1.0,
     measure=("accuracy=0:1", "robustness=0:1", "int8:bits=2=0:1"),
 )
