@@ -5,9 +5,7 @@ failed.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +21,13 @@ from hypergen.data.memory import (
 )
 from hypergen.experiments.run_folder import RunSettings
 from hypergen.measures import Batch
-from hypergen.models.bundle import ModelBundle, fresh_target
+from hypergen.models.bundle import ModelBundle, as_shapes, fresh_target
 from hypergen.runtime.batching import gpu_memory
 from hypergen.runtime.rng import seeded
 from hypergen.training.direct_config import BaselineConfig
 from hypergen.training.length import with_steps
 from targets import Population, WeightLayout
 
-T = TypeVar("T")
 USUAL_PIXELS = 3 * 256 * 256
 """Numbers of an image up to which any target can be made without asking for the memory first."""
 TRAINED_COPIES = 4
@@ -85,7 +82,7 @@ def require_baseline_memory(config: BaselineConfig, dataset: Dataset) -> None:
 
 def _empty_models(config: TrainConfig, info: DatasetInfo) -> ModelBundle | None:
     """The networks of a run without numbers; None where they cannot be made without."""
-    return _without_numbers(lambda: ModelBundle.fresh(config, info))
+    return as_shapes(lambda: ModelBundle.fresh(config, info))
 
 
 def _made_target(config: TrainConfig | BaselineConfig, info: DatasetInfo) -> nn.Module:
@@ -94,16 +91,7 @@ def _made_target(config: TrainConfig | BaselineConfig, info: DatasetInfo) -> nn.
 
 
 def _empty_target(config: BaselineConfig, info: DatasetInfo) -> nn.Module | None:
-    return _without_numbers(lambda: _made_target(config, info))
-
-
-def _without_numbers(make: Callable[[], T]) -> T | None:
-    """What is made of tensors that have shapes alone; None where that fails."""
-    try:
-        with warnings.catch_warnings(action="ignore"), torch.device("meta"), torch.no_grad():
-            return make()
-    except Exception:  # whatever a stranger's class raises; it is told when it is made indeed
-        return None
+    return as_shapes(lambda: _made_target(config, info))
 
 
 def _models(config: TrainConfig, models: ModelBundle) -> Iterator[Need]:
@@ -143,7 +131,7 @@ def _row(models: ModelBundle, shape: tuple[int, int, int]) -> int:
         batch = Batch(torch.empty(1, *shape), torch.zeros(1, dtype=torch.int64))
         return models.value.features(population, batch)
 
-    made = _without_numbers(features)
+    made = as_shapes(features)
     return 0 if made is None else made.nbytes
 
 

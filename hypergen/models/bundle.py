@@ -1,7 +1,9 @@
 """The networks of a run, and targets made for a data set."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,6 +20,8 @@ from hypergen.models.value_network import ValueNetwork, build_value_network
 from hypergen.registry import plugin_record
 from hypergen.runtime.rng import seeded
 from targets import WeightLayout
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -92,6 +96,15 @@ def fresh_target(
     metadata = describe(target, activation, info, layout)
     module.metadata = metadata  # pyright: ignore[reportArgumentType]
     return module
+
+
+def as_shapes(make: Callable[[], T]) -> T | None:
+    """What is made of tensors that have shapes alone; None where that fails."""
+    try:
+        with warnings.catch_warnings(action="ignore"), torch.device("meta"), torch.no_grad():
+            return make()
+    except Exception:  # whatever a stranger's class raises; it is told when it is made indeed
+        return None
 
 
 def describe(

@@ -42,7 +42,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 import attacks
 from hypergen.data import DatasetInfo
-from hypergen.models.bundle import fresh_target
+from hypergen.models.bundle import as_shapes, fresh_target
 from hypergen.runtime.rng import seeded
 from targets import unsized
 
@@ -117,8 +117,15 @@ def recipe_for(info: DatasetInfo, target: str, activation: str) -> Recipe:
     if target == "vgg":
         kind = unsized(activation)
         return replace(COLOUR, learning_rate=VGG_RATES.get(kind, COLOUR.learning_rate))
-    with seeded(0):  # whose weights are not used
-        layers = fresh_target(target, activation, info).modules()
+
+    def make() -> nn.Module:
+        return fresh_target(target, activation, info)
+
+    with seeded(0):  # its weights are not used, and may be more than there is memory for
+        module = as_shapes(make)
+        if module is None:
+            module = make()
+    layers = module.modules()
     is_normalized = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers)
     return COLOUR if is_normalized else PLAIN_COLOUR
 

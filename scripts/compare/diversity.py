@@ -176,7 +176,7 @@ def generated(name: str, config: CompareConfig, dataset: data.Dataset) -> Popula
     trainer.learner = variant.learner(
         settings.objective.kind, trainer.measures, models.target, models.value
     )
-    while trainer.step < settings.optimisation.length:
+    while trainer.step < trainer.config.optimisation.length:
         trainer.advance()
     return trainer.sample(config.samples, settings.optimisation.seed + 1)
 

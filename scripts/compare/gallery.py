@@ -72,7 +72,8 @@ class Group:
 def generated(config: CompareConfig, seed: int, objective: str, dataset: Dataset) -> Tensor:
     """Samples of a run at several ages [P,D]; its value network stays in the work folder."""
     settings = config.train.replace(seed=seed, objective=objective, measure_every=1)
-    trainer, steps = Trainer(settings, dataset, CPU), settings.optimisation.length
+    trainer = Trainer(settings, dataset, CPU)
+    steps = trainer.config.optimisation.length
     ages = {round(steps * (age / config.ages) ** 2) for age in range(1, config.ages + 1)}
     drawn = []
     while trainer.step < steps:

@@ -123,7 +123,7 @@ def outcome(
     try:
         if base is not None:
             trainer.pretrain_value()
-        while trainer.step < settings.optimisation.length:
+        while trainer.step < trainer.config.optimisation.length:
             trainer.advance()
         rows = judged(config, trainer.sample(config.samples, seed + 1), dataset)
     except (RunError, AttackError):

@@ -39,6 +39,7 @@ from hypergen.measures.attacked import accuracies
 from hypergen.models.bundle import fresh_target
 from hypergen.report.tables import Table, percent
 from hypergen.storage.weights import load_network
+from hypergen.training.length import with_steps
 from scripts.common import (
     RESULTS,
     cached_json,
@@ -130,7 +131,7 @@ def alternative(config: MeasuresConfig, asked: str, seed: int, dataset: Dataset)
         return samples(config, asked, seed, dataset, direct=True)
     both = [measure_of(config, "accuracy"), measure]
     weights = torch.tensor([1 - config.weight, config.weight], dtype=torch.float64)
-    size = config.train.optimisation
+    size = with_steps(config.train, dataset).optimisation
 
     def fitness(networks: Population, images: Tensor, labels: Tensor) -> Tensor:
         return measured(both, networks, Batch(images, labels)) @ weights

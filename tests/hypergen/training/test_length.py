@@ -43,6 +43,12 @@ def test_few_images_take_the_least_steps():
     assert with_steps(TrainConfig(), images(1000)).optimisation.length == LEAST_STEPS
 
 
+def test_a_target_that_no_memory_holds_is_not_made():
+    config = TrainConfig.of(dataset="mnist", target="wide-mlp", epsilon=0.03)
+    huge = images(1000, (3, 10**6, 10**6))
+    assert with_steps(config, huge).optimisation.length == LEAST_STEPS
+
+
 @pytest.mark.parametrize("steps", [1, 7000])
 def test_what_is_said_is_kept(steps):
     config = TrainConfig.of(steps=steps)
