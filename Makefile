@@ -7,7 +7,7 @@ train: install
 	$(BIN)/hypergen train $(ARGS)
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: install
 	$(BIN)/ruff check
@@ -27,5 +27,5 @@ install: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip install --python $(BIN)/python --editable '.[dev]'
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --editable '.[dev]'
 	touch $@

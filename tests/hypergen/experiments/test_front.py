@@ -9,15 +9,13 @@ from hypergen.experiments.front import judge_samples
 from hypergen.experiments.run_folder import ReportConfig
 from hypergen.measures import square
 
-MEASURES = (
-    (),
-    ("accuracy=0.4", "worst-class=0.2", "robustness=0.2", "int8:bits=3=0.2"),
-    ("square:queries=20=1",),
+SEVERAL = ("accuracy=0.4", "worst-class=0.2", "robustness=0.2", "int8:bits=3=0.2")
+
+
+@pytest.mark.parametrize(
+    ("sra_samples", "measures"),
+    [(0, ()), (1, ()), (1, SEVERAL), (0, ("square:queries=20=1",))],
 )
-
-
-@pytest.mark.parametrize("measures", MEASURES)
-@pytest.mark.parametrize("sra_samples", [0, 1])
 def test_stored_samples_have_the_figures_of_a_report_on_test_images(
     tiny, few, trained, tmp_path, sra_samples, measures, monkeypatch
 ):

@@ -50,7 +50,7 @@ def test_it_holds_what_the_config_asks_for(tiny, digits, base_network):
     published = tiny.replace(generator="published")
     short, long = (
         ModelBundle.fresh(published, digits.info, base_network, pretraining_steps=steps)
-        for steps in (1, 30)
+        for steps in (1, 8)
     )
     goal = WeightLayout.of(base_network).flatten(base_network.state_dict())
     with torch.no_grad():

@@ -71,11 +71,13 @@ def test_it_learns_what_was_measured(kind, sixteen, batch, digits):
     with torch.no_grad():
         features = value.features(sixteen, batch)
     optimizer = torch.optim.Adam(value.parameters(), lr=3e-3 if kind.startswith("set") else 1e-3)
-    for _ in range(600):
+    for step in range(600):
         optimizer.zero_grad()
         value.loss(features, measured).backward()
         optimizer.step()
-    assert (value(features) - measured).square().mean().sqrt() < 0.05
+        if step % 50 == 0 and (value(features) - measured).square().mean().sqrt() < 0.05:
+            return
+    pytest.fail("600 steps were not enough")
 
 
 @pytest.mark.parametrize("kind", KINDS)
