@@ -73,6 +73,10 @@ def _number(text: str) -> float | str:
         return text
 
 
+MAX_BETAS = 1000
+"""In one range such as 0:1:11."""
+
+
 def parse_beta(text: str) -> tuple[float, float]:
     """Gives "0.5" as (0.5, 0.5) and "0:1" as (0, 1); `InputError` outside [0,1]."""
     try:
@@ -86,3 +90,24 @@ def parse_beta(text: str) -> tuple[float, float]:
             f"1 - beta), got {text:.60}"
         )
     return values[0], values[-1]
+
+
+def parse_betas(text: str) -> list[float]:
+    """Gives "0.5" as [0.5] and "0:1:3" as [0, 0.5, 1], three at equal distances.
+
+    `InputError` outside [0,1], and for more than `MAX_BETAS`.
+    """
+    try:
+        match text.split(":"):
+            case [beta]:
+                return [parse_beta(beta)[0]]
+            case [*ends, count] if len(ends) == 2 and 2 <= int(count) <= MAX_BETAS:
+                low, high = parse_beta(":".join(ends))
+                inner = (low + (high - low) * step / (int(count) - 1) for step in range(int(count)))
+                return [*inner][:-1] + [high]
+    except (InputError, ValueError):
+        pass
+    raise InputError(
+        "`beta` must be a number in [0,1] or, for several, LOW:HIGH:COUNT such as 0:1:11, got "
+        f"{text:.60}"
+    )

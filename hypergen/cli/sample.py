@@ -10,7 +10,7 @@ from hypergen.cli.options import Command
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.run_folder import RunSettings
 from hypergen.experiments.sample import SampleConfig, draw_samples
-from hypergen.report.tables import estimates_table, evaluation_table
+from hypergen.report.tables import curve_table, estimates_table, evaluation_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 from hypergen.storage.folders import require_folder
@@ -40,6 +40,13 @@ def run(settings: dict[str, Any], own: SampleOptions) -> None:
     sampler = load_generator(own.run, dataset)
     with ProgressBar("sample") as bar:
         result = draw_samples(sampler, dataset, out, options, bar)
+    if "curve" in result:
+        print(curve_table(result))
+        print(f"written to {out}: curve.json, curve.png and {len(result['networks'])} networks")
+        return
+    if options.accuracy_at_least is not None:
+        least, beta = 100 * options.accuracy_at_least, result["networks"][0]["beta"]
+        print(f"beta {beta:.4g}: the largest with accuracy {least:g} % on validation images")
     if options.keep is None:
         print(estimates_table(result["networks"], dataset.name))
         command = shlex.join(own.machine.command("evaluate", str(out)))

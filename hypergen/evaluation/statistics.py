@@ -66,6 +66,22 @@ def ranking_error(masks: Tensor) -> float:
     return math.sqrt(float(residual.square().sum()) / ((networks - 1) * (images - 1)) / images)
 
 
+def prediction_interval(values: Sequence[float]) -> list[float] | None:
+    """Where the next of normally distributed values lies in 19 of 20 cases; None after one value.
+
+    That is the mean and, to both sides, Student's t times the standard deviation of a new value
+    less the mean of these.
+    """
+    from scipy.stats import t  # here, for it is slow to load
+
+    count = len(values)
+    if count < 2:
+        return None
+    mean = statistics.fmean(values)
+    reach = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) * math.sqrt(1 + 1 / count)
+    return [mean - reach, mean + reach]
+
+
 def summarise(rows: Sequence[dict[str, Any]], measures: Iterable[str] = ()) -> dict[str, Any]:
     """Count, and mean, standard deviation, least, greatest and `QUANTILES` of each figure.
 

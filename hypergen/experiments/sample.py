@@ -22,16 +22,23 @@ from hypergen.evaluation.selection import (
     successive_halving,
 )
 from hypergen.evaluation.statistics import FIGURES, summarise
+from hypergen.evaluation.trade_off import beta_for_accuracy, curve, hypervolume
 from hypergen.experiments.run_folder import require_empty
+from hypergen.measure_spec import parse_betas
 from hypergen.measures import Measure
 from hypergen.measures.attacked import accuracies
 from hypergen.models.latent import preference_weights
+from hypergen.report.plots import curve_picture, write_picture
 from hypergen.runtime.batching import gpu_memory
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT, SEED, SHARE, Settings
+from hypergen.storage.atomic import write_json
 from hypergen.storage.lock import locked
 from hypergen.storage.weights import save_network
 from targets import Population, WeightLayout
+
+CURVE = "curve.json"
+"""The file beside the networks of several betas that has all figures."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,11 @@ class SampleConfig(Settings):
     """how many of the best are written: found by successive halving on validation images, from
     cheap measurements of all to the ones that judge of a few, and verified on test images; by
     default all, unattacked, in the value network's order"""
-    beta: Annotated[float | None, SHARE] = None
-    """weight of robustness, for a run trained on a range; by default drawn from it"""
+    beta: str | None = None
+    """weight of robustness, for a run trained on a range; by default drawn from it. LOW:HIGH:COUNT,
+    such as 0:1:11, gives the whole trade-off: so many betas, with `count` and `keep` for each"""
+    accuracy_at_least: Annotated[float | None, SHARE] = None
+    """instead of beta: take the largest whose networks are so accurate on validation images"""
     prefer: str | None = None
     """weights of measures, such as accuracy=0.2,int8=0.8, for a run trained on ranges of them; by
     default drawn from these"""
@@ -58,6 +68,24 @@ class SampleConfig(Settings):
     def require(self) -> None:
         if self.keep is not None and self.keep > self.count:
             raise InputError(f"`keep` must be at most `count` ({self.count}), got {self.keep}")
+        if self.beta is not None:
+            parse_betas(self.beta)
+        if self.accuracy_at_least is not None and (self.beta or self.prefer) is not None:
+            raise InputError("`accuracy_at_least` chooses beta: leave out `beta` and `prefer`")
+
+    def betas(self, sampler: Sampler, dataset: Dataset) -> list[float | None]:
+        """Those to draw at; None where preferences are drawn too, or given by `prefer`."""
+        if self.accuracy_at_least is not None:
+            return [beta_for_accuracy(sampler, dataset, self.accuracy_at_least, self.seed)]
+        return [None] if self.beta is None else [*parse_betas(self.beta)]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Networks, best first, and what stands of each in its row: z, preference, estimates."""
+
+    population: Population
+    rows: list[dict[str, Any]]
 
 
 def draw_samples(
@@ -71,39 +99,76 @@ def draw_samples(
 
     Returns attack, dataset, measures, networks (a row each, with its file) and summary, as
     `evaluate` does; without `keep` the attack is None and rows have an accuracy and what V
-    estimates.
+    estimates. With several betas also `curve`, of the networks of each (see `trade_off.curve`), and
+    of verified ones `hypervolume`, of the means of each in accuracy and SRA; all of it stands in
+    curve.json then, and is drawn beside it.
     `InputError`: a folder that is not empty, or more networks than the memory holds.
     """
     require_empty(out)
-    size = WeightLayout.of(sampler.models.target).size
-    require_memory([drawn_networks(options.count, size, "count")], gpu_memory(dataset.device))
+    size, several = WeightLayout.of(sampler.models.target).size, options.beta or ""
+    whole = options.count * len(parse_betas(several or "0"))
+    require_memory([drawn_networks(whole, size, "count")], gpu_memory(dataset.device))
     phases = progress.split({"choosing": 1.0, "verifying": 1.0})
     with locked(out):
         require_empty(out)
-        prefer = parse_prefer(options.prefer, [measure.name for measure in sampler.measures])
-        population, z, preference = sampler.draw(options.count, options.beta, options.seed, prefer)
-        estimates, uncertainty = sampler.estimate(population, dataset)
-        # Less its uncertainty, so that what V does not know is not preferred.
-        weights = preference_weights(preference, sampler.config.objective)
-        order = rank(estimates - uncertainty, weights)
-        if options.keep is not None:
-            order = choose(
-                sampler, population, order, weights, dataset, options, phases["choosing"]
-            )
-        order = order.cpu()  # where z is
-        population = population.choose(order)
+        betas = options.betas(sampler, dataset)
+        steps = [phases["choosing"]]
+        if len(betas) > 1:
+            steps = steps[0].split({f"beta {beta:g}": 1.0 for beta in betas if beta is not None})
+            steps = [*steps.values()]
+        groups = [
+            draw_best(sampler, dataset, beta, options, step)
+            for beta, step in zip(betas, steps, strict=True)
+        ]
+        population = groups[0].population
+        if len(groups) > 1:
+            population = Population.of(net for group in groups for net in group.population)
         rows, attack = verify(sampler, population, dataset, options, phases["verifying"])
-        for index, row in zip(order, rows, strict=True):
-            row |= {"z": z[index].tolist(), "seed": options.seed}
-            row |= sampler.preference_row(preference[index])
-            row["estimated"] = sampler.named(estimates[index])
-            if sampler.config.value_network.members > 1:
-                row["uncertainty"] = sampler.named(uncertainty[index])
+        for row, known in zip(rows, (row for group in groups for row in group.rows), strict=True):
+            row |= known
         paths = save_samples(out, sampler, population, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     names = [measure.name for measure in further_measures(sampler)] if attack else []
     found = {"attack": attack, "dataset": dataset.name, "measures": names, "networks": shown}
-    return found | {"summary": summarise(shown, names)}
+    found["summary"] = summarise(shown, names)
+    if len(betas) > 1:
+        found["curve"] = curve(shown, ("accuracy", "pgd", "sra") if attack else ("accuracy",))
+        if attack:
+            points = [[row["accuracy"]["mean"], row["sra"]["mean"]] for row in found["curve"]]
+            found["hypervolume"] = hypervolume(points, dataset.num_classes)
+        write_json(out / CURVE, found)
+        write_picture((out / CURVE).with_suffix(".png"), curve_picture(found))
+    return found
+
+
+def draw_best(
+    sampler: Sampler,
+    dataset: Dataset,
+    beta: float | None,
+    options: SampleConfig,
+    progress: Progress = SILENT,
+) -> Drawn:
+    """The best `keep` of the networks drawn, or all of them in the value network's order.
+
+    beta: None for the preferences that `options` has, or drawn ones.
+    """
+    prefer = parse_prefer(options.prefer, [measure.name for measure in sampler.measures])
+    population, z, preference = sampler.draw(options.count, beta, options.seed, prefer)
+    estimates, uncertainty = sampler.estimate(population, dataset)
+    # Less its uncertainty, so that what V does not know is not preferred.
+    weights = preference_weights(preference, sampler.config.objective)
+    order = rank(estimates - uncertainty, weights)
+    if options.keep is not None:
+        order = choose(sampler, population, order, weights, dataset, options, progress)
+    rows = []
+    for index in order.cpu():  # where z is
+        row = {"z": z[index].tolist(), "seed": options.seed}
+        row |= sampler.preference_row(preference[index])
+        row["estimated"] = sampler.named(estimates[index])
+        if sampler.config.value_network.members > 1:
+            row["uncertainty"] = sampler.named(uncertainty[index])
+        rows.append(row)
+    return Drawn(population.choose(order.cpu()), rows)
 
 
 def parse_prefer(text: str | None, names: Sequence[str]) -> dict[str, float] | None:

@@ -3,7 +3,7 @@
 matplotlib is imported inside the functions: it takes a second, which others need not spend.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,41 @@ def scatter(networks: Sequence[dict[str, Any]], key: str, title: str) -> "Figure
     axes.set_ylabel("accuracy (% of images)")
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)  # where it hides no point
+    return figure
+
+
+def curve_picture(result: Mapping[str, Any]) -> "Figure":
+    """Accuracy and what else was measured over beta, each with its interval.
+
+    result: `dataset`, `attack` (None or as `Evaluator.describe` has it), and `curve`, a point for
+    each `beta` with the `mean` and `interval` of each figure.
+    """
+    from matplotlib.figure import Figure
+
+    points, attack = result["curve"], result["attack"]
+    betas = [point["beta"] for point in points]
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in ("accuracy", "pgd", "sra"):
+        if name not in points[0]:
+            continue
+        means = [100 * point[name]["mean"] for point in points]
+        (line,) = axes.plot(betas, means, marker="o", markersize=4, label=ATTACKED.get(name, name))
+        if points[0][name]["interval"] is not None:
+            ends = zip(*(point[name]["interval"] for point in points), strict=True)
+            low, high = ([100 * min(max(end, 0.0), 1.0) for end in side] for side in ends)
+            axes.fill_between(betas, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
+    axes.set_xlabel("beta (weight of robustness)")
+    axes.set_ylabel("% of test images classified correctly")
+    title = f"{result['dataset']}, {points[0]['count']} networks a beta"
+    if attack:
+        threat = attack["threat"]
+        title += f", {threat['norm']}, epsilon {threat['epsilon']:.4g}"
+        title += f"\nattacks on {attack['images']} test images"
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3)  # where it hides no point
     return figure
 
 

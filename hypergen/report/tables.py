@@ -207,6 +207,38 @@ def estimates_table(networks: Sequence[Mapping[str, Any]], dataset: str) -> Tabl
     )
 
 
+def curve_table(result: Mapping[str, Any]) -> Table:
+    """What networks of several betas have, a row each (see `evaluation.trade_off.curve`)."""
+    names = [name for name in ("accuracy", "pgd", "sra") if name in result["curve"][0]]
+    rows = [
+        (f"{point['beta']:.4g}", str(point["count"]), *(_with_interval(point[n]) for n in names))
+        for point in result["curve"]
+    ]
+    attack = result["attack"]
+    notes = [
+        "% of images, mean and where the next network of that beta lies in 19 of 20 cases",
+        f"{result['dataset']} test images; accuracy on all",
+    ]
+    if attack:
+        notes[1] += f", attacks on the first {attack['images']}; {threat_text(attack['threat'])}"
+        notes.append(
+            f"hypervolume {result['hypervolume']:.4f}: the share of all that is better than "
+            "guessing in accuracy and in SRA which these means reach"
+        )
+    else:
+        notes.append("to have the best N of each beta attacked: --keep N")
+    return Table(("beta", "networks", *names), rows, notes)
+
+
+def _with_interval(figure: Mapping[str, Any]) -> str:
+    """ "98.8 (98.2 to 99.4)"; "98.8" where there is no interval."""
+    mean = percent(figure["mean"], 1)
+    if figure["interval"] is None:
+        return mean
+    low, high = (percent(min(max(end, 0.0), 1.0), 1) for end in figure["interval"])
+    return f"{mean} ({low} to {high})"
+
+
 def front_table(result: Mapping[str, Any]) -> Table:
     """The trials of a sweep that no other beats in all measures at once.
 

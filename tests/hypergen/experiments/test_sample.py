@@ -1,5 +1,6 @@
 """Samples of a run, ranked, verified and written."""
 
+import json
 import shutil
 
 import pytest
@@ -11,10 +12,12 @@ import hypergen
 from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
+from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments import sample as module
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.sample import SampleConfig, draw_samples, parse_prefer
 from hypergen.models.bundle import ModelBundle
+from hypergen.report.tables import curve_table
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.weights import load_network, read_metadata, read_network
@@ -172,14 +175,54 @@ def test_several_value_networks_say_how_sure_they_are(sample, tiny, few, tmp_pat
 
 
 def test_a_preference_is_that_of_all(sample, tmp_path):
-    (file,) = sample(tmp_path / "robust", beta=0.8, keep=1, count=3)
+    (file,) = sample(tmp_path / "robust", beta="0.8", keep=1, count=3)
     assert read_metadata(file)["beta"] == pytest.approx(0.8)
+
+
+def test_several_betas_are_a_curve_of_the_same_z(sampler, digits, tmp_path):
+    config = SampleConfig(3, keep=2, beta="0:0.8:3", images=IMAGES)
+    result = draw_samples(sampler, digits, tmp_path / "out", config)
+    stored = json.loads((tmp_path / "out" / "curve.json").read_text())
+    assert stored == json.loads(json.dumps(result))
+    assert (tmp_path / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    rows = result["networks"]
+    assert [row["beta"] for row in rows] == pytest.approx([0, 0, 0.4, 0.4, 0.8, 0.8])
+    z = {str(sample_z.tolist()) for sample_z in sampler.draw(3, seed=config.seed)[1]}
+    assert {str(row["z"]) for row in rows} <= z
+    for row in rows:
+        state, metadata = read_network(row["file"])
+        assert (metadata["beta"], metadata["accuracy"]) == (row["beta"], row["accuracy"])
+        drawn, beta = torch.tensor([row["z"]]), torch.tensor([row["beta"]])
+        with torch.no_grad():
+            network = sampler.draw(1)[0].with_theta(sampler.models.ema(drawn, beta))[0]
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-6)
+    for index, point in enumerate(result["curve"]):
+        own = rows[2 * index : 2 * index + 2]
+        for name in ("accuracy", "pgd", "sra"):
+            assert point[name]["mean"] == pytest.approx(sum(row[name] for row in own) / 2)
+    points = [[point["accuracy"]["mean"], point["sra"]["mean"]] for point in result["curve"]]
+    assert result["hypervolume"] == hypervolume(points, 10)
+    assert str(curve_table(result)).count("\n") == 3 + 3 - 1 + 1
+
+
+def test_several_betas_without_attacks(sampler, digits, tmp_path):
+    result = draw_samples(sampler, digits, tmp_path / "out", SampleConfig(2, beta="0:0.8:2"))
+    assert "hypervolume" not in result and result["attack"] is None
+    assert [set(point) for point in result["curve"]] == [{"beta", "count", "accuracy"}] * 2
+
+
+def test_accuracy_at_least_chooses_beta(sampler, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "beta_for_accuracy", lambda *given: given[2] / 2)
+    config = SampleConfig(2, accuracy_at_least=0.9)
+    result = draw_samples(sampler, digits, tmp_path / "out", config)
+    assert [row["beta"] for row in result["networks"]] == pytest.approx([0.45] * 2)
 
 
 def test_what_cannot_be_drawn_leaves_nothing(sampler, digits, tmp_path):
     out = tmp_path / "none"
     with pytest.raises(InputError, match=r"trained for `beta` in \[0, 0.8\]"):
-        draw_samples(sampler, digits, out, SampleConfig(1, beta=0.9))
+        draw_samples(sampler, digits, out, SampleConfig(1, beta="0.9"))
     assert not out.exists()
     with pytest.raises(InputError, match=r"`keep` must be at most `count` \(3\), got 4"):
         SampleConfig(3, keep=4)

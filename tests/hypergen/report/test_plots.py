@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from hypergen.errors import InputError
 from hypergen.report.plots import (
+    curve_picture,
     heatmap,
     learning_rate_curve,
     require_picture,
@@ -48,13 +49,33 @@ def test_a_format_that_cannot_be_drawn_is_refused_by_the_setting(name):
 
 
 def test_a_scatter_holds_every_network_that_has_the_figure(run_result):
-    (axes,) = scatter(run_result["networks"], "sra", TITLE).axes
+    figure = scatter(run_result["networks"], "sra", TITLE)
+    (axes,), (legend,) = figure.axes, figure.legends
     assert axes.get_title() == TITLE and axes.get_xlabel().startswith("SRA (%")
     shown = [tuple(point) for each in axes.collections for point in each.get_offsets().tolist()]
     measured = [row for row in run_result["networks"] if "sra" in row]
     assert shown == [(100 * row["sra"], 100 * row["accuracy"]) for row in measured]
-    kinds = [text.get_text() for text in axes.get_legend().get_texts()]
+    kinds = [text.get_text() for text in legend.get_texts()]
     assert kinds == ["sample", "start", "fbf", "fbf average"]
+
+
+def test_a_curve_shows_means_and_intervals_over_beta():
+    def point(beta: float, mean: float) -> dict:
+        figures = {"mean": mean, "interval": [mean - 0.1, mean + 0.1]}
+        return {"beta": beta, "count": 4, "accuracy": figures, "sra": figures}
+
+    attack = {"threat": {"norm": "linf", "epsilon": 0.3}, "images": 50}
+    result = {"dataset": "mnist", "attack": attack, "curve": [point(0, 0.95), point(1, 0.5)]}
+    figure = curve_picture(result)
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert axes.get_title().startswith("mnist, 4 networks a beta, linf, epsilon 0.3")
+    assert "beta" in axes.get_xlabel() and "%" in axes.get_ylabel()
+    assert [text.get_text() for text in legend.get_texts()] == ["accuracy", "SRA"]
+    assert [[*line.get_ydata()] for line in axes.lines] == [[95, 50]] * 2
+    figure.draw_without_rendering()
+    drawn = numpy.asarray(axes.collections[0].get_paths()[0].vertices)
+    assert drawn[:, 1].max() == 100 and drawn[:, 1].min() == pytest.approx(40)  # no share above 1
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
 def test_an_axis_says_what_its_figure_is():

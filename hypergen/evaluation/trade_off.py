@@ -1,0 +1,84 @@
+"""The trade-off between accuracy and robustness that one generator answers for, as figures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import moocore
+import torch
+
+from hypergen.data import Dataset
+from hypergen.errors import InputError
+from hypergen.evaluation.sampler import Sampler
+from hypergen.evaluation.statistics import prediction_interval
+from hypergen.measures.attacked import accuracies
+
+CANDIDATES = 21
+"""Betas, at equal distances, of which `beta_for_accuracy` takes one."""
+DRAWN = 8
+"""Networks drawn at each of them."""
+
+
+def on_front(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which points [N,M] no other one beats: in no figure below it, and in one above.
+
+    Of equal points the first alone.
+    """
+    return moocore.is_nondominated(points, maximise=True).tolist()
+
+
+def hypervolume(points: Sequence[Sequence[float]], num_classes: int) -> float:
+    """What share of all that is better than guessing the points [N,M] reach, in [0,1].
+
+    That is the volume between the reference point (the accuracy of chance, and 0 in each further
+    figure) and what some point is at least as good as, divided by the volume up to the perfect
+    network (Zitzler and Thiele 1999). The first figure of a point is accuracy.
+    """
+    chance = 1 / num_classes
+    reference = [chance, *[0.0] * (len(points[0]) - 1)]
+    return float(moocore.hypervolume(points, ref=reference, maximise=True)) / (1 - chance)
+
+
+def curve(rows: Sequence[Mapping[str, Any]], figures: Iterable[str]) -> list[dict[str, Any]]:
+    """What networks of each beta have: beta, count and, by figure, mean and interval.
+
+    rows: of the networks, each with a `beta`. interval: where a new network of that beta lies in
+    19 of 20 cases, None of a single one.
+    """
+    found = []
+    for beta in sorted({row["beta"] for row in rows}):
+        own = [row for row in rows if row["beta"] == beta]
+        point: dict[str, Any] = {"beta": beta, "count": len(own)}
+        for name in figures:
+            values = [row[name] for row in own]
+            mean = sum(values) / len(values)
+            point[name] = {"mean": mean, "interval": prediction_interval(values)}
+        found.append(point)
+    return found
+
+
+def beta_for_accuracy(sampler: Sampler, dataset: Dataset, least: float, seed: int = 0) -> float:
+    """The largest beta whose networks, and those of all lower ones, are so accurate on average.
+
+    Accuracy in [0,1] is that on validation images, of the same z at `CANDIDATES` betas.
+    `InputError`: not even the lowest is, or there is no range of betas.
+    """
+    low, high = sampler.config.objective.beta_range
+    if sampler.config.objective.measures or low == high:
+        raise InputError(
+            "`accuracy_at_least` is for generators that were trained on a range of beta"
+        )
+    split = dataset.val
+    images, labels = split.first(len(split))
+    best = None
+    for beta in torch.linspace(low, high, CANDIDATES).tolist():
+        population = sampler.sample(DRAWN, min(beta, high), seed)
+        accuracy = float(accuracies(population, images, labels).mean())
+        if accuracy < least:
+            break
+        best = min(beta, high)  # the last may be beyond by rounding
+    if best is None:
+        raise InputError(
+            f"`accuracy_at_least`: at beta {low:g} networks have {accuracy:.4f} on validation "
+            f"images, which is less than {least:g}"
+        )
+    return best
