@@ -14,6 +14,7 @@ from hypergen.errors import InputError, RunError, is_out_of_memory
 COMMANDS = {
     "train": "Train a generator of network weights, then measure its samples.",
     "sample": "Draw networks from a trained generator; rank, verify and write them.",
+    "search": "Search a generator's latent space for its best networks in all measures.",
     "evaluate": "Measure accuracy and robustness of networks on test images.",
     "transfer": "Try on every network what was made to fool each other one.",
     "baseline": "Train one network directly: ordinarily, or against attacks.",

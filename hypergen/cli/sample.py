@@ -10,7 +10,8 @@ from hypergen.cli.options import Command
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.run_folder import RunSettings
 from hypergen.experiments.sample import SampleConfig, draw_samples
-from hypergen.report.tables import curve_table, estimates_table, evaluation_table
+from hypergen.report.fronts import curve_table
+from hypergen.report.tables import estimates_table, evaluation_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 from hypergen.storage.folders import require_folder

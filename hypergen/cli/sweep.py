@@ -15,7 +15,7 @@ from hypergen.experiments.run_folder import ReportSizes, dated
 from hypergen.experiments.sweep import SweepConfig, run_sweep
 from hypergen.presets import PresetName, preset
 from hypergen.registry import loaded
-from hypergen.report.tables import front_table
+from hypergen.report.fronts import front_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 

@@ -77,9 +77,18 @@ class Sampler:
         else:
             asked = self._asked(beta, prefer)
             preference = asked.expand(count, *asked.shape)
+        return self.generate(z, preference), z, preference
+
+    @usual_state()
+    @torch.no_grad()
+    def generate(self, z: Tensor, preference: Tensor) -> Population:
+        """The networks of z [P,Z] and preferences, betas [P] or weights [P,M].
+
+        `InputError` for a target with batch norm and no data set.
+        """
         device = next(self.models.ema.parameters()).device
         theta = self.models.ema(z.to(device), preference.to(device))
-        return self._calibrated(Population(self.models.target, theta)), z, preference
+        return self._calibrated(Population(self.models.target, theta))
 
     def _asked(self, beta: float | None, prefer: Mapping[str, float] | None) -> Tensor:
         """The preference that is asked for, beta [] or weights [M]."""
@@ -171,10 +180,7 @@ class Sampler:
         trained against, where robustness is lower.
         """
         chosen, labels = dataset.val.first(images)
-        config, value = self.config, self.models.value
-        make = VALUE_ATTACKS[config.adversary.value_attack]
-        seed = config.optimisation.seed
-        stage = Stage(lambda threat: make(threat, self.attack_steps), seed)
+        value, stage = self.models.value, self.value_stage(self.config.optimisation.seed)
         features = []
         for _, some in population.chunks(ESTIMATION_CHUNK):
             batch = prepare_batch(self.measures, some, chosen, labels, stage)
@@ -184,6 +190,11 @@ class Sampler:
             ]
         whole = torch.cat(features)
         return value(whole), value.uncertainty(whole)
+
+    def value_stage(self, seed: int) -> Stage:
+        """What attacks the images that the value network looks at; seed: of the attacks."""
+        make = VALUE_ATTACKS[self.config.adversary.value_attack]
+        return Stage(lambda threat: make(threat, self.attack_steps), seed)
 
     def metadata(
         self, population: Population, z: Tensor, preference: Mapping[str, Any]

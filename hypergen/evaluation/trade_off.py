@@ -26,6 +26,29 @@ def on_front(points: Sequence[Sequence[float]]) -> list[bool]:
     return moocore.is_nondominated(points, maximise=True).tolist()
 
 
+def spread(points: Sequence[Sequence[float]], count: int, num_classes: int) -> list[int]:
+    """Indices of `count` of the points [N,M], those first that add most to the hypervolume.
+
+    One after the other, which comes within 1 - 1/e of the best choice (Nemhauser et al. 1978). When
+    none adds anything any more it begins anew with those that are left.
+    """
+    left, chosen = list(range(len(points))), []
+    layer: list[int] = []
+    while left and len(chosen) < count:
+        reached = hypervolume([points[i] for i in layer], num_classes) if layer else 0.0
+        gains = [
+            hypervolume([points[i] for i in (*layer, index)], num_classes) - reached
+            for index in left
+        ]
+        best = max(range(len(left)), key=gains.__getitem__)
+        if gains[best] <= 0 and layer:
+            layer = []
+            continue
+        layer.append(left.pop(best))
+        chosen.append(layer[-1])
+    return chosen
+
+
 def hypervolume(points: Sequence[Sequence[float]], num_classes: int) -> float:
     """What share of all that is better than guessing the points [N,M] reach, in [0,1].
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -123,7 +123,11 @@ def draw_samples(
         population = groups[0].population
         if len(groups) > 1:
             population = Population.of(net for group in groups for net in group.population)
-        rows, attack = verify(sampler, population, dataset, options, phases["verifying"])
+        if options.keep is None:
+            rows, attack = unattacked(population, dataset), None
+        else:
+            judging = sampler, population, dataset, options.images, options.seed
+            rows, attack = verify(*judging, phases["verifying"])
         for row, known in zip(rows, (row for group in groups for row in group.rows), strict=True):
             row |= known
         paths = save_samples(out, sampler, population, rows)
@@ -218,23 +222,17 @@ def verify(
     sampler: Sampler,
     population: Population,
     dataset: Dataset,
-    options: SampleConfig,
+    images: int,
+    seed: int,
     progress: Progress,
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """A row of test figures a network and the attack they are by; without `keep` of accuracy.
+    split: Literal["test", "val"] = "test",
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A row of figures a network, and the attack they are by.
 
     Beside what the evaluator judges these are the run's other measures, by their names.
     """
-    if options.keep is None:
-        shares = accuracies(population, *dataset.test.first(len(dataset.test))).tolist()
-        return [{"accuracy": share} for share in shares], None
-    evaluator = Evaluator(
-        sampler.config.threat,
-        "standard",
-        restarts=1,
-        images=options.images,
-        seed=options.seed,
-    )
+    threat = sampler.config.threat
+    evaluator = Evaluator(threat, "standard", restarts=1, images=images, seed=seed, split=split)
     attack = evaluator.describe(dataset)
     rows = evaluator.evaluate(population, dataset, progress)
     for measure in further_measures(sampler):
@@ -242,6 +240,12 @@ def verify(
         for row, figure in zip(rows, figures, strict=True):
             row[measure.name] = figure
     return [row | {"attack": attack} for row in rows], attack
+
+
+def unattacked(population: Population, dataset: Dataset) -> list[dict[str, Any]]:
+    """A row a network: its accuracy on test images, and nothing else."""
+    shares = accuracies(population, *dataset.test.first(len(dataset.test))).tolist()
+    return [{"accuracy": share} for share in shares]
 
 
 def further_measures(sampler: Sampler) -> list[Measure]:

@@ -22,6 +22,20 @@ class Latent:
             return (torch.rand(count, self.size, generator=rng) * 20 - 10) * spread
         return torch.randn(count, self.size, generator=rng) * spread
 
+    def quantile(self, share: Tensor) -> Tensor:
+        """Below which value a coordinate lies with a probability in (0,1); any shape."""
+        return share * 20 - 10 if self.uniform else torch.special.ndtri(share)
+
+    def clipped(self, z: Tensor, tail: float) -> Tensor:
+        """z with each coordinate moved to where all but that share of both ends lies."""
+        low, high = self.quantile(torch.tensor([tail, 1 - tail])).tolist()
+        return z.clamp(low, high)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of a coordinate."""
+        return 20 / math.sqrt(12) if self.uniform else 1.0
+
 
 def draw_beta(count: int, limits: tuple[float, float], rng: torch.Generator) -> Tensor:
     """[count] preferences in [lowest, highest], by the arcsine law.

@@ -3,24 +3,41 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import attacks
 import targets
 from hypergen import data
 from hypergen.catalog import GENERATORS, MEASURES, VALUE_NETWORKS
 from hypergen.config import TrainConfig
-from hypergen.data import Dataset
+from hypergen.data import Dataset, Split
 from hypergen.experiments.baseline import save_baseline
 from hypergen.experiments.run_folder import ReportConfig
 from hypergen.registry import LOADED
 from hypergen.training.direct import DirectTrainer, train_direct
 from hypergen.training.direct_config import BaselineConfig
 from targets import Population
+
+
+class Forbidden(Split):
+    """A split whose images must not be looked at."""
+
+    def batch(self, indices: Any) -> tuple[Tensor, Tensor]:
+        raise AssertionError("looked at")
+
+    def head(self, count: int) -> Split:
+        raise AssertionError("looked at")
+
+
+@pytest.fixture
+def forbid() -> Callable[[Split], Split]:
+    """Makes a split that must not be looked at."""
+    return lambda split: Forbidden(split.images, split.labels)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -48,6 +48,19 @@ def test_samples_are_drawn_ranked_and_written(trained, capsys):
     assert "not empty" in capsys.readouterr().err
 
 
+def test_a_search_judges_and_writes_what_it_found(trained, capsys):
+    options = "--candidates 6 --budget 3 --keep 2 --images 5 --out found"
+    assert main(["search", str(trained), *options.split()]) == 0
+    figures = json.loads(Path("found", "results.json").read_text())
+    shown = capsys.readouterr().out
+    assert f"hypervolume {figures['hypervolume']['test']:.4f} on test images" in shown
+    for row in figures["networks"]:
+        assert row["file"] in shown and f"{100 * row['sra']:.1f}" in shown
+        assert Path("found", row["file"]).exists()
+    assert main(["search", str(trained), *options.split()]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
 def test_evaluate_writes_what_it_shows(trained, capsys):
     options = "--images 10 --steps 2 --restarts 1 --json figures.json"
     assert main(["evaluate", str(trained), *options.split()]) == 0

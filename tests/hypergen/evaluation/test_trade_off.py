@@ -1,5 +1,6 @@
 """What one generator's trade-off comes to."""
 
+import itertools
 import math
 import random
 from typing import cast
@@ -12,7 +13,7 @@ from hypergen.errors import InputError
 from hypergen.evaluation import trade_off
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.statistics import prediction_interval
-from hypergen.evaluation.trade_off import beta_for_accuracy, curve, hypervolume, on_front
+from hypergen.evaluation.trade_off import beta_for_accuracy, curve, hypervolume, on_front, spread
 
 
 def test_a_point_on_the_front_is_beaten_by_none():
@@ -64,6 +65,22 @@ def test_a_curve_has_a_point_for_each_beta():
     assert first == {"beta": 0.0, "count": 1, "accuracy": {"mean": 1.0, "interval": None}}
     assert (second["beta"], second["count"]) == (0.5, 2)
     assert second["accuracy"]["mean"] == pytest.approx(0.7)
+
+
+def test_those_come_first_that_add_most():
+    points = [[0.6, 0.6], [0.5, 0.5], [0.95, 0.1], [0.1, 0.1], [0.2, 0.99], [0.6, 0.6]]
+    chosen = spread(points, 6, num_classes=10)
+    assert chosen[:3] == [0, 4, 2]  # each adds less than the one before; 1 and 5 add nothing
+    assert sorted(chosen) == [0, 1, 2, 3, 4, 5] and chosen[3] == 5
+    assert spread(points, 2, num_classes=10) == [0, 4] and spread(points, 99, 10) == chosen
+
+
+def test_few_points_reach_nearly_what_the_best_few_do():
+    rng = random.Random(0)
+    points = [[0.1 + 0.9 * rng.random(), rng.random()] for _ in range(9)]
+    reached = hypervolume([points[i] for i in spread(points, 3, 10)], 10)
+    best = max(hypervolume([*some], 10) for some in itertools.combinations(points, 3))
+    assert (1 - 1 / math.e) * best <= reached <= best
 
 
 class Knob:

@@ -17,7 +17,7 @@ from hypergen.experiments import sample as module
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.sample import SampleConfig, draw_samples, parse_prefer
 from hypergen.models.bundle import ModelBundle
-from hypergen.report.tables import curve_table
+from hypergen.report.fronts import curve_table
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.weights import load_network, read_metadata, read_network

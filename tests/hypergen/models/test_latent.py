@@ -104,3 +104,16 @@ def test_the_basis_interpolates_between_corners_and_mid_edges(count):
     quadratic = (nodes.square() @ torch.arange(1.0, count + 1))[:, None]
     expected = inside.square() @ torch.arange(1.0, count + 1)
     torch.testing.assert_close((simplex_basis(inside) @ quadratic)[:, 0], expected)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_quantiles_and_deviation_are_those_of_what_is_drawn(uniform):
+    latent = Latent(2, uniform)
+    z = latent.draw(20_000, torch.Generator().manual_seed(0))
+    shares = torch.tensor([0.02, 0.3, 0.5, 0.9])
+    found = z.flatten().quantile(shares)
+    torch.testing.assert_close(latent.quantile(shares), found, rtol=0.05, atol=0.15)
+    assert float(z.std()) == pytest.approx(latent.deviation, rel=0.02)
+    inside = latent.clipped(z, 0.1)
+    assert ((inside != z).double().mean() - 0.2).abs() < 0.01
+    assert inside.equal(inside.clamp(*latent.quantile(torch.tensor([0.1, 0.9])).tolist()))

@@ -9,7 +9,6 @@ from hypergen.report.tables import (
     caption,
     estimates_table,
     evaluation_table,
-    front_table,
     mean_and_std,
     percent,
     short,
@@ -202,72 +201,6 @@ def test_estimates_show_what_is_measured_and_what_is_not():
             [row["accuracy"], row["estimated"]["robustness"], 0.25]
         )
     assert "estimated by the value network" in lines[2] and "sample --keep N" in lines[3]
-
-
-@pytest.mark.parametrize("sra_samples", [0, 2, 9])
-def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
-    run = "runs/" + "long" * 20
-    trials = [
-        {"kind": "front", "run": run, "accuracy": 0.9, "robustness": 0.7, "beta": 0.123456},
-        {"kind": "dominated", "run": "no", "accuracy": 0.8, "robustness": 0.6, "beta": 0.5},
-        {"kind": "front", "run": "b", "accuracy": 0.95, "robustness": 0.5, "beta": 0.25},
-    ]
-    trials[0]["test"], trials[1]["test"], trials[2]["test"] = (
-        {"accuracy": 0.89, "robustness": 0.66},
-        None,
-        {"accuracy": 0.94, "robustness": 0.51},
-    )
-    for row in trials:
-        row["activation"] = "relu"
-    result = {"trials": trials, "varied": ["beta", "activation"], "dataset": "digits"}
-    result["measures"] = ["accuracy", "robustness"]
-    result["report"] = {
-        "samples": 8,
-        "images": 300,
-        "sra_samples": sra_samples,
-        "sra_images": 50,
-    }
-    result["images"] = {"val": 300, "test": 1000}
-    head, *lines = str(front_table(result)).split("\n")
-    validation = ["accuracy (val)", "robustness (val)"]
-    assert cells(head) == ["run", "accuracy", "robustness", *validation, "beta", "activation"]
-    assert cells(lines[0]) == [run, "89.00", "66.00", "90.00", "70.00", "0.1235", "relu"]
-    assert cells(lines[1]) == ["b", "94.00", "51.00", "95.00", "50.00", "0.25", "relu"]
-    assert lines[2] == (
-        "the front of 3 trials, % of digits images: chosen by validation images (val), then judged "
-        "on test images"
-    )
-    judged = "PGD-50 alone, which flatters, 8 samples on 300 images"
-    if sra_samples:
-        judged = f"standard robust accuracy, {min(sra_samples, 8)} samples on 50 images"
-    assert lines[3] == f"accuracy: 8 samples on all; robustness: {judged}"
-    assert len(lines) == 4
-    trials[2]["test"] = None
-    *_, row, _, _, note = str(front_table(result)).split("\n")
-    assert cells(row) == ["b", "-", "-", "95.00", "50.00", "0.25", "relu"]
-    assert note == "- not judged on test images by this sweep"
-
-
-def test_the_front_of_a_sweep_names_its_measures():
-    own = {"accuracy": 0.9, "int8:bits=4": 0.8, "smoothness": 0.7}
-    row = {"kind": "front", "run": "a", "test": own, "measure.smoothness": 0.25}
-    result = {
-        "trials": [row | {name: figure + 0.05 for name, figure in own.items()}],
-        "measures": [*own],
-        "varied": ["measure.smoothness"],
-        "dataset": "digits",
-        "images": {"val": 150, "test": 200},
-        "report": {"samples": 8, "images": 300, "sra_samples": 2, "sra_images": 50},
-    }
-    head, line, _, note = str(front_table(result)).split("\n")
-    validation = [f"{name} (val)" for name in own]
-    assert cells(head) == ["run", *own, *validation, "measure.smoothness"]
-    shown = ["a", "90.00", "80.00", "70.00", "95.00", "85.00", "75.00", "0.25"]
-    assert cells(line) == shown
-    assert note == (
-        "accuracy: 8 samples on all; int8:bits=4, smoothness: 8 samples on 150 val and 200 test "
-        "images"
-    )
 
 
 def test_a_caption_says_which_images():

@@ -8,25 +8,8 @@ import torch
 from torch import Tensor
 
 import attacks
-from hypergen.data import Split
 from hypergen.measures import robustness
 from hypergen.training import objective
-
-
-class Forbidden(Split):
-    """A split whose images must not be looked at."""
-
-    def batch(self, indices: Any) -> tuple[Tensor, Tensor]:
-        raise AssertionError("looked at")
-
-    def head(self, count: int) -> Split:
-        raise AssertionError("looked at")
-
-
-@pytest.fixture
-def forbid() -> Callable[[Split], Split]:
-    """Makes a split that must not be looked at."""
-    return lambda split: Forbidden(split.images, split.labels)
 
 
 @pytest.fixture

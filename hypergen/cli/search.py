@@ -1,0 +1,43 @@
+"""`hypergen search`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypergen.cli.machine import Machine
+from hypergen.cli.options import Command
+from hypergen.experiments.run import load_generator
+from hypergen.experiments.run_folder import RunSettings
+from hypergen.experiments.search import SearchConfig, search
+from hypergen.report.fronts import search_table
+from hypergen.runtime.progress import ProgressBar
+from hypergen.settings import Settings
+from hypergen.storage.folders import require_folder
+
+
+@dataclass(frozen=True)
+class SearchOptions(Settings):
+    """Search the latent space of a trained generator; judge the best networks and write them."""
+
+    run: Path
+    """folder of a run"""
+    out: Path | None = None
+    """folder for the networks; by default search-seedS in that of the run, S being the seed"""
+    machine: Machine = field(default_factory=Machine)
+
+
+COMMAND = Command(SearchOptions, {"search": SearchConfig})
+
+
+def run(settings: dict[str, Any], own: SearchOptions) -> None:
+    """Runs the command."""
+    options: SearchConfig = settings["search"]
+    out = own.out or own.run / f"search-seed{options.seed}"
+    images = RunSettings.load(own.run).config.data
+    require_folder(out)
+    dataset = own.machine.load(images, own.machine.chosen)
+    sampler = load_generator(own.run, dataset)
+    with ProgressBar("search") as bar:
+        result = search(sampler, dataset, out, options, bar)
+    print(search_table(result))
+    print(f"written to {out}: results.json, scatter.png and {len(result['networks'])} networks")
