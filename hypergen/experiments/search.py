@@ -4,6 +4,7 @@ The value network looks at many candidates. Few of them, those that it thinks be
 validation images. The front of these is judged on test images, by which nothing was chosen.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hypergen import __version__
-from hypergen.data import Dataset
+from hypergen.data import Dataset, Split
 from hypergen.data.memory import drawn_networks, require_memory
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
@@ -93,7 +94,8 @@ def search(
         looked_at = options.candidates, options.method, options.seed
         candidates = propose(sampler, dataset, *looked_at, phases["proposing"])
         best = spread(candidates.estimates.tolist(), options.budget, dataset.num_classes)
-        measured = measure(sampler, dataset, candidates, best, options, phases["measuring"])
+        measuring = dataset.val, options.images, options.seed, phases["measuring"]
+        measured = measure(sampler, candidates, best, *measuring)
         kept = kept_of(measured, options.keep, dataset.num_classes)
         rows, attack = judge(sampler, dataset, kept, options, phases["verifying"])
         paths = save_samples(out, sampler, sampler.generate(*given(kept)), rows)
@@ -106,26 +108,27 @@ def search(
 
 def measure(
     sampler: Sampler,
-    dataset: Dataset,
     candidates: Candidates,
-    best: list[int],
-    options: SearchConfig,
-    progress: Progress,
+    best: Sequence[int],
+    split: Split,
+    images: int,
+    seed: int,
+    progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
     """A row for each of the best candidates: z, preference, what V estimated, what was measured.
 
-    Measured on validation images, accuracy on all, with an attack that ranks networks as the
+    Accuracy on all images, the rest on the first ones, with an attack that ranks networks as the
     standard ones do (see `evaluation.selection`).
     """
-    stage = Stage(lambda threat: attack_schedule(threat)[1], options.seed)
-    images, labels = dataset.val.first(options.images)
+    stage = Stage(lambda threat: attack_schedule(threat)[1], seed)
+    used = split.first(images)
     progress.start(len(best))
     rows = []
     for some in torch.tensor(best).split(CHUNK):
         z, preference = candidates.z[some], candidates.preference[some]
         population = sampler.generate(z, preference)
-        figures = judged(sampler.measures, population, images, labels, stage)
-        figures[:, 0] = accuracies(population, *dataset.val.first(len(dataset.val)))
+        figures = judged(sampler.measures, population, *used, stage)
+        figures[:, 0] = accuracies(population, *split.first(len(split)))
         for index, own_z, asked, values in zip(some, z, preference, figures, strict=True):
             row = {"z": own_z.tolist(), **sampler.preference_row(asked)}
             row["estimated"] = sampler.named(candidates.estimates[index])

@@ -8,7 +8,6 @@ import torch
 
 from hypergen.errors import InputError
 from hypergen.evaluation.trade_off import hypervolume, on_front
-from hypergen.experiments import search as module
 from hypergen.experiments.latent_search import propose
 from hypergen.experiments.search import SearchConfig, kept_of, measure, search
 from hypergen.measures.attacked import accuracies
@@ -66,8 +65,7 @@ def test_what_is_kept_is_on_the_front_of_what_was_measured(found):
 def test_test_images_choose_nothing(ranged_run, digits, forbid):
     unseen = dataclasses.replace(digits, test=forbid(digits.test))
     candidates = propose(ranged_run.sampler, unseen, 4, "random", seed=0)
-    progress = module.SILENT
-    rows = measure(ranged_run.sampler, unseen, candidates, [2, 0], CONFIG, progress)
+    rows = measure(ranged_run.sampler, candidates, [2, 0], unseen.val, images=6, seed=0)
     assert [row["z"] for row in rows] == candidates.z[[2, 0]].tolist()
     population = ranged_run.sampler.generate(candidates.z[[2, 0]], candidates.preference[[2, 0]])
     expected = accuracies(population, *digits.val.first(len(digits.val))).tolist()
