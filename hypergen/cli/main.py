@@ -16,6 +16,7 @@ COMMANDS = {
     "sample": "Draw networks from a trained generator; rank, verify and write them.",
     "search": "Search a generator's latent space for its best networks in all measures.",
     "evaluate": "Measure accuracy and robustness of networks on test images.",
+    "compare": "Set runs, sweeps and networks side by side, on the same images.",
     "transfer": "Try on every network what was made to fool each other one.",
     "baseline": "Train one network directly: ordinarily, or against attacks.",
     "sweep": "Train many generators, their settings chosen by Optuna.",

@@ -94,7 +94,7 @@ def differences(result: Mapping[str, Any], reference: str) -> list[Difference]:
     found = []
     for key, label in figures.items():
         mine, theirs = (_shares(result, kind, key) for kind in ("sample", reference))
-        found.append(_difference(label, mine, theirs, result["image_errors"][key][reference]))
+        found.append(difference(label, mine, theirs, result["image_errors"][key][reference]))
     return found
 
 
@@ -103,7 +103,7 @@ def _shares(result: Mapping[str, Any], kind: str, key: str) -> list[float]:
     return [row[key] for row in result["networks"] if row["kind"] == kind and key in row]
 
 
-def _difference(
+def difference(
     figure: str, mine: Sequence[float], theirs: Sequence[float], images_error: float
 ) -> Difference:
     """The difference of the means of shares, and its interval.

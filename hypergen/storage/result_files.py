@@ -6,8 +6,9 @@ from pathlib import Path
 from hypergen.errors import InputError
 from hypergen.storage.atomic import read_json
 
-EVALUATION_KEYS = {"attack", "dataset", "networks"}
-"""What every JSON of an evaluation has; that of a run's report also has "value_network"."""
+EVALUATION_KEYS = {"attack", "dataset"}
+"""What every JSON of an evaluation has, and networks or groups of them; that of a run's report also
+has "value_network"."""
 
 
 def require_writable(path: Path) -> None:
@@ -30,5 +31,6 @@ def require_json(path: Path) -> None:
         keys = read_json(path).keys()
     except InputError:
         keys = set()
-    if not keys >= EVALUATION_KEYS or "value_network" in keys:
+    judged = keys >= EVALUATION_KEYS and keys & {"networks", "groups"}
+    if not judged or "value_network" in keys:
         raise InputError(f"{path} exists and is no earlier result; choose another name")
