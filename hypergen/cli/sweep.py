@@ -12,7 +12,8 @@ from hypergen.cli.options import Command
 from hypergen.config import TrainConfig
 from hypergen.experiments import trials
 from hypergen.experiments.run_folder import ReportSizes, dated
-from hypergen.experiments.sweep import SweepConfig, run_sweep
+from hypergen.experiments.sweep import run_sweep
+from hypergen.experiments.sweep_config import SweepConfig
 from hypergen.presets import PresetName, preset
 from hypergen.registry import loaded
 from hypergen.report.fronts import front_table
@@ -61,5 +62,5 @@ def run(settings: dict[str, Any], own: SweepOptions) -> int:
         again = f"repeat the command with --out {shlex.quote(str(folder))} to continue"
         raise KeyboardInterrupt(f"; {again}") from None
     print(front_table(result))
-    print(f"written to {folder}: results.json, scatter.png, one run folder a trial")
+    print(f"written to {folder}: results.json, pictures, one run folder a trial")
     return told_failures(result)

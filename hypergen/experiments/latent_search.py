@@ -5,8 +5,6 @@ Optuna's samplers ask V as they would ask any black box; `gradient` descends thr
 """
 
 import math
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from hypergen.data import Dataset
 from hypergen.evaluation.sampler import Sampler
+from hypergen.experiments.samplers import build_sampler
 from hypergen.measures import prepare_batch
 from hypergen.models.latent import draw_preferences, preference_weights
 from hypergen.runtime.progress import SILENT, Progress
@@ -23,14 +22,7 @@ from hypergen.runtime.torch_state import usual_state
 from hypergen.training import objective
 from hypergen.training.value_fitter import draw_seed
 
-Method = Literal["gradient", "nsga2", "nsga3", "tpe", "gp", "random"]
-MAKERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
-    "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(seed=seed),
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-}
+Method = Literal["gradient", "tpe", "nsga2", "nsga3", "gp", "random"]
 BATCH = 50
 """Candidates that V looks at together: the size of a generation of NSGA-II."""
 TAIL = 0.001
@@ -70,9 +62,7 @@ def propose(
         return _ascended(sampler, dataset, count, seed, progress)
     directions = [optuna.study.StudyDirection.MAXIMIZE] * len(sampler.measures)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(directions=directions, sampler=MAKERS[method](seed))
+    study = optuna.create_study(directions=directions, sampler=build_sampler(method, seed))
     found = []
     for start in range(0, count, BATCH):
         trials = [study.ask() for _ in range(min(BATCH, count - start))]

@@ -12,10 +12,10 @@ import json
 import socket
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -25,9 +25,9 @@ from optuna.trial import FrozenTrial, TrialState
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
-from hypergen.experiments import study
+from hypergen.experiments import study, sweep_report
 from hypergen.experiments.base import require_base
-from hypergen.experiments.front import draw_trials, judge_front, on_test
+from hypergen.experiments.front import judge_front, on_test
 from hypergen.experiments.memory import require_run_memory
 from hypergen.experiments.run_folder import (
     RESULTS,
@@ -36,11 +36,12 @@ from hypergen.experiments.run_folder import (
     RunSettings,
     fingerprint,
 )
+from hypergen.experiments.samplers import build_sampler
+from hypergen.experiments.sweep_config import SweepConfig
 from hypergen.experiments.trials import GRACE_SECONDS, Machine, Trials
 from hypergen.experiments.vary import default_vary, parse_all, with_chosen
 from hypergen.measures import build_measures
 from hypergen.runtime.progress import SILENT, Progress
-from hypergen.settings import COUNT, Range, Settings
 from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.folders import CONFIG, is_empty, require_folder
 from hypergen.storage.lock import lock, unlock
@@ -49,22 +50,6 @@ from hypergen.training.length import with_steps
 SETTINGS = "sweep.json"
 FRONT_COST = 0.05
 """About how long the front takes to judge, in times of all trials."""
-
-
-@dataclass(frozen=True)
-class SweepConfig(Settings):
-    """What is varied, how often, and where Optuna keeps it."""
-
-    trials: Annotated[int, COUNT] = 12
-    """finished trials wanted in the storage, those of earlier calls included"""
-    workers: Annotated[int, Range(1, 1000)] = 1
-    """trials at work at once"""
-    vary: tuple[str, ...] = ()
-    """what to vary, repeatable: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C, for any setting,
-    and the weight of a measure, such as measure.int8=0:1; by default beta=0:1 or, with measures,
-    the weights of all but accuracy"""
-    storage: str | None = None
-    """any Optuna storage URL; by default a journal file in the folder"""
 
 
 class Sweep:
@@ -111,7 +96,7 @@ class Sweep:
         self.lock = lock(folder, GRACE_SECONDS)
         try:
             self.study = self.claim(storage)
-            self.study.sampler = optuna.samplers.TPESampler(seed=self.sampler_seed())
+            self.study.sampler = build_sampler(options.sampler, self.sampler_seed())
         except BaseException:
             self.close()
             raise
@@ -240,11 +225,12 @@ class Sweep:
         return judge_front(self.study, runs, *judged_by, progress)
 
     def report(self, failed: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Writes results.json and scatter.png; what results.json holds.
+        """Writes results.json and the pictures; what results.json holds.
 
         A row a trial, best first in the measure that the picture shows beside accuracy: its
         measures by name on validation images, by which the front is chosen;
-        under "test" those on test images, None for what is dominated or was not judged.
+        under "test" those on test images, None for what is dominated or was not judged. Beside
+        them the hypervolumes of the front, and how much each setting explains of each measure.
         failed: see `judge_front`.
         """
         best = [trial.number for trial in self.study.best_trials]
@@ -270,8 +256,9 @@ class Sweep:
             "images": {"val": len(self.dataset.val), "test": len(self.dataset.test)},
             "report": asdict(self.sizes),
             "failed": dict(failed or {}),
+            **sweep_report.of_front(self.study, front, self.measures, self.dataset.num_classes),
         }
-        draw_trials(self.folder / "scatter.png", rows, self.measures, self.dataset.name)
+        sweep_report.draw(self.folder, result)
         write_json(self.folder / RESULTS, result)
         return result
 

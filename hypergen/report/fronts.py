@@ -64,6 +64,12 @@ def front_table(result: Mapping[str, Any]) -> Table:
         "validation images (val), then judged on test images",
         "; ".join(_judged(measures, result["report"], result["images"])),
     ]
+    volume = result["hypervolume"]
+    if volume["test"] is not None:
+        notes.append(
+            f"hypervolume {volume['test']:.4f} on test images, {volume['history'][-1]:.4f} on "
+            "validation images: the share of all that is better than guessing which it reaches"
+        )
     if not all(row["test"] for row in front):
         notes.append(f"{MISSING} not judged on test images by this sweep")
     headers = ("run", *measures, *(f"{name} (val)" for name in measures), *varied)

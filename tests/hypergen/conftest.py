@@ -1,4 +1,8 @@
 import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -161,3 +165,28 @@ def precisions(monkeypatch) -> Iterator[list[str]]:
     monkeypatch.setattr(Population, "__call__", call)
     yield used
     matmul.fp32_precision = before
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """The URL of a fresh PostgreSQL server; skips where Debian's package is not installed."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    options: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    if os.geteuid() == 0:  # as whom the server refuses to run
+        shutil.chown(folder, "postgres", "postgres")
+        options |= {"user": "postgres", "group": "postgres", "extra_groups": []}
+    data, bin_folder = folder / "data", programs[-1]
+    made = "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"
+    server = "pg_ctl", "-D", data, "-w", "-l", folder / "log.txt"
+    where = f"-k {folder} -c listen_addresses= -c fsync=off"
+    subprocess.run([bin_folder / made[0], *made[1:]], **options)
+    subprocess.run([bin_folder / server[0], *server[1:], "-o", where, "start"], **options)
+    try:
+        yield f"postgresql://postgres@/postgres?host={folder}"
+    finally:
+        subprocess.run([bin_folder / server[0], *server[1:], "-m", "immediate", "stop"], **options)
+        shutil.rmtree(folder)

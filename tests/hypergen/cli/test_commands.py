@@ -111,10 +111,12 @@ def test_export_writes_files_that_answer_as_the_network_does(format, trained, ca
 
 def test_a_sweep_runs_trials_and_shows_the_front(capsys):
     options = TINY.removeprefix("train ").removesuffix(" --no-baseline")
-    line = f"sweep {options} --trials 1 --vary beta=0:1 --device cpu --out sweep"
+    line = f"sweep {options} --trials 1 --vary beta=0:1 --device cpu --sampler random --out sweep"
     assert main(line.split()) == 0
     rows = json.loads(Path("sweep", "results.json").read_text())["trials"]
     assert len(rows) == 1 and rows[0]["kind"] == "front" and Path(rows[0]["run"]).is_dir()
+    pictures = {file.name for file in Path("sweep").glob("*.png")}
+    assert pictures == {"scatter.png", "hypervolume.png", "parallel.png"}  # one explains nothing
     assert "written to sweep" in capsys.readouterr().out
 
 

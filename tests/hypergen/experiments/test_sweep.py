@@ -13,7 +13,8 @@ from hypergen.errors import InputError
 from hypergen.experiments import front
 from hypergen.experiments import sweep as module
 from hypergen.experiments.run_folder import ReportConfig, RunSettings, fingerprint
-from hypergen.experiments.sweep import Sweep, SweepConfig, run_sweep
+from hypergen.experiments.sweep import Sweep, run_sweep
+from hypergen.experiments.sweep_config import SweepConfig
 from hypergen.experiments.trials import Machine, Trials
 from hypergen.runtime.progress import SILENT
 from hypergen.storage.lock import lock
@@ -166,10 +167,17 @@ def test_a_trial_that_does_not_say_whose_it_is_has_its_name(opened, tmp_path):
     sweep.close()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared(request, tmp_path) -> str:
+    """The URL of a storage that several sweeps may use."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shared.db"
+    return request.getfixturevalue("postgresql")
+
+
 def test_sweeps_that_share_a_storage_draw_and_tell_what_the_other_does_not(
-    opened, tmp_path, monkeypatch
+    opened, shared, tmp_path, monkeypatch
 ):
-    shared = f"sqlite:///{tmp_path}/shared.db"
     # Both are opened before either has asked for a trial.
     sweeps = [opened(tmp_path / place / "sweep", storage=shared) for place in ("one", "two")]
     asked = [ask(sweep) for sweep in sweeps for _ in range(2)]

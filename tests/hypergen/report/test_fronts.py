@@ -38,6 +38,7 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
         "sra_images": 50,
     }
     result["images"] = {"val": 300, "test": 1000}
+    result["hypervolume"] = {"history": [0.1, 0.6], "test": 0.58}
     head, *lines = str(front_table(result)).split("\n")
     validation = ["accuracy (val)", "robustness (val)"]
     assert cells(head) == ["run", "accuracy", "robustness", *validation, "beta", "activation"]
@@ -51,8 +52,10 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
     if sra_samples:
         judged = f"standard robust accuracy, {min(sra_samples, 8)} samples on 50 images"
     assert lines[3] == f"accuracy: 8 samples on all; robustness: {judged}"
-    assert len(lines) == 4
+    assert lines[4].startswith("hypervolume 0.5800 on test images, 0.6000 on validation images: ")
+    assert len(lines) == 5
     trials[2]["test"] = None
+    result["hypervolume"]["test"] = None
     *_, row, _, _, note = str(front_table(result)).split("\n")
     assert cells(row) == ["b", "-", "-", "95.00", "50.00", "0.25", "relu"]
     assert note == "- not judged on test images by this sweep"
@@ -68,6 +71,7 @@ def test_the_front_of_a_sweep_names_its_measures():
         "dataset": "digits",
         "images": {"val": 150, "test": 200},
         "report": {"samples": 8, "images": 300, "sra_samples": 2, "sra_images": 50},
+        "hypervolume": {"history": [0.5], "test": None},
     }
     head, line, _, note = str(front_table(result)).split("\n")
     validation = [f"{name} (val)" for name in own]

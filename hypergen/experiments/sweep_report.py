@@ -1,0 +1,71 @@
+"""What a sweep tells at its end beside its front: how it got there, which settings mattered."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from hypergen.evaluation.trade_off import hypervolume
+from hypergen.experiments.front import draw_trials
+from hypergen.report.plots import write_picture
+from hypergen.report.sweep_plots import history_curve, importance_bars, parallel_coordinates
+
+
+def of_front(
+    study: optuna.Study,
+    front: Mapping[int, Mapping[str, float] | None],
+    measures: Sequence[str],
+    num_classes: int,
+) -> dict[str, Any]:
+    """What results.json says of a whole sweep: `hypervolume` and `importance`.
+
+    front: the measures on test images of each trial on the front, None where it was not judged.
+    """
+    judged = [[own[name] for name in measures] for own in front.values() if own]
+    on_test = hypervolume(judged, num_classes) if judged else None
+    volumes = {"history": history(study, num_classes), "test": on_test}
+    return {"hypervolume": volumes, "importance": importance(study, measures)}
+
+
+def history(study: optuna.Study, num_classes: int) -> list[float]:
+    """The hypervolume on validation images after each finished trial, in the order they ended."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    finished.sort(key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete))
+    points = [trial.values for trial in finished]
+    return [hypervolume(points[:count], num_classes) for count in range(1, len(points) + 1)]
+
+
+def importance(study: optuna.Study, measures: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What share of a measure's variance over trials each varied setting explains, by measure.
+
+    By functional analysis of variance of random forests (Hutter et al. 2014), which Optuna has.
+    A measure that is the same in all trials has none.
+    """
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    found: dict[str, dict[str, float]] = {}
+    for place, name in enumerate(measures):
+        found[name] = {}
+        if len({trial.values[place] for trial in finished}) > 1:
+            found[name] = optuna.importance.get_param_importances(
+                study,
+                evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+                target=lambda trial, place=place: trial.values[place],
+            )
+    return found
+
+
+def draw(folder: Path, result: Mapping[str, Any]) -> None:
+    """Draws the trials, the hypervolume's history, what mattered, and settings beside figures."""
+    rows, measures, dataset = result["trials"], result["measures"], result["dataset"]
+    draw_trials(folder / "scatter.png", rows, measures, dataset)
+    if not rows:
+        return
+    title = f"{dataset}: {len(rows)} trials, validation images"
+    values = result["hypervolume"]["history"]
+    write_picture(folder / "hypervolume.png", history_curve(values, title))
+    if any(result["importance"].values()):
+        write_picture(folder / "importance.png", importance_bars(result["importance"], title))
+    figure = parallel_coordinates(rows, result["varied"], measures, title)
+    write_picture(folder / "parallel.png", figure)
