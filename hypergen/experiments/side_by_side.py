@@ -97,8 +97,15 @@ def runs_of(path: Path) -> list[Path]:
     folder = expanded(path)
     if not (folder / SWEEP).exists():
         return [path]
-    rows = read_json(folder / RESULTS)["trials"] if (folder / RESULTS).exists() else []
-    front = [folder / Path(row["run"]).name for row in rows if row["kind"] == "front"]
+    path = folder / RESULTS
+    rows = read_json(path).get("trials") if path.exists() else []
+    front = []
+    for row in rows if isinstance(rows, list) else [None]:
+        match row:
+            case {"kind": "front" | "dominated" as kind, "run": str(run)}:
+                front += [folder / Path(run).name] if kind == "front" else []
+            case _:
+                raise InputError(f"{path} is damaged; repeat the sweep's command to have it anew")
     if not front:
         raise InputError(f"the sweep in {folder} has no front yet; let it end")
     return front

@@ -20,12 +20,28 @@ from scripts.bench.fuzz.files import figures
 WEIGHTS = dict.fromkeys(COMMANDS, 4) | {"sweep": 2, "list": 1, "export": 3}
 START: dict[str, Sequence[str]] = {
     "train": [f"{scene.TRAIN} --no-baseline --out new", f"{scene.TRAIN} --out new", "--resume"],
-    "sample": ["run --count 2", "run --count 2 --keep 1 --images 4", "unfinished --count 1"],
+    "sample": [
+        "run --count 2",
+        "run --count 2 --keep 1 --images 4",
+        "unfinished --count 1",
+        "ranged --count 1 --beta 0:1:2",
+        "ranged --count 1 --accuracy-at-least 0.05",
+    ],
+    "search": [
+        "run --candidates 3 --budget 2 --keep 1 --images 4 --method random",
+        "ranged --candidates 12 --budget 2 --keep 1 --images 4",
+        "unfinished --candidates 2 --budget 1 --keep 1 --images 2 --method nsga2",
+    ],
     "evaluate": [
         f"run {scene.EVALUATE} --json o.json",
         f"run base.safetensors {scene.EVALUATE} --json o.json",
         f"plain.pt --target mlp --dataset digits {scene.EVALUATE}",
         f"mine --plugin my_net.py {scene.EVALUATE}",
+    ],
+    "compare": [
+        f"run base.safetensors {scene.EVALUATE} --json o.json",
+        f"run ranged mine --plugin my_net.py {scene.EVALUATE} --picture o.png",
+        f"sweep run {scene.EVALUATE}",
     ],
     "transfer": [
         f"run {scene.EVALUATE} --json o.json",
@@ -58,13 +74,15 @@ FLOATS = (
     ["nan", "inf", "-inf", "1e400", "1e308", "1/0", "0.1.2", "1e-320", "١", "0,5", "none"],
 )
 TEXTS = (
-    ["x", "none", "auto", "base.safetensors", "linf=0.1,l2=0.5", "beta=0:1", "0:1", "steps=1,2"],
+    ["x", "none", "auto", "base.safetensors", "linf=0.1,l2=0.5", "beta=0:1", "0:1", "steps=1,2"]
+    + ["0:1:3"],
     ["", " ", "a b", "=", ":", ",", "beta=", "=1", "linf=", "0:1:2", "a=1:2:log", "beta=1:0"],
     ["x" * 5000, "a\nb", "\x1b[31mred", "\udcff", "--", "-", "ünïcode", "%s{}", "../.."],
 )
 PATHS = (
     ["new", "o.json", "run", "base.safetensors", "plain.pt", "images.npz", "my_net.py", "half"],
-    ["nowhere", "run/config.json", "unfinished", "sweep", "pets", ".", "new/a/b", "o.png", "mine"],
+    ["nowhere", "run/config.json", "unfinished", "sweep", "pets", ".", "new/a/b", "o.png", "mine"]
+    + ["ranged"],
     ["", "/proc/x", "x" * 300, "\udcff", "~nosuchuser/x", "/proc", "a\nb", "*", "-", "new/"],
 )
 NAMES = "mlp2", "", "standardd", "torchattacks:FGSM", "torchattacks:X", "my_net.py:Mine", "a:b"

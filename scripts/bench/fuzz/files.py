@@ -92,7 +92,9 @@ KINDS: Mapping[str, Kind] = {
         "sweep/optuna.journal", ["sweep"], [scene.SWEEP, f"{scene.SWEEP} --trials 2"], JSON
     ),
     "sweep": Kind("sweep/sweep.json", ["sweep"], [scene.SWEEP], JSON),
-    "sweep results": Kind("sweep/results.json", ["sweep"], [scene.SWEEP], JSON),
+    "sweep results": Kind(
+        "sweep/results.json", ["sweep", "run"], [scene.SWEEP, f"compare sweep run {JUDGE}"], JSON
+    ),
     "trial": Kind(
         "sweep/trial-0000/*.json", ["sweep"], [scene.SWEEP, f"{scene.SWEEP} --trials 2"], JSON
     ),

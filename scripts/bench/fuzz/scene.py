@@ -69,6 +69,7 @@ def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(folder), prepared(), isolated():
         _command(f"train {TRAIN} --no-baseline --out run")
+        _command(f"train {TRAIN} --no-baseline --beta 0:1 --out ranged")
         _command(f"baseline {BASELINE} --out finished")
         shutil.copy("finished/network.safetensors", "base.safetensors")
         state = load_network(Path("base.safetensors")).state_dict()

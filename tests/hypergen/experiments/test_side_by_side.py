@@ -89,6 +89,10 @@ def test_a_sweep_stands_for_the_runs_on_its_front(tmp_path):
     ]
     (tmp_path / "results.json").write_text(json.dumps({"trials": trials}))
     assert runs_of(tmp_path) == [tmp_path / "trial-0000", tmp_path / "trial-0002"]
+    for damage in ({}, {"trials": 1}, {"trials": [1]}, {"trials": [{"kind": "front", "run": 1}]}):
+        (tmp_path / "results.json").write_text(json.dumps(damage))
+        with pytest.raises(InputError, match="is damaged"):
+            runs_of(tmp_path)
 
 
 def test_settings_in_which_groups_differ():
