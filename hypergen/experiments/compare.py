@@ -23,6 +23,7 @@ from hypergen.evaluation.statistics import (
     summarise,
 )
 from hypergen.experiments.competitors import competitors
+from hypergen.experiments.front_growth import growth, has_front
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
 from hypergen.experiments.sample import save_samples
 from hypergen.measures import Measure
@@ -83,6 +84,8 @@ def report(
     result |= {"report": asdict(sizes), "baselines": bool(baselines)}
     result["value_network"] = agreement(names, estimates.cpu(), own)
     result["objective"] = config.objective.kind
+    if has_front(config.objective):
+        result["front_growth"] = growth(folder, sampler, dataset)
     for each, figures in zip(sampler.measures, result["value_network"].values(), strict=True):
         attacked = each.name != "accuracy"
         images = result["attack"]["images"] if attacked else result["all_images"]
