@@ -48,11 +48,12 @@ def importance(study: optuna.Study, measures: Sequence[str]) -> dict[str, dict[s
     for place, name in enumerate(measures):
         found[name] = {}
         if len({trial.values[place] for trial in finished}) > 1:
-            found[name] = optuna.importance.get_param_importances(
+            shares = optuna.importance.get_param_importances(
                 study,
                 evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
                 target=lambda trial, place=place: trial.values[place],
             )
+            found[name] = {setting: float(share) for setting, share in shares.items()}
     return found
 
 

@@ -20,6 +20,7 @@ LATE = (
     "onnxscript",
     "optuna",
     "scipy.stats",
+    "sklearn.ensemble",
     "torch._dynamo",
     "torch._inductor.utils",
     "torch.onnx",
