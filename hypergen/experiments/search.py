@@ -98,7 +98,7 @@ def search(
         measured = measure(sampler, candidates, best, *measuring)
         kept = kept_of(measured, options.keep, dataset.num_classes)
         rows, attack = judge(sampler, dataset, kept, options, phases["verifying"])
-        paths = save_samples(out, sampler, sampler.generate(*given(kept)), rows)
+        paths = save_samples(out, sampler, sampler.generate(*given(sampler, kept)), rows)
         rows = [{**row, "file": path.name} for row, path in zip(rows, paths, strict=True)]
         result = result_of(sampler, dataset, rows, attack, measured, options)
         draw(out / "scatter.png", result)
@@ -145,9 +145,13 @@ def kept_of(rows: list[dict[str, Any]], keep: int, num_classes: int) -> list[dic
     return [front[index] for index in spread(points, keep, num_classes)]
 
 
-def given(rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+def given(sampler: Sampler, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
     """What the generator is given for the networks of these rows: z [P,Z] and preferences."""
-    preference = [row["beta"] if "beta" in row else [*row["preference"].values()] for row in rows]
+    objective = sampler.config.objective
+    if objective.has_many_preferences:
+        preference = [[*row["preference"].values()] for row in rows]
+    else:  # where measures have fixed weights, rows tell these, which no generator is given
+        preference = [row.get("beta", objective.beta_range[0]) for row in rows]
     return torch.tensor([row["z"] for row in rows]), torch.tensor(preference)
 
 
@@ -163,7 +167,7 @@ def judge(
     Both by the same attacks, so that their difference is what choosing flattered. Beside the rows
     stands the attack on test images.
     """
-    population = sampler.generate(*given(kept))
+    population = sampler.generate(*given(sampler, kept))
     phases = progress.split({"val": 1.0, "test": 1.0})
     judging = sampler, population, dataset, options.images, options.seed
     on_val, _ = verify(*judging, phases["val"], "val")

@@ -107,7 +107,7 @@ def searched(
         best = spread(candidates.estimates.tolist(), config.budget, classes)
     measured = measure(sampler, candidates, best, dataset.val, config.images, seed)
     kept = kept_of(measured, len(measured), classes)
-    front = Candidates(*given(kept), torch.zeros(len(kept), len(sampler.measures)))
+    front = Candidates(*given(sampler, kept), torch.zeros(len(kept), len(sampler.measures)))
     on_test = measure(sampler, front, range(len(kept)), dataset.test, config.images, seed)
     points = {"val": [*map(figures, kept)], "test": [*map(figures, on_test)]}
     volumes = {split: hypervolume(own, classes) for split, own in points.items()}

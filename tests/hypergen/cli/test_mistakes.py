@@ -230,7 +230,7 @@ BAD = [
     ("search empty", "empty is not a run"),
     ("search run --budget 3", "--keep must be at most --budget (3), got 8"),
     ("search run --budget 0", "--budget must be at least 1, got 0"),
-    ("search run --method best", 'unknown method "best"; known: gradient, nsga2'),
+    ("search run --method best", 'unknown method "best"; known: gradient, tpe'),
     ("search run --images 1", "--images must be at least 2, got 1"),
     ("sample run --count 1 --out file", "file is not a folder"),
     ("sample run --count 1 --out full", "let it train"),

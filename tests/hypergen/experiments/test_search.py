@@ -72,6 +72,26 @@ def test_test_images_choose_nothing(ranged_run, digits, forbid):
     assert [row["measured"]["accuracy"] for row in rows] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "measures",
+    [("accuracy=0.5", "int8:bits=3=0.5"), ("accuracy=0:1", "robustness=0:1", "int8:bits=3=0:1")],
+)
+def test_any_measures_are_searched(measures, tiny, few, trained, tmp_path):
+    run = trained(tiny.replace(objective="value", measure=measures), tmp_path / "run")
+    result = search(run.sampler, few, tmp_path / "out", CONFIG)
+    names = {"robustness": "sra"}
+    assert result["figures"] == [
+        names.get(name, name) for name in result["measured"][0]["measured"]
+    ]
+    assert "int8:bits=3" in result["summary"]
+    images, labels = few.test.first(len(few.test))
+    for row in result["networks"]:
+        assert sum(row["preference"].values()) == pytest.approx(1)
+        with torch.no_grad():
+            right = load_network(tmp_path / "out" / row["file"])(images).argmax(-1) == labels
+        assert row["accuracy"] == pytest.approx(float(right.float().mean()), abs=1e-6)
+
+
 def test_one_measure_has_no_front(tiny, few, trained, tmp_path):
     run = trained(tiny.replace(measure=("accuracy=1",)), tmp_path / "run")
     with pytest.raises(InputError, match="accuracy alone as its measure"):
@@ -85,7 +105,7 @@ def test_one_measure_has_no_front(tiny, few, trained, tmp_path):
         ({"budget": 40, "candidates": 30}, r"`budget` must be at most `candidates` \(30\), got 40"),
         ({"budget": 3}, r"`keep` must be at most `budget` \(3\), got 8"),
         ({"budget": 0}, "`budget` must be at least 1"),
-        ({"method": "best"}, 'unknown method "best"; known: gradient, nsga2'),
+        ({"method": "best"}, 'unknown method "best"; known: gradient, tpe'),
     ],
 )
 def test_sizes_that_cannot_be(options, words):
