@@ -103,8 +103,10 @@ def parse_betas(text: str) -> list[float]:
                 return [parse_beta(beta)[0]]
             case [*ends, count] if len(ends) == 2 and 2 <= int(count) <= MAX_BETAS:
                 low, high = parse_beta(":".join(ends))
-                inner = (low + (high - low) * step / (int(count) - 1) for step in range(int(count)))
-                return [*inner][:-1] + [high]
+                shares = (step / (int(count) - 1) for step in range(int(count)))
+                found = [low + (high - low) * share for share in shares][:-1] + [high]
+                if low < high:
+                    return found
     except (InputError, ValueError):
         pass
     raise InputError(

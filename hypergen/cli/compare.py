@@ -44,8 +44,12 @@ def run(settings: dict[str, Any], own: CompareOptions) -> None:
         require_writable(own.picture)
         require_picture(own.picture, "picture")
     device, data_dir = own.machine.chosen, own.machine.data_dir
-    with ProgressBar("compare") as bar:
-        result = compare(own.paths, settings["judging"], device, data_dir, cache, bar)
+    try:
+        with ProgressBar("compare") as bar:
+            result = compare(own.paths, settings["judging"], device, data_dir, cache, bar)
+    except KeyboardInterrupt:
+        again = "" if own.json is None else "; repeat the command to continue"
+        raise KeyboardInterrupt(again) from None
     if own.json is not None:
         write_json(own.json, result)
     if own.picture is not None:

@@ -114,8 +114,8 @@ def draw_samples(
         betas = options.betas(sampler, dataset)
         steps = [phases["choosing"]]
         if len(betas) > 1:
-            steps = steps[0].split({f"beta {beta:g}": 1.0 for beta in betas if beta is not None})
-            steps = [*steps.values()]
+            names = [f"beta {place} of {len(betas)}" for place in range(1, len(betas) + 1)]
+            steps = [*steps[0].split(dict.fromkeys(names, 1.0)).values()]
         groups = [
             draw_best(sampler, dataset, beta, options, step)
             for beta, step in zip(betas, steps, strict=True)

@@ -60,7 +60,8 @@ def test_several_betas_are_at_equal_distances():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2", "0:1", "1:0:3", "0:1:1", "0:1:x", "0:1:2:3", "nan", "0:1:-3", "0:1:1001"]
+    "text",
+    ["", "2", "0:1", "1:0:3", "0:1:1", "0:1:x", "0:1:2:3", "nan", "0:1:-3", "0:1:1001", "1:1:2"],
 )
 def test_several_betas_are_nothing_else(text):
     with pytest.raises(InputError, match="`beta` must be a number in .* or, for several, LOW:"):
