@@ -8,7 +8,17 @@ import pytest
 import hypergen.experiments.api  # noqa: F401  (whose floors fill the registries)
 from hypergen import registry
 from hypergen.catalog import ACTIVATIONS, ATTACKS, GENERATORS, TARGETS, VALUE_NETWORKS
-from hypergen.cli import baseline, evaluate, export, sample, sweep, train, transfer
+from hypergen.cli import (
+    baseline,
+    compare,
+    evaluate,
+    export,
+    sample,
+    search,
+    sweep,
+    train,
+    transfer,
+)
 from hypergen.cli import list as listing
 from hypergen.cli.main import COMMANDS, main
 from hypergen.data import DATASETS
@@ -17,14 +27,16 @@ from hypergen.settings import fields
 MODULES = {
     "train": train,
     "sample": sample,
+    "search": search,
     "evaluate": evaluate,
+    "compare": compare,
     "transfer": transfer,
     "baseline": baseline,
     "sweep": sweep,
     "export": export,
     "list": listing,
 }
-NEEDED = {"sample": ["run", "--count", "1"]}
+NEEDED = {"sample": ["run", "--count", "1"], "search": ["run"]}
 PLUGIN = """
 import torch
 from attacks import PGD
@@ -106,6 +118,7 @@ def test_help_groups_options(capsys):
         ("baseline", (TARGETS, ACTIVATIONS, DATASETS)),
         ("evaluate", (TARGETS, ACTIVATIONS, DATASETS, ATTACKS)),
         ("transfer", (ATTACKS,)),
+        ("compare", (ATTACKS,)),
     ],
 )
 def test_help_shows_what_is_registered(name, registries, capsys):
@@ -175,7 +188,7 @@ def test_what_can_be_repeated_adds_up():
     assert parsed("list --plugin a.py --plugin b")[1].machine.plugin == ("a.py", "b")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "transfer"])
+@pytest.mark.parametrize("name", ["evaluate", "transfer", "compare"])
 def test_suite_is_another_name_of_attack(name):
     assert parsed(f"{name} x --suite square")[0]["judging"].attack == "square"
     assert parsed(f"{name} x --attack square")[0]["judging"].attack == "square"
