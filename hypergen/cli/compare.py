@@ -6,6 +6,7 @@ from typing import Any
 
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
+from hypergen.cli.resuming import found_meanwhile
 from hypergen.experiments.side_by_side import CompareConfig, compare
 from hypergen.report.comparison import comparison_table, points, settings_table
 from hypergen.report.plots import require_picture, scatter, write_picture
@@ -13,8 +14,7 @@ from hypergen.report.tables import caption
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 from hypergen.storage.atomic import write_json
-from hypergen.storage.result_files import require_json, require_writable
-from hypergen.storage.results_cache import ResultsCache
+from hypergen.storage.result_files import require_writable
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,13 @@ COMMAND = Command(CompareOptions, {"judging": CompareConfig})
 
 def run(settings: dict[str, Any], own: CompareOptions) -> None:
     """Runs the command."""
-    cache = None
-    if own.json is not None:
-        require_json(own.json)
-        cache = ResultsCache(own.json.with_suffix(".masks.jsonl"))
-    if own.picture is not None:
-        require_writable(own.picture)
-        require_picture(own.picture, "picture")
-    device, data_dir = own.machine.chosen, own.machine.data_dir
-    try:
+    with found_meanwhile(own.json) as cache:
+        if own.picture is not None:
+            require_writable(own.picture)
+            require_picture(own.picture, "picture")
+        device, data_dir = own.machine.chosen, own.machine.data_dir
         with ProgressBar("compare") as bar:
             result = compare(own.paths, settings["judging"], device, data_dir, cache, bar)
-    except KeyboardInterrupt:
-        again = "" if own.json is None else "; repeat the command to continue"
-        raise KeyboardInterrupt(again) from None
     if own.json is not None:
         write_json(own.json, result)
     if own.picture is not None:

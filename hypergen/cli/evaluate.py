@@ -7,13 +7,12 @@ from typing import Any
 from hypergen.cli.failures import told_failures
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
+from hypergen.cli.resuming import found_meanwhile
 from hypergen.experiments.evaluate import EvaluateConfig, evaluate_files
 from hypergen.report.tables import evaluation_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 from hypergen.storage.atomic import write_json
-from hypergen.storage.result_files import require_json
-from hypergen.storage.results_cache import ResultsCache
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,10 @@ COMMAND = Command(EvaluateOptions, {"judging": EvaluateConfig})
 
 def run(settings: dict[str, Any], own: EvaluateOptions) -> int:
     """Runs the command; status 1 if a network failed."""
-    cache = None
-    if own.json is not None:
-        require_json(own.json)
-        cache = ResultsCache(own.json.with_suffix(".masks.jsonl"))
-    device, data_dir = own.machine.chosen, own.machine.data_dir
-    try:
+    with found_meanwhile(own.json) as cache:
+        device, data_dir = own.machine.chosen, own.machine.data_dir
         with ProgressBar("evaluate") as bar:
             result = evaluate_files(own.paths, settings["judging"], device, data_dir, cache, bar)
-    except KeyboardInterrupt:
-        again = "" if own.json is None else "; repeat the command to continue"
-        raise KeyboardInterrupt(again) from None
     if own.json is not None:
         write_json(own.json, result)
     if result["networks"]:

@@ -24,7 +24,7 @@ from hypergen.evaluation.statistics import (
 )
 from hypergen.experiments.competitors import competitors
 from hypergen.experiments.front_growth import growth, has_front
-from hypergen.experiments.run_folder import RESULTS, ReportConfig
+from hypergen.experiments.run_folder import RESULTS, ReportConfig, read_metrics
 from hypergen.experiments.sample import save_samples
 from hypergen.measures import Measure
 from hypergen.report.page import page
@@ -33,9 +33,7 @@ from hypergen.report.summary import run_table
 from hypergen.report.tables import caption
 from hypergen.report.verdict import verdict
 from hypergen.runtime.progress import SILENT, Progress
-from hypergen.runtime.tracker import METRICS
 from hypergen.storage.atomic import write_json, write_text
-from hypergen.storage.json_lines import json_lines
 from hypergen.training.direct_config import BaselineConfig
 from targets import Ensemble, Population
 
@@ -249,9 +247,7 @@ def training_taus(folder: Path, measures: Iterable[str]) -> dict[str, float]:
     Between the means that were measured and those that it estimated, from measurement to
     measurement.
     """
-    path = folder / METRICS
-    raw = path.read_bytes() if path.exists() else b""
-    steps = [step for _, step in json_lines(raw)]
+    steps = read_metrics(folder)
     taus = {}
     for measure in measures:
         names = f"estimated/{measure}", f"measured/{measure}"

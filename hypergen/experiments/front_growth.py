@@ -10,9 +10,8 @@ from hypergen.config import ObjectiveConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.trade_off import hypervolume
+from hypergen.experiments.run_folder import read_metrics
 from hypergen.measures.attacked import accuracies, attack_population
-from hypergen.runtime.tracker import METRICS
-from hypergen.storage.json_lines import json_lines
 
 NAME = "front/hypervolume"
 """What it is called among the metrics of a step."""
@@ -47,8 +46,6 @@ def cheap_hypervolume(sampler: Sampler, dataset: Dataset) -> float:
 
 def growth(folder: Path, sampler: Sampler, dataset: Dataset) -> dict[str, Any]:
     """The hypervolumes of a run's training and of its end: lists of `steps` and of `values`."""
-    path = folder / METRICS
-    raw = path.read_bytes() if path.exists() else b""
-    told = [(step["step"], step[NAME]) for _, step in json_lines(raw) if NAME in step]
+    told = [(step["step"], step[NAME]) for step in read_metrics(folder) if NAME in step]
     told.append((sampler.config.optimisation.length, cheap_hypervolume(sampler, dataset)))
     return {"steps": [step for step, _ in told], "values": [value for _, value in told]}

@@ -20,7 +20,6 @@ from hypergen.experiments.base import prepare_base, require_base
 from hypergen.experiments.baseline import cost_left, trained_alongside
 from hypergen.experiments.compare import judge_of, report, report_costs
 from hypergen.experiments.competitors import direct_recipes, share_base
-from hypergen.experiments.front_growth import cheap_hypervolume, has_front
 from hypergen.experiments.memory import require_run_memory
 from hypergen.experiments.run_folder import (
     BASE,
@@ -203,10 +202,11 @@ def train_generator(
         if "check/robustness" in metrics:
             title = "training images, attacked as in training"
             tracker.figure(step, "scores", scatter(trainer.scores(), "robustness", title))
-            if has_front(config.objective):
+            if front_growth.has_front(config.objective):
                 steps = trainer.adversary.attack_steps
                 sampler = Sampler(config, dataset.info, trainer.models, steps, dataset)
-                metrics = metrics | {front_growth.NAME: cheap_hypervolume(sampler, dataset)}
+                reached = front_growth.cheap_hypervolume(sampler, dataset)
+                metrics = metrics | {front_growth.NAME: reached}
         tracker.log(step, metrics)
         shown = {n: v for n, v in metrics.items() if n.startswith("measured/")}
         text = ", ".join(f"{n.partition('/')[2]} {100 * v:.0f} %" for n, v in shown.items())

@@ -15,10 +15,12 @@ from hypergen.errors import InputError
 from hypergen.registry import plugin_record, require_plugins
 from hypergen.report.summary import run_table
 from hypergen.report.verdict import verdict
+from hypergen.runtime.tracker import METRICS
 from hypergen.settings import COUNT, SIZE, Settings
 from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.folders import CONFIG, require_folder
+from hypergen.storage.json_lines import json_lines
 from hypergen.storage.lock import LOCK
 from hypergen.training.length import with_steps
 
@@ -207,3 +209,10 @@ def read_results(folder: Path) -> dict[str, Any] | None:
         reason = "is no report of a run, or a damaged one; remove it to have it made anew"
         raise InputError(f"{path} {reason}") from None
     return result
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl holds, a row a step; none where there is no such file."""
+    path = folder / METRICS
+    raw = path.read_bytes() if path.exists() else b""
+    return [step for _, step in json_lines(raw)]

@@ -105,8 +105,8 @@ def draw_samples(
     `InputError`: a folder that is not empty, or more networks than the memory holds.
     """
     require_empty(out)
-    size, several = WeightLayout.of(sampler.models.target).size, options.beta or ""
-    whole = options.count * len(parse_betas(several or "0"))
+    size = WeightLayout.of(sampler.models.target).size
+    whole = options.count * (1 if options.beta is None else len(parse_betas(options.beta)))
     require_memory([drawn_networks(whole, size, "count")], gpu_memory(dataset.device))
     phases = progress.split({"choosing": 1.0, "verifying": 1.0})
     with locked(out):

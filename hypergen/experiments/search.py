@@ -32,7 +32,7 @@ from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT, SEED, Range, Settings
 from hypergen.storage.atomic import write_json
 from hypergen.storage.lock import locked
-from targets import WeightLayout
+from targets import Population, WeightLayout
 
 CHUNK = 8
 """Networks that are measured together."""
@@ -97,8 +97,10 @@ def search(
         measuring = dataset.val, options.images, options.seed, phases["measuring"]
         measured = measure(sampler, candidates, best, *measuring)
         kept = kept_of(measured, options.keep, dataset.num_classes)
-        rows, attack = judge(sampler, dataset, kept, options, phases["verifying"])
-        paths = save_samples(out, sampler, sampler.generate(*given(sampler, kept)), rows)
+        population = sampler.generate(*given(sampler, kept))
+        judging = sampler, population, dataset, options.images, options.seed
+        rows, attack = judge(kept, *judging, phases["verifying"])
+        paths = save_samples(out, sampler, population, rows)
         rows = [{**row, "file": path.name} for row, path in zip(rows, paths, strict=True)]
         result = result_of(sampler, dataset, rows, attack, measured, options)
         draw(out / "scatter.png", result)
@@ -156,10 +158,12 @@ def given(sampler: Sampler, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]
 
 
 def judge(
-    sampler: Sampler,
-    dataset: Dataset,
     kept: list[dict[str, Any]],
-    options: SearchConfig,
+    sampler: Sampler,
+    population: Population,
+    dataset: Dataset,
+    images: int,
+    seed: int,
     progress: Progress,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The kept rows with their figures on test images and, under `val`, on as many others.
@@ -167,9 +171,8 @@ def judge(
     Both by the same attacks, so that their difference is what choosing flattered. Beside the rows
     stands the attack on test images.
     """
-    population = sampler.generate(*given(sampler, kept))
     phases = progress.split({"val": 1.0, "test": 1.0})
-    judging = sampler, population, dataset, options.images, options.seed
+    judging = sampler, population, dataset, images, seed
     on_val, _ = verify(*judging, phases["val"], "val")
     on_test, attack = verify(*judging, phases["test"], "test")
     rows = [

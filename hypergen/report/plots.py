@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypergen.errors import InputError
+from hypergen.report.tables import threat_text
 from hypergen.storage.atomic import replacing
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def curve_picture(result: Mapping[str, Any]) -> "Figure":
     axes.set_ylabel("% of test images classified correctly")
     title = f"{result['dataset']}, {points[0]['count']} networks a beta"
     if attack:
-        threat = attack["threat"]
-        title += f", {threat['norm']}, epsilon {threat['epsilon']:.4g}"
+        title += f", {threat_text(attack['threat'])}"
         title += f"\nattacks on {attack['images']} test images"
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)

@@ -155,7 +155,7 @@ def table(found: Mapping[str, Sequence[Mapping[str, Any]]], means: Sequence[Any]
 
 def main(config: LatentSearchConfig) -> None:
     """Trains and searches, prints the table and writes the figures."""
-    known = {name: 0 for name in (*get_args(Method), f"{DRAWN} 1", f"{DRAWN} {config.times}")}
+    known = dict.fromkeys((*get_args(Method), f"{DRAWN} 1", f"{DRAWN} {config.times}"))
     ways = chosen(config.only, known, lambda name: [cell(config.work, f"{name}-0")])
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
