@@ -1,7 +1,7 @@
 """Holds the registries: all that can be named, whichever floor it belongs to.
 
 Targets, activations and attacks are those of their packages. What a higher floor makes (generators,
-value networks, measures) is added by that floor when it is imported.
+value networks, measures, analyses) is added by that floor when it is imported.
 """
 
 import inspect
@@ -54,6 +54,7 @@ ATTACKS: Registry[Any] = Registry("attack", _attacks, _external_attack)
 GENERATORS: Registry[Any] = Registry("generator", {})
 VALUE_NETWORKS: Registry[Any] = Registry("value network", {})
 MEASURES: Registry[Any] = Registry("measure", {})
+ANALYSES: Registry[Any] = Registry("analysis", {})
 
 
 def measure_parts(spec: MeasureSpec) -> list[tuple[Registry[Any], str]]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "search": "Search a generator's latent space for its best networks in all measures.",
     "evaluate": "Measure accuracy and robustness of networks on test images.",
     "compare": "Set runs, sweeps and networks side by side, on the same images.",
+    "analyze": "Look at the geometry of networks: regions, sensitivity, curvature, ...",
     "transfer": "Try on every network what was made to fool each other one.",
     "baseline": "Train one network directly: ordinarily, or against attacks.",
     "sweep": "Train many generators, their settings chosen by Optuna.",

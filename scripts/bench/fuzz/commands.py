@@ -43,6 +43,10 @@ START: dict[str, Sequence[str]] = {
         f"run ranged mine --plugin my_net.py {scene.EVALUATE} --picture o.png",
         f"sweep run {scene.EVALUATE}",
     ],
+    "analyze": [
+        "run --images 4 --steps 2 --what activations",
+        "base.safetensors mine --plugin my_net.py --images 4 --steps 2 --out new",
+    ],
     "transfer": [
         f"run {scene.EVALUATE} --json o.json",
         f"run mine --plugin my_net.py {scene.EVALUATE} --picture o.png",

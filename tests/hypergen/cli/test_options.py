@@ -9,6 +9,7 @@ import hypergen.experiments.api  # noqa: F401  (whose floors fill the registries
 from hypergen import registry
 from hypergen.catalog import ACTIVATIONS, ATTACKS, GENERATORS, TARGETS, VALUE_NETWORKS
 from hypergen.cli import (
+    analyze,
     baseline,
     compare,
     evaluate,
@@ -30,6 +31,7 @@ MODULES = {
     "search": search,
     "evaluate": evaluate,
     "compare": compare,
+    "analyze": analyze,
     "transfer": transfer,
     "baseline": baseline,
     "sweep": sweep,

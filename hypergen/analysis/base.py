@@ -1,0 +1,139 @@
+"""What an analysis is: one question about networks, answered by figures and one picture."""
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+import attacks
+from hypergen.data import Dataset
+from hypergen.errors import InputError
+from hypergen.evaluation.sampler import Sampler
+from hypergen.measures.attacked import attacked_images
+from hypergen.report.tables import threat_text
+from hypergen.runtime.progress import Progress
+from targets import Population, TargetError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+"""Figures of one network by their names: numbers, or lists of numbers that a picture shows."""
+
+
+class NotApplicable(InputError):
+    """An analysis that says nothing of such networks; the message says why."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks of one architecture that are looked at together, such as the samples of a run.
+
+    name: what tables and pictures call it, such as "sample", "fbf" or the path of a file.
+    population: its networks, on the device of the data set.
+    description: what they are, such as "small-lenet5 with relu".
+    sampler: of the run that drew them, where it is known.
+    """
+
+    name: str
+    population: Population
+    description: str = ""
+    sampler: Sampler | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """On which images networks are looked at, and by which attack.
+
+    dataset: with its test images, of which the first `count` are looked at; threat and attack: what
+    attacked images are made by; seed: of all that is drawn.
+    """
+
+    dataset: Dataset
+    threat: attacks.Threat
+    attack: attacks.Attack
+    count: int
+    seed: int = 0
+
+    def images(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """The first `count` test images [N,C,H,W] and their labels [N]; by default all."""
+        return self.dataset.test.first(self.count if count is None else min(count, self.count))
+
+    def attacked(self, population: Population, images: Tensor, labels: Tensor) -> Tensor:
+        """[P,N,C,H,W], images [N,C,H,W] of labels [N] attacked against each network."""
+        return attacked_images(population, images, labels, self.attack, self.seed)
+
+    def rng(self) -> torch.Generator:
+        """A source of random numbers on the CPU that always begins alike."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def caption(self, groups: Iterable[Group]) -> str:
+        """Data set, targets and threat, as the title of a picture ends."""
+        targets = dict.fromkeys(group.description for group in groups if group.description)
+        threat = threat_text({"norm": self.threat.norm, "epsilon": self.threat.epsilon})
+        return ", ".join([self.dataset.name, *targets, threat])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an analysis found.
+
+    rows: of all networks, each with the name of its `group` and its number there as `network`.
+    skipped: the names of groups that it says nothing of, and why.
+    figure: the picture; None where all groups are skipped.
+    """
+
+    rows: list[Row]
+    skipped: dict[str, str]
+    figure: "Figure | None"
+
+
+class Analysis(abc.ABC):
+    """One question about networks. A subclass says what it measures, and draws it.
+
+    Attributes:
+        title: what is looked at, as headings have it.
+        figures: what stands in the table: name of a figure in the rows -> what it is, with unit.
+        by_default: whether it is run where no analysis is named.
+        cost: how long it takes beside others, about seconds for ten small networks.
+    """
+
+    title: str
+    figures: Mapping[str, str]
+    by_default = True
+    cost = 10.0
+
+    @abc.abstractmethod
+    def rows(self, group: Group, context: Context, progress: Progress) -> list[Row]:
+        """A row for each network, in order.
+
+        progress: to `start` with a number of units and `advance`.
+
+        Raises:
+            NotApplicable: it says nothing of such networks.
+        """
+
+    @abc.abstractmethod
+    def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
+        """A picture of the rows of these groups that can be understood without any text beside."""
+
+    def run(self, groups: Sequence[Group], context: Context, progress: Progress) -> Finding:
+        """Looks at all groups; one that it does not apply to costs the others nothing."""
+        found: list[Row] = []
+        skipped: dict[str, str] = {}
+        phases = progress.split({group.name: float(len(group.population)) for group in groups})
+        for group in groups:
+            try:
+                rows = self.rows(group, context, phases[group.name])
+            except (InputError, TargetError, attacks.AttackError) as error:
+                skipped[group.name] = str(error.args[0])
+                continue
+            finally:
+                phases[group.name].finish()
+            numbered = enumerate(rows)
+            found += [{"group": group.name, "network": number, **row} for number, row in numbered]
+        shown = [group for group in groups if group.name not in skipped]
+        return Finding(found, skipped, self.draw(shown, found, context) if shown else None)

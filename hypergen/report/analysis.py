@@ -1,0 +1,81 @@
+"""Tables and parts of pictures of analyses."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hypergen.report.tables import MISSING, Table, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "sample": "#0072B2",
+    "standard": "#D55E00",
+    "fbf": "#E69F00",
+    "pgd": "#009E73",
+}
+"""Of kinds of networks in all pictures: those of Okabe and Ito, which colour-blind people tell
+apart."""
+OTHER_COLOURS = "#CC79A7", "#56B4E9", "#000000", "#F0E442"
+
+
+def analysis_table(found: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> Table:
+    """What one analysis found: a row a group, with mean and standard deviation over its networks.
+
+    found: title, figures, rows and skipped, as `experiments.analyze.analyze` has them.
+    """
+    rows = []
+    for group in groups:
+        own = [row for row in found["rows"] if row["group"] == group["name"]]
+        if own:
+            cells = (mean_and_std([row.get(name) for row in own]) for name in found["figures"])
+            rows.append((short(group["name"]), str(len(own)), *cells))
+    headers = (found["title"], "networks", *found["figures"])
+    notes = [f"{name}: {meaning}" for name, meaning in found["figures"].items()]
+    notes += [f"{short(name)} left out: {reason}" for name, reason in found["skipped"].items()]
+    return Table(headers, rows, notes)
+
+
+def mean_and_std(values: Sequence[float | None]) -> str:
+    """ "0.98 +- 0.02", in four digits; "0.98" for one value; `MISSING` where none is known."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return MISSING
+    mean = f"{statistics.fmean(known):.4g}"
+    return mean if len(known) == 1 else f"{mean} +- {statistics.stdev(known):.2g}"
+
+
+def colour(name: str, names: Sequence[str]) -> str:
+    """The colour of a group among all groups of a picture; that of its kind, if it is known."""
+    kinds = [each.rpartition(": ")[2] for each in names]
+    kind = name.rpartition(": ")[2]
+    others = [each for each in kinds if each not in COLOURS]
+    return COLOURS.get(kind) or OTHER_COLOURS[others.index(kind) % len(OTHER_COLOURS)]
+
+
+def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (4.0, 3.2)) -> "Figure":
+    """An empty picture with room for so many panels of `size` inches, and its title."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def points_by_group(
+    axes: "Axes", names: Sequence[str], values: Mapping[str, Sequence[float]], label: str
+) -> None:
+    """One column of points a group, a point a network, a line at their mean.
+
+    label: of the vertical axis, with its unit.
+    """
+    for place, name in enumerate(names):
+        own = list(values[name])
+        offsets = [place + 0.25 * ((2 * i + 1) / len(own) - 1) for i in range(len(own))]
+        axes.scatter(offsets, own, color=colour(name, names), s=18, alpha=0.8)
+        axes.hlines(statistics.fmean(own), place - 0.35, place + 0.35, color="black", linewidth=1)
+    axes.set_xticks(range(len(names)), [short(name) for name in names], fontsize="small")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
