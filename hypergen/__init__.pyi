@@ -7,15 +7,15 @@ from hypergen.experiments.api import attack as attack
 from hypergen.experiments.api import baseline as baseline
 from hypergen.experiments.api import ensemble as ensemble
 from hypergen.experiments.api import evaluate as evaluate
-from hypergen.experiments.api import load_dataset as load_dataset
-from hypergen.experiments.api import register_activation as register_activation
-from hypergen.experiments.api import register_attack as register_attack
-from hypergen.experiments.api import register_dataset as register_dataset
-from hypergen.experiments.api import register_generator as register_generator
-from hypergen.experiments.api import register_measure as register_measure
-from hypergen.experiments.api import register_target as register_target
-from hypergen.experiments.api import register_value_network as register_value_network
 from hypergen.experiments.api import train as train
+from hypergen.experiments.objects import load_dataset as load_dataset
+from hypergen.experiments.registration import register_activation as register_activation
+from hypergen.experiments.registration import register_attack as register_attack
+from hypergen.experiments.registration import register_dataset as register_dataset
+from hypergen.experiments.registration import register_generator as register_generator
+from hypergen.experiments.registration import register_measure as register_measure
+from hypergen.experiments.registration import register_target as register_target
+from hypergen.experiments.registration import register_value_network as register_value_network
 from hypergen.experiments.run import Run as Run
 from hypergen.experiments.run import load_generator as load_generator
 from hypergen.experiments.run_folder import ReportConfig as ReportConfig
@@ -27,3 +27,6 @@ from targets import Ensemble as Ensemble
 from targets import Population as Population
 
 __version__: str
+from hypergen.analysis import Analysis as Analysis
+from hypergen.experiments.api import analyze as analyze
+from hypergen.experiments.registration import register_analysis as register_analysis

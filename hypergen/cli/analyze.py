@@ -6,7 +6,7 @@ from typing import Any
 
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
-from hypergen.experiments.analyze import AnalyzeConfig, analyze, default_folder
+from hypergen.experiments.analyze import AnalyzeConfig, analyze_files, default_folder
 from hypergen.report.analysis import analysis_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
@@ -31,7 +31,7 @@ def run(settings: dict[str, Any], own: AnalyzeOptions) -> None:
     """Runs the command."""
     out = own.out or default_folder(own.paths)
     with ProgressBar("analyze") as bar:
-        result = analyze(
+        result = analyze_files(
             own.paths, settings["analysis"], out, own.machine.chosen, own.machine.data_dir, bar
         )
     for found in result["analyses"].values():

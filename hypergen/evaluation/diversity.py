@@ -51,14 +51,28 @@ def weight_distance(population: Population) -> tuple[float, float]:
     what independent random vectors have. `TargetError` for networks that are no plain chain of
     layers.
     """
-    theta = (population.theta / population.layout.scales().to(population.theta)).cpu()
-    layers = _chain(population.layout)
     before, after = [], []
-    for one, other in combinations(theta, 2):
-        length = ((one.square().sum() + other.square().sum()) / 2).sqrt()
-        before.append((one - other).norm() / length)
-        after.append((one - _matched(one, other, layers)).norm() / length)
-    return float(torch.stack(before).mean()), float(torch.stack(after).mean())
+    for one, other in combinations(population.theta, 2):
+        before.append(relative_distance(one, other, population.layout))
+        matched = match_units(one, other, population.layout)
+        after.append(relative_distance(one, matched, population.layout))
+    return sum(before) / len(before), sum(after) / len(after)
+
+
+def relative_distance(one: Tensor, other: Tensor, layout: WeightLayout) -> float:
+    """How far apart two weight vectors [D] lie, relative to their length, weighed by fan-in."""
+    one, other = (theta / layout.scales().to(theta) for theta in (one, other))
+    return float((one - other).norm() / ((one.square().sum() + other.square().sum()) / 2).sqrt())
+
+
+def match_units(goal: Tensor, theta: Tensor, layout: WeightLayout) -> Tensor:
+    """The same network as `theta` [D], its hidden units reordered to lie as near `goal` as can be.
+
+    `TargetError` for networks that are no plain chain of layers.
+    """
+    scales = layout.scales().to(theta)
+    matched = _matched((goal / scales).cpu(), (theta / scales).cpu(), _chain(layout))
+    return matched.to(theta) * scales
 
 
 def _chain(layout: WeightLayout) -> list[tuple[slice, slice | None, tuple[int, ...]]]:

@@ -4,7 +4,7 @@ What a name may stand for, an object may too: a target's class instead of its na
 instead of a data set's, an `Attack` instead of an attack's.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,14 @@ from typing import Any
 from torch import Tensor
 
 import attacks
-from hypergen import data
 from hypergen.catalog import ATTACKS
 from hypergen.config import DataConfig, TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError
+from hypergen.experiments.analyze import AnalyzeConfig, analyze_files, analyze_modules
 from hypergen.experiments.baseline import Baseline, train_baseline
 from hypergen.experiments.evaluate import EvaluateConfig, evaluate_files, evaluate_modules
 from hypergen.experiments.objects import Networks, by_name, dataset_name, load_images, sorted_out
-from hypergen.experiments.registration import (
-    register_activation,
-    register_attack,
-    register_dataset,
-    register_generator,
-    register_measure,
-    register_target,
-    register_value_network,
-)
 from hypergen.experiments.run import Run, run
 from hypergen.experiments.run_folder import ReportConfig, RunSettings, dated
 from hypergen.runtime.device import choose_device
@@ -40,18 +31,11 @@ from hypergen.training.direct_config import BaselineConfig
 from targets import Ensemble, Population
 
 __all__ = [
+    "analyze",
     "attack",
     "baseline",
     "ensemble",
     "evaluate",
-    "load_dataset",
-    "register_activation",
-    "register_attack",
-    "register_dataset",
-    "register_generator",
-    "register_measure",
-    "register_target",
-    "register_value_network",
     "train",
 ]
 
@@ -204,6 +188,65 @@ def evaluate(
         return evaluate_modules(modules, config, where, folder, own, bar)
 
 
+@usual_state()
+def analyze(
+    networks: Mapping[str, Networks | Iterable[Networks]] | Networks | Iterable[Networks],
+    what: str | Sequence[str] = (),
+    dataset: str | Dataset | None = None,
+    *,
+    out: Path | str | None = None,
+    device: str = "auto",
+    data_dir: Path | str | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Looks at the geometry of networks.
+
+        >>> found = hypergen.analyze(  # doctest: +SKIP
+        ...     {"generated": run.sample(8), "fbf": network}, "regions", dataset="mnist"
+        ... )
+
+    Args:
+        networks: groups of networks in memory, each by its name; or what `evaluate` takes, which is
+            one group if in memory, and a group a path if not (the baselines of a run stand beside
+            its samples).
+        what: names of analyses (`hypergen list analysis`); by default those that take minutes.
+        dataset: whose images are looked at; of files, by default those that they were made for.
+        out: folder for results.json and a picture of each analysis; by default nothing is written.
+        device, data_dir, progress: as in `train`.
+        options: count (networks of each group, the first), images, epsilon, norm and others; as
+            `hypergen analyze --help` lists them.
+
+    Returns:
+        dataset, attack, groups, and `analyses`: by name, title, figures (what they mean), rows (one
+        a network) and skipped (groups it says nothing of, and why).
+
+    Raises:
+        InputError: options that cannot be, or files that cannot be read.
+    """
+    named = networks if isinstance(networks, Mapping) else {"networks": networks}
+    found = {str(name): sorted_out(each) for name, each in named.items()}
+    modules = {name: own for name, (own, _) in found.items() if own}
+    paths = [path for _, own in found.values() for path in own]
+    if bool(modules) == bool(paths):
+        raise InputError("expected networks in memory, or paths of some, and not both")
+    if dataset is not None:
+        options["dataset"] = dataset_name(dataset)
+    config = AnalyzeConfig.of(**options, what=(what,) if isinstance(what, str) else tuple(what))
+    if modules and config.dataset is None:
+        raise InputError("networks in memory name no data set; give a `dataset`")
+    own = None
+    if config.dataset is not None and (modules or isinstance(dataset, Dataset)):
+        images = DataConfig(config.dataset, config.image_size, config.grey)
+        own = load_images(images, dataset, data_dir, device)
+    folder = None if out is None else expanded(out)
+    with ProgressBar("analyze") if progress else nullcontext(SILENT) as bar:
+        if own is not None and modules:
+            return analyze_modules(modules, config, folder, own, bar)
+        where = None if data_dir is None else expanded(data_dir)
+        return analyze_files(paths, config, folder, choose_device(device), where, bar, own)
+
+
 def attack(
     name: str | attacks.Attack,
     network: Callable[[Tensor], Tensor],
@@ -251,32 +294,3 @@ def ensemble(population: Population) -> Ensemble:
         TargetError: no population, or one of no networks.
     """
     return Ensemble(population)
-
-
-@usual_state()
-def load_dataset(
-    name: str,
-    *,
-    data_dir: Path | str | None = None,
-    device: str = "cpu",
-    image_size: int | None = None,
-    grey: bool = False,
-) -> Dataset:
-    """Loads a data set with its fixed splits.
-
-        >>> hypergen.load_dataset("digits").num_classes
-        10
-
-    Args:
-        name: a shipped or registered one, folder:PATH with a sub-folder for each class, npz:PATH,
-            or torchvision:NAME.
-        data_dir: folder of the data sets; by default HYPERGEN_DATA, else ~/.cache/hypergen.
-        device: "auto", "cpu" or "cuda".
-        image_size: resize all images to a square of so many pixels a side.
-        grey: turn colour images into grey ones.
-
-    Raises:
-        InputError: an unknown name, files that cannot be read, or images and labels that no data
-            set can be made of.
-    """
-    return data.load(name, data_dir, choose_device(device), image_size, grey)

@@ -15,6 +15,7 @@ from hypergen.errors import InputError
 from hypergen.experiments.run import Run
 from hypergen.registry import Registry
 from hypergen.runtime.device import choose_device
+from hypergen.runtime.torch_state import usual_state
 from hypergen.storage.folders import expanded
 from targets import Ensemble, Population
 
@@ -107,3 +108,32 @@ def sorted_out(
         modules += own_modules
         paths += own_paths
     return modules, paths
+
+
+@usual_state()
+def load_dataset(
+    name: str,
+    *,
+    data_dir: Path | str | None = None,
+    device: str = "cpu",
+    image_size: int | None = None,
+    grey: bool = False,
+) -> Dataset:
+    """Loads a data set with its fixed splits.
+
+        >>> hypergen.load_dataset("digits").num_classes
+        10
+
+    Args:
+        name: a shipped or registered one, folder:PATH with a sub-folder for each class, npz:PATH,
+            or torchvision:NAME.
+        data_dir: folder of the data sets; by default HYPERGEN_DATA, else ~/.cache/hypergen.
+        device: "auto", "cpu" or "cuda".
+        image_size: resize all images to a square of so many pixels a side.
+        grey: turn colour images into grey ones.
+
+    Raises:
+        InputError: an unknown name, files that cannot be read, or images and labels that no data
+            set can be made of.
+    """
+    return data.load(name, data_dir, choose_device(device), image_size, grey)

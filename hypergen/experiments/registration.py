@@ -6,7 +6,15 @@ from typing import Any
 
 from torch import nn
 
-from hypergen.catalog import ACTIVATIONS, ATTACKS, GENERATORS, MEASURES, TARGETS, VALUE_NETWORKS
+from hypergen.catalog import (
+    ACTIVATIONS,
+    ANALYSES,
+    ATTACKS,
+    GENERATORS,
+    MEASURES,
+    TARGETS,
+    VALUE_NETWORKS,
+)
 from hypergen.data import DATASETS
 from targets.outputs import select_output
 
@@ -98,6 +106,27 @@ def register_measure(name: str) -> Callable[[Any], Any]:
     in hypergen/measures/base.py, and may say more of itself.
     """
     return MEASURES.register(name)
+
+
+def register_analysis(name: str) -> Callable[[Any], Any]:
+    """A decorator that makes a class of analyses known by a name.
+
+        >>> @hypergen.register_analysis("length")
+        ... class Length(hypergen.Analysis):
+        ...     title = "weights"
+        ...     figures = {"length": "of all weights"}
+        ...
+        ...     def rows(self, group, context, progress):
+        ...         return [{"length": float(theta.norm())} for theta in group.population.theta]
+        ...
+        ...     def draw(self, groups, rows, context):
+        ...         figure = matplotlib.figure.Figure()
+        ...         figure.subplots().hist([row["length"] for row in rows])
+        ...         return figure
+
+    The class is made without arguments; hypergen/analysis/base.py says what it may have.
+    """
+    return ANALYSES.register(name)
 
 
 def register_generator(name: str) -> Callable[[Any], Any]:

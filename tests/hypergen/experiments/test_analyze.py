@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+import hypergen
+import targets
 from hypergen import catalog
 from hypergen.analysis import Analysis, NotApplicable
 from hypergen.cli.main import main
-from hypergen.experiments.analyze import AnalyzeConfig, analyze
+from hypergen.errors import InputError
+from hypergen.experiments.analyze import AnalyzeConfig, analyze_files
 from hypergen.report.analysis import panels, points_by_group
+from targets import Population
 
 
 class Size(Analysis):
@@ -64,7 +68,7 @@ QUICK = AnalyzeConfig(images=8, steps=2)
 
 
 def test_a_run_is_looked_at_beside_its_baselines(registered, run_with_baselines, cpu, tmp_path):
-    result = analyze([run_with_baselines], QUICK, tmp_path, cpu)
+    result = analyze_files([run_with_baselines], QUICK, tmp_path, cpu)
     names = {group["name"]: group["networks"] for group in result["groups"]}
     assert names == {"sample": 2, "fbf": 1, "standard": 2}
     rows = result["analyses"]["size"]["rows"]
@@ -94,8 +98,8 @@ def test_what_does_not_apply_is_told_and_costs_the_rest_nothing(
 
 
 def test_only_so_many_networks_are_looked_at(registered, run_with_baselines, cpu, tmp_path):
-    options = replace(QUICK, networks=1, what=("size",))
-    result = analyze([run_with_baselines], options, tmp_path, cpu)
+    options = replace(QUICK, count=1, what=("size",))
+    result = analyze_files([run_with_baselines], options, tmp_path, cpu)
     assert [group["networks"] for group in result["groups"]] == [1, 1, 1]
     assert result["analyses"].keys() == {"size"}
 
@@ -103,7 +107,7 @@ def test_only_so_many_networks_are_looked_at(registered, run_with_baselines, cpu
 def test_groups_of_several_runs_say_of_which(registered, ranged_run, saved, cpu, tmp_path):
     file = tmp_path / "one.safetensors"
     saved(file)
-    result = analyze([ranged_run.folder, file], QUICK, tmp_path / "out", cpu)
+    result = analyze_files([ranged_run.folder, file], QUICK, tmp_path / "out", cpu)
     assert [group["name"] for group in result["groups"]] == [
         f"{ranged_run.folder}: sample",
         str(file),
@@ -119,7 +123,7 @@ def test_a_group_knows_the_run_that_drew_it(registered, run_with_baselines, cpu,
             return super().rows(group, context, progress)
 
     registered._source["size"] = Seeing
-    analyze([run_with_baselines], replace(QUICK, what=("size",)), tmp_path, cpu)
+    analyze_files([run_with_baselines], replace(QUICK, what=("size",)), tmp_path, cpu)
     assert len(seen["sample"].draw(3)[0]) == 3
     assert seen["fbf"] is None
 
@@ -145,3 +149,25 @@ def test_bad_input_is_one_line(
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and problem.replace("`out`", "--out") in told[0]
     assert not (tmp_path / "new").exists()
+
+
+def test_networks_in_memory_are_groups_by_their_names(registered, digits):
+    population = Population.of([targets.build("mlp", "relu") for _ in range(3)])
+    found = hypergen.analyze(
+        {"mine": population, "theirs": population[0]}, "size", digits, count=2, images=4
+    )
+    rows = found["analyses"]["size"]["rows"]
+    assert [row["group"] for row in rows] == ["mine", "mine", "theirs"]
+    assert (
+        rows[0]["length"] == rows[2]["length"] == pytest.approx(float(population.theta[0].norm()))
+    )
+
+
+def test_networks_in_memory_need_a_data_set(registered):
+    with pytest.raises(InputError, match="give a `dataset`"):
+        hypergen.analyze(targets.build("mlp", "relu"))
+
+
+def test_memory_and_paths_do_not_mix(registered):
+    with pytest.raises(InputError, match="not both"):
+        hypergen.analyze([targets.build("mlp", "relu"), "there"])

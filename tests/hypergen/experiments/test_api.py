@@ -11,7 +11,7 @@ import torch
 
 import attacks
 import hypergen
-from hypergen.experiments import api, registration
+from hypergen.experiments import api, objects, registration
 from hypergen.experiments.run_folder import RunSettings
 from hypergen.training.direct_config import BaselineConfig
 from tests.hypergen.experiments.calls import QUICK, TINY, same
@@ -19,7 +19,7 @@ from tests.hypergen.experiments.calls import QUICK, TINY, same
 pytestmark = pytest.mark.usefixtures("registries")
 
 
-@pytest.mark.parametrize("module", [api, registration], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [api, objects, registration], ids=lambda module: module.__name__)
 def test_the_examples_run(module):
     names = {"hypergen": hypergen, "torch": torch, "math": math, "attacks": attacks}
     result = doctest.testmod(module, extraglobs=names)

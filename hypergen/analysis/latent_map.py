@@ -1,0 +1,134 @@
+"""What a generator makes of the points of a plane through its latent space."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
+from hypergen.catalog import ANALYSES
+from hypergen.evaluation.sampler import Sampler
+from hypergen.evaluation.statistics import kendall_tau
+from hypergen.measures.attacked import attack_population, predictions
+from hypergen.report.analysis import panels
+from hypergen.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIDE = 7
+"""Points along each side of the plane."""
+REACH = 2.5
+"""How far the plane reaches from the mean of z, in standard deviations of a coordinate."""
+IMAGES = 1000
+"""Test images that decide accuracy and disagreement, at most."""
+
+
+@ANALYSES.register("latent-map")
+class LatentMap(Analysis):
+    """Accuracy, robustness and V's estimates over a plane through the latent space.
+
+    The plane passes through the mean of z along two random directions at right angles; where the
+    run has a range of beta, it is one direction of z and beta. Rows are the networks of its points.
+    """
+
+    title = "latent map"
+    figures = {
+        "accuracy": "share of test images",
+        "robustness": "share of attacked test images that stay right",
+        "disagreement": "share of test images classed otherwise than by the plane's middle",
+        "error": "by which V's estimate of robustness differs, in shares",
+        "ranking": "Kendall's tau of V's estimates of robustness, over the plane",
+    }
+    cost = 30.0
+
+    def rows(self, group: Group, context: Context, progress: Progress) -> list[Row]:
+        sampler = group.sampler
+        if sampler is None:
+            raise NotApplicable("only samples of a run have a latent space")
+        if sampler.config.objective.measures:
+            raise NotApplicable("the run was trained for measures of its own, not for beta")
+        progress.start(SIDE)
+        across, up, z, beta = plane(sampler, context.rng())
+        population = sampler.generate(z, beta)
+        images, labels = context.images()
+        masks = attack_population(
+            population, images, labels, context.attack, context.seed, advance=lambda count: None
+        )
+        progress.advance(SIDE - 2)
+        whole, whole_labels = context.dataset.test.first(IMAGES)
+        classes = predictions(population, whole)
+        apart = (classes != classes[len(classes) // 2]).double().mean(1)
+        progress.advance()
+        estimates, _ = sampler.estimate(population, context.dataset)
+        progress.advance()
+        robustness = masks.robust_accuracy.tolist()
+        estimated = estimates[:, 1].tolist()
+        tau = kendall_tau(estimated, robustness)
+        accuracy = (classes == whole_labels).double().mean(1).tolist()
+        return [
+            {
+                "across": float(across[index]),
+                "up": float(up[index]),
+                "accuracy": accuracy[index],
+                "robustness": robustness[index],
+                "disagreement": float(apart[index]),
+                "estimated": estimated[index],
+                "error": abs(estimated[index] - robustness[index]),
+                "ranking": tau,
+            }
+            for index in range(len(z))
+        ]
+
+    def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
+        shown = {
+            "accuracy": "accuracy",
+            "robustness": "robust accuracy, measured",
+            "estimated": "robust accuracy, as V estimates it",
+            "disagreement": "disagreement with the middle",
+        }
+        title = f"networks over a plane of latent samples\n{context.caption(groups)}"
+        figure = panels(len(groups), len(shown), title)
+        grid = figure.subplots(len(groups), len(shown), squeeze=False)
+        for group, line in zip(groups, grid, strict=True):
+            own = [row for row in rows if row["group"] == group.name]
+            ranged = _is_ranged(group.sampler)
+            for axes, (name, said) in zip(line, shown.items(), strict=True):
+                _map(axes, own, name, f"{said} (% of images)", ranged)
+        return figure
+
+
+def plane(sampler: Sampler, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Coordinates across and up [N], latent samples [N,Z] and betas [N] of a plane's points."""
+    latent: Any = sampler.models.generator.latent
+    directions, _ = torch.linalg.qr(torch.randn(latent.size, 2, generator=rng))
+    reach = torch.linspace(-REACH, REACH, SIDE)
+    low, high = sampler.config.objective.beta_range
+    ranged = _is_ranged(sampler)
+    levels = torch.linspace(low, high, SIDE) if ranged else reach
+    up, across = (each.flatten() for each in torch.meshgrid(levels, reach, indexing="ij"))
+    steps = torch.stack([across, torch.zeros_like(up) if ranged else up], dim=1)
+    if directions.shape[1] < 2:  # a latent space of one dimension
+        steps = steps[:, :1]
+    z = latent.deviation * steps @ directions.T
+    beta = up if ranged else torch.full_like(up, (low + high) / 2)
+    return across, up, z, beta
+
+
+def _is_ranged(sampler: Sampler | None) -> bool:
+    assert sampler is not None  # a group without one is left out
+    low, high = sampler.config.objective.beta_range
+    return high > low
+
+
+def _map(axes: Any, rows: Sequence[Row], name: str, label: str, ranged: bool) -> None:
+    """One figure over the plane, as colours with a bar beside it."""
+    values = torch.tensor([100 * row[name] for row in rows]).view(SIDE, SIDE).tolist()
+    ends = [rows[0]["across"], rows[-1]["across"], rows[0]["up"], rows[-1]["up"]]
+    image = axes.imshow(values, origin="lower", aspect="auto", extent=ends)
+    axes.figure.colorbar(image, ax=axes)
+    axes.set_title(label, fontsize="small")
+    axes.set_xlabel("z along one direction (standard deviations)", fontsize="small")
+    second = "beta (weight of robustness)" if ranged else "z along another (standard deviations)"
+    axes.set_ylabel(second, fontsize="small")
