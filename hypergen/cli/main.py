@@ -88,9 +88,7 @@ def run_command(arguments: list[str]) -> int | None:
         print(usage())
         return 0
     if arguments[0] == "--version":
-        from hypergen import __version__
-
-        print(f"hypergen {__version__}")
+        print(version())
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
@@ -106,6 +104,19 @@ def run_command(arguments: list[str]) -> int | None:
     settings, own = command.COMMAND.parse(name, rest)
     with interruptible():
         return command.run(settings, own)
+
+
+def version() -> str:
+    """What `hypergen --version` prints: what a report of a fault should say."""
+    import torch  # here, for it is slow to import
+
+    from hypergen import __version__
+    from hypergen.runtime.device import choose_device
+
+    device = choose_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"hypergen {__version__}, Python {python}, PyTorch {torch.__version__}, {name}"
 
 
 def usage() -> str:

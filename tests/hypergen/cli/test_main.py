@@ -31,7 +31,9 @@ def test_usage_names_every_command(arguments, capsys):
 
 def test_version(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"hypergen {hypergen.__version__}\n"
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"hypergen {hypergen.__version__}, Python 3.")
+    assert f"PyTorch {torch.__version__}, " in shown and shown.count("\n") == 1
 
 
 @pytest.mark.parametrize(
