@@ -50,7 +50,7 @@ class Activations(Analysis):
         f"below {FLAT} (a ReLU that is off, a loser of k-WTA) or a KAF's input is outside its "
         "dictionary, mean over layers",
     }
-    cost = 8.0
+    cost = 10.0
 
     def rows(self, group: Group, context: Context, progress: Progress) -> list[Row]:
         """The means over `layers`, and these, as `activation_layers` has them."""
@@ -169,10 +169,10 @@ def draw_histograms(found: Mapping[str, Sequence[Layers]], caption: str) -> "Fig
     spread = (round(i * (depth - 1) / (MAX_COLUMNS - 1)) for i in range(MAX_COLUMNS))
     columns = [*dict.fromkeys(spread)]
     title = (
-        "Outputs of activation layers for clean and attacked images, a line a network; moved: by "
-        f"which share of their length (L2)\n{caption}"
+        "Outputs of activation layers for clean and for attacked images,\n"
+        f"a line a network; moved: by which share of their length (L2)\n{caption}"
     )
-    figure = panels(len(found), len(columns), title, (2.9, 2.2))
+    figure = panels(len(found), len(columns), title, (max(2.9, 7 / len(columns)), 2.2))
     grid = figure.subplots(len(found), len(columns), squeeze=False)
     for axes_row, (group, networks) in zip(grid, found.items(), strict=True):
         colours = {"clean": CLEAN, "attacked": colour(group, [*found])}

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hypergen.analysis import Activations, NotApplicable
+from hypergen.analysis import NotApplicable
 from hypergen.analysis.activation_layers import find_activations
-from hypergen.analysis.activations import activation_layers, compared
+from hypergen.analysis.activations import Activations, activation_layers, compared
 from hypergen.runtime.progress import SILENT
 from targets import Population, build, outside_dictionary
 from targets.graph import Graph
