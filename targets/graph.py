@@ -97,13 +97,17 @@ class Graph:
 
     def place(self, node: Node) -> str:
         """A node's operation and layer in words, such as "SiLU in layer features.3"."""
-        stack = list(node.meta.get("nn_module_stack", {}).values())
-        path = stack[-1][0] if stack else ""
-        layer = path.partition(".")[2]  # without the root
-        part, name = self._parts.get(layer), self._functions[node][0]
+        layer, name = self.layer(node), self._functions[node][0]
+        part = self._parts.get(layer)
         if part is not None and type(part).__module__.startswith("torch.nn"):
             name = type(part).__name__
         return f"{name} in layer {layer}" if layer else name
+
+    def layer(self, node: Node) -> str:
+        """The name of the module whose forward pass a node is part of; "" for the target itself."""
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        path = stack[-1][0] if stack else ""
+        return path.partition(".")[2]  # without the root
 
     def evaluate(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
 from hypergen.errors import InputError
-from hypergen.experiments import run as _run  # noqa: F401  (whose floors fill the registries)
+from hypergen.experiments import analyze as _analyze  # noqa: F401  (its floors fill registries)
 from hypergen.registry import REGISTRIES, Registry, nearest
 from hypergen.settings import Settings
 
@@ -17,8 +17,8 @@ class ListOptions(Settings):
     """List what can be named: targets, activations, attacks, data sets, ..."""
 
     kind: str | None = None
-    """of this kind alone: target, activation, attack, generator, value-network, measure or
-    data-set"""
+    """of this kind alone: target, activation, attack, generator, value-network, measure, analysis
+    or data-set"""
     machine: Machine = field(default_factory=Machine)
 
 

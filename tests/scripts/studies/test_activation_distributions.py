@@ -1,8 +1,6 @@
 """Histograms of activations, of networks small enough for a test."""
 
 import pytest
-import torch
-from torch import nn
 
 from scripts.studies import activation_distributions
 from targets import outside_dictionary
@@ -33,16 +31,3 @@ def test_clean_and_attacked_images(tmp_path, written, monkeypatch):
     kwta = found["kwta-0.2"]["layers"]["layers.1"]
     assert kwta["zeros"] == pytest.approx(26 / 32, abs=0.02)  # 6 of 32 stay
     assert [row["outside_dictionary"] for row in found.values()] == [0, 0, 0.25]
-
-
-def test_a_histogram_is_of_shares():
-    clean = torch.arange(1000.0).view(10, 100)
-    found = activation_distributions.histograms(clean, 2 * clean)
-    assert found["moved"] == pytest.approx(1)
-    assert sum(found["clean"]) == pytest.approx(1, abs=0.01)
-    assert sum(found["attacked"]) == pytest.approx(1, abs=0.01)
-    assert found["range"][0] == 1 and found["zeros"] == 0.001
-    found = activation_distributions.outputs(
-        nn.Sequential(nn.Flatten(), nn.ReLU()), "relu", torch.full((2, 1, 2, 2), -1.0)
-    )
-    assert list(found) == ["1"] and not found["1"].any() and found["1"].shape == (2, 4)
