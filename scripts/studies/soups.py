@@ -209,10 +209,7 @@ def tables(found: Mapping[str, Rows], reached: Mapping[str, Mapping[str, Any]]) 
             shares = {**means(each), "disagreement": each["disagreement"]}
             shown = [percent(shares.get(name), 1) for name in (*figures, "disagreement")]
             lines.append((f"{way}, {at}", *shown))
-    notes = [
-        "% of test images, means of networks; norms: standard robust accuracy; union: withstands "
-        "both",
-    ]
+    notes = ["% of test images, means of networks; norms: SRA; union: withstands both"]
     first = Table(("networks", *figures, "disagreement"), lines, notes)
     lines = []
     for way, each in reached.items():
@@ -221,9 +218,10 @@ def tables(found: Mapping[str, Rows], reached: Mapping[str, Mapping[str, Any]]) 
         lines.append((way, percent(each["hypervolume"]), *shown))
     notes = [
         "hypervolume of accuracy and of each norm's SRA, % of all that is better than guessing",
-        "others: the highest barrier of a pair, in points; below 2 of accuracy: one basin",
+        "barriers: the highest of a pair of networks, in points; below 2 of accuracy: one basin",
     ]
-    return [first, Table(("networks", "hypervolume", *figures), lines, notes)]
+    heads = "hypervolume", *(f"barrier of {name}" for name in figures)
+    return [first, Table(("networks", *heads), lines, notes)]
 
 
 def main(config: SoupsConfig) -> None:
