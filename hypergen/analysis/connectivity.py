@@ -10,6 +10,7 @@ from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
 from hypergen.catalog import ANALYSES
 from hypergen.evaluation.diversity import match_units, relative_distance
 from hypergen.evaluation.sampler import CALIBRATION_IMAGES
+from hypergen.evaluation.soup import barrier
 from hypergen.measures.attacked import accuracies
 from hypergen.report.analysis import colour, panels
 from hypergen.runtime.batching import recalibrated
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 POINTS = 9
 """Networks looked at from one end to the other, both ends included."""
+SHARES = [index / (POINTS - 1) for index in range(POINTS)]
+"""Of the other network in each."""
 IMAGES = 1000
 """Test images that decide the accuracy of each, at most."""
 
@@ -61,7 +64,7 @@ class Connectivity(Analysis):
         title = "accuracy along straight lines between networks of a group"
         figure = panels(1, 2, f"{title}\n{context.caption(groups)}")
         names = [group.name for group in groups]
-        shares = [100 * index / (POINTS - 1) for index in range(POINTS)]
+        shares = [100 * share for share in SHARES]
         kinds = {"line": "weights as they are", "line_matched": "hidden units matched"}
         for axes, (kind, said) in zip(
             figure.subplots(1, 2, sharey=True), kinds.items(), strict=True
@@ -87,7 +90,7 @@ def _between(population: Population, first: int, second: int, context: Context) 
     row: Row = {
         "other": second,
         "distance": relative_distance(one, other, population.layout),
-        "barrier": barrier(line),
+        "barrier": 100 * barrier(SHARES, line),
         "line": line,
         "distance_matched": None,
         "barrier_matched": None,
@@ -99,7 +102,7 @@ def _between(population: Population, first: int, second: int, context: Context) 
     line = _line(population, one, matched, context)
     return row | {
         "distance_matched": relative_distance(one, matched, population.layout),
-        "barrier_matched": barrier(line),
+        "barrier_matched": 100 * barrier(SHARES, line),
         "line_matched": line,
     }
 
@@ -124,15 +127,7 @@ def _matched(population: Population, goal: Tensor, index: int, context: Context)
 
 def _line(population: Population, one: Tensor, other: Tensor, context: Context) -> list[float]:
     """The accuracies of the networks between two."""
-    shares = torch.linspace(0, 1, POINTS, dtype=one.dtype, device=one.device)[:, None]
+    shares = one.new_tensor(SHARES)[:, None]
     mixed = population.choose([0] * POINTS).with_theta(one + shares * (other - one))
     mixed = recalibrated(mixed, context.dataset.calibration_images(CALIBRATION_IMAGES))
     return accuracies(mixed, *context.dataset.test.first(IMAGES)).tolist()
-
-
-def barrier(line: Sequence[float]) -> float:
-    """By how many points accuracies fall below the straight line between both ends, at least 0."""
-    last = len(line) - 1
-    ends = line[0], line[-1]
-    straight = [ends[0] + (ends[1] - ends[0]) * index / last for index in range(len(line))]
-    return 100 * max(level - value for level, value in zip(straight, line, strict=True))

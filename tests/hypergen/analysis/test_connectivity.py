@@ -5,16 +5,10 @@ import torch
 from torch import nn
 
 from hypergen.analysis import Group, NotApplicable
-from hypergen.analysis.connectivity import Connectivity, barrier
+from hypergen.analysis.connectivity import Connectivity
 from hypergen.runtime.progress import SILENT
 from targets import Population
 from tests.hypergen.analysis.scene import context, networks, relu_net
-
-
-def test_the_barrier_is_the_greatest_fall_below_the_straight_line():
-    assert barrier([1.0, 0.5, 0.9]) == pytest.approx(45)
-    assert barrier([0.5, 0.8, 0.9]) == 0
-    assert barrier([0.8, 0.8, 0.2, 0.8, 0.8]) == pytest.approx(60)
 
 
 def permuted(network: nn.Sequential) -> nn.Sequential:
