@@ -29,8 +29,10 @@ from attacks import DeepFool, Model, PerNetworkRNG, Threat, differentiate, evalu
 from attacks.losses import targeted_margin, wrong_classes
 
 BISECTIONS = 40
-TOLERANCE = 1e-2
-"""Relative, of eigenvalues: kinks leave more doubt than that."""
+CANDIDATES = 5
+"""The likeliest classes of an image: between its own and these DeepFool looks for the border."""
+TOLERANCE = 0.1
+"""Relative, of eigenvalues: kinks leave more doubt than that, and curvature is measured after."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def nearest(model: Model, images: Tensor) -> tuple[Border, Tensor, Tensor]:
     """
     own = evaluate(model, images).argmax(-1)
     anywhere = Threat("l2", math.sqrt(images[0, 0].numel()))
-    beyond = DeepFool(anywhere)(model, images, own, [0] * len(images)).images
+    beyond = DeepFool(anywhere, candidates=CANDIDATES)(model, images, own, [0] * len(images)).images
     inside, outside = images, beyond
     for _ in range(BISECTIONS):
         middle = (inside + outside) / 2

@@ -32,11 +32,11 @@ FEW = 15
 """Images for what takes longer: Carlini and Wagner, and further borders."""
 SPECTRA, PRINCIPAL = 2, 6
 """Images whose greatest principal curvatures are found, and how many of these."""
-DIRECTIONS, EVADING_DIRECTIONS = 16, 2
+DIRECTIONS, EVADING_DIRECTIONS = 12, 1
 """Drawn for a mean curvature, and for each step of the attack that knows the detector."""
 FEWEST = 5
 """Examples that an attack must have found before it is told how many are detected."""
-CW = {"steps": 30, "searches": 3, "first_weight": 1.0, "learning_rate": 0.05}
+CW = {"steps": 30, "searches": 2, "first_weight": 3.0, "learning_rate": 0.2}
 """Of Carlini and Wagner: the published 9,000 steps would take minutes."""
 ATTACKS = {
     "attack": "attack",

@@ -28,7 +28,7 @@ FITTED = 300
 """Training images that a perturbation is made of."""
 PASSES, BATCH, STEP_SIZE = 5, 32, 0.2
 RADIUS = 3.0
-"""Of perturbations, relative to epsilon: within epsilon, one for all images fools next to none."""
+"""Of the ball that perturbations lie in, relative to epsilon."""
 RANDOM = 5
 """Random perturbations that a network is tried on."""
 NOISE = "random"
@@ -46,8 +46,8 @@ class UniversalPerturbations(Analysis):
     the source (Moosavi-Dezfooli, Fawzi, Fawzi, Frossard 2017, "Universal adversarial
     perturbations"; its table 2 is such a matrix, of six networks for ImageNet).
 
-    They have `RADIUS` times the threat's epsilon: within epsilon, one for all images fools hardly
-    any. Random perturbations are drawn from the sphere of that radius, and so are no smaller.
+    They have `RADIUS` times the threat's epsilon: within epsilon, one for all images fools next to
+    none of MNIST. Random ones are drawn from the sphere of that radius, and so are no smaller.
     """
 
     title = "universal perturbations"
@@ -60,7 +60,7 @@ class UniversalPerturbations(Analysis):
         "same_class": "of the images fooled by its own perturbation, the share that goes to the "
         f"most frequent class; told from {FEWEST} fooled images on",
     }
-    cost = 7.0
+    cost = 8.0
 
     def rows(self, group: Group, context: Context, progress: Progress) -> list[Row]:
         """Of a group by itself: nothing comes from strangers."""
@@ -195,4 +195,5 @@ def _draw_matrix(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> Non
     axes.set_yticks(range(len(sources)), [short(name) for name in sources], fontsize="small")
     axes.set_xlabel("tried on")
     axes.set_ylabel("made for")
-    axes.set_title("% of test images whose class changes", fontsize="small")
+    head = "% of test images whose class changes\n(mates: other networks of the group)"
+    axes.set_title(head, fontsize="small")

@@ -8,8 +8,13 @@ import torch
 from torch import nn
 
 import attacks
-from hypergen.analysis import UniversalPerturbations
-from hypergen.analysis.universal import RADIUS, _tried, fitted, random_perturbations
+from hypergen.analysis.universal import (
+    RADIUS,
+    UniversalPerturbations,
+    _tried,
+    fitted,
+    random_perturbations,
+)
 from hypergen.runtime.progress import SILENT
 from tests.hypergen.analysis.scene import context, networks, relu_net
 
