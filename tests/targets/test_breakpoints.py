@@ -129,7 +129,7 @@ def test_between_breakpoints_it_is_affine_and_at_each_the_pattern_changes(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_as_many_as_a_fine_grid_resolves(name):
-    assert compare(seeded(MODULES[name], seed=2), 6, 1.0, lines=4, count=4000) >= 1
+    assert compare(seeded(MODULES[name], seed=2), 6, 1.0, lines=4, count=10**4) >= 1
 
 
 @pytest.mark.slow
