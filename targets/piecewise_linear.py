@@ -127,6 +127,7 @@ def tensors_of(population: Population) -> list[dict[str, Tensor]]:
 
 
 def is_rows(value: Any) -> bool:
+    """Whether a value depends on the inputs."""
     return isinstance(value, Rows)
 
 

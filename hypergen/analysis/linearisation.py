@@ -47,7 +47,7 @@ class Linearisation(Analysis):
         "bias_share": "|b_x| / (|b_x| + |W_x x|) of the true logit, mean over images, in [0,1]",
         "alignment": "cosine of true logits' gradients at two images of a class, mean, in [-1,1]",
     }
-    cost = 20.0
+    cost = 15.0
 
     def rows(self, group: Group, context: Context, progress: Progress) -> list[Row]:
         images, labels = context.images()

@@ -20,6 +20,7 @@ from hypergen.runtime.progress import Progress
 from targets import Population
 from targets.breakpoints import Line, follow
 from targets.graph import Graph
+from targets.linear_pieces import patterns
 from targets.piecewise_linear import tensors_of
 
 if TYPE_CHECKING:
@@ -27,12 +28,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEGMENTS, BORDER_IMAGES, DECISION_IMAGES = 5, 3, 20
+MAX_UNITS = 20_000
+"""Activations and pooling windows of a network; the time grows with the square of their number."""
 GRID = 50
 """Points of a side of a slice."""
-ZOOM = 64
+ZOOM = 128
 """The second slice is a square of this part of the distance between the first two images."""
 COLOURS = 20
 """That cells are shown in."""
+SHOWN = {
+    "density": "regions per unit length (L2)\nbetween test images",
+    "density_attacked": "regions per unit length (L2)\nfrom test to attacked images",
+    "border": "distance (L2) to the nearest\nborder of an image's cell",
+    "decision": "distance (L2) to another class,\nto first order",
+}
+"""Figures in the picture, and the names of their axes."""
 
 
 @ANALYSES.register("regions")
@@ -65,6 +75,12 @@ class Regions(Analysis):
         pairs = _pairs(labels, context.rng())
         population = in_double(group.population)
         graph, tensors = graph_and_tensors(population, images.double())
+        units = patterns(graph, tensors[0], images[:1].double())[1].shape[1]
+        if units > MAX_UNITS:
+            raise NotApplicable(
+                f"regions are counted up to {MAX_UNITS:,} activations and pooling windows, "
+                f"these networks have {units:,}"
+            )
         few, their_labels = context.images(SEGMENTS)
         attacked = context.attacked(group.population, few, their_labels).double()
         images, few, found = images.double(), few.double(), []
@@ -94,43 +110,26 @@ class Regions(Analysis):
 
     def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
         names = [group.name for group in groups]
-        figure = panels(
-            3,
-            max(3, len(names)),
-            f"Linear regions, {context.caption(groups)}",
-        )
-        above, *below = figure.subfigures(3, 1)
-        shown = {
-            "density": "regions per unit length (L2)\nbetween test images",
-            "border": "distance (L2) to the nearest\nborder of an image's cell",
-            "decision": "distance (L2) to another class,\nto first order",
-        }
-        for axes, (key, label) in zip(above.subplots(1, 3), shown.items(), strict=True):
+        title = f"Linear regions, {context.caption(groups)}"
+        figure = panels(3, max(4, len(names)), title)
+        grid = figure.add_gridspec(3, 1)
+        above, middle, below = (figure.add_subfigure(grid[row, 0]) for row in range(3))
+        above.suptitle("How dense borders are, and how near to test images", fontsize="small")
+        for axes, (key, label) in zip(above.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
             values = {name: _known(rows, name, key) for name in names}
             points_by_group(axes, [name for name in names if values[name]], values, label)
-        titles = (
-            "All networks: how dense borders are, and how near to test images",
-            "First network of each group in the plane through three test images (dots, with their "
-            "classes), coordinates in L2:\nhow many borders of cells are crossed per unit of "
-            "length (colour), and where the answer changes (white)",
-            f"A square in the middle of the three, its side 1/{ZOOM} of the distance between the "
-            "first two: each cell in a colour of its own as far as these go, and class borders",
-        )
-        for part, title in zip((above, *below), titles, strict=True):
-            part.suptitle(title, fontsize="small")
         firsts = {row["group"]: row for row in rows if row["network"] == 0}
-        changes = [
-            each for row in firsts.values() for line in row["slice_changes"] for each in line
-        ]
-        largest = statistics.quantiles(changes, n=50)[-1]  # the few above outshine the rest
-        wholes = below[0].subplots(1, len(names), squeeze=False)[0]
-        zooms = below[1].subplots(1, len(names), squeeze=False)[0]
-        for whole, zoom, name in zip(wholes, zooms, names, strict=True):
-            shown = _draw_density(whole, firsts[name], largest)
-            whole.set_title(short(name), fontsize="small")
-            _draw_cells(zoom, firsts[name])
-            zoom.set_title(f"{short(name)}: {firsts[name]['zoom_count']} cells", fontsize="small")
-        below[0].colorbar(shown, ax=wholes, label="borders per unit length", extend="max")
+        _draw_planes(middle, firsts, context.dataset.info.class_names)
+        below.suptitle(
+            f"A square in the middle of the three, its side 1/{ZOOM} of the distance between the "
+            f"first two: cells in {COLOURS} colours, black lines where the answer changes",
+            fontsize="small",
+        )
+        squares = below.subplots(1, len(firsts), squeeze=False)[0]
+        for axes, (name, row) in zip(squares, firsts.items(), strict=True):
+            axes.imshow(row["zoom_cells"], origin="lower", extent=row["zoom_box"], cmap="tab20")
+            _draw_borders(axes, row["zoom_classes"], row["zoom_box"], "black")
+            axes.set_title(f"{short(name)}: {row['zoom_count']} cells", fontsize="small")
         return figure
 
 
@@ -202,21 +201,34 @@ def _known(rows: Sequence[Row], name: str, key: str) -> list[float]:
     return [row[key] for row in rows if row["group"] == name and row[key] is not None]
 
 
-def _draw_density(axes: "Axes", row: Row, largest: float) -> Any:
-    """The whole slice; returns what a scale of its colours is made of."""
-    shown = axes.imshow(
-        row["slice_changes"], origin="lower", extent=row["slice_box"], vmin=0, vmax=largest
+def _draw_planes(part: Any, firsts: Mapping[str, Row], class_names: Sequence[str]) -> None:
+    """How dense the borders of cells are in the plane of three images, a panel a group."""
+    part.suptitle(
+        "First network of each group in the plane through three test images (dots, with their "
+        "classes), coordinates in L2: how many borders of cells are crossed per unit\nof length "
+        "(colour), and where the answer changes (white). On the line through two images all pixels "
+        "that only the third has change their sign, which makes it bright",
+        fontsize="small",
     )
-    _draw_borders(axes, row["slice_classes"], row["slice_box"], "white")
-    for (x, y), name in zip(row["slice_points"], row["slice_labels"], strict=True):
-        axes.plot(x, y, "o", color="white", markeredgecolor="black")
-        axes.annotate(str(name), (x, y), (4, 4), textcoords="offset points", color="white")
-    return shown
-
-
-def _draw_cells(axes: "Axes", row: Row) -> None:
-    axes.imshow(row["zoom_cells"], origin="lower", extent=row["zoom_box"], cmap="tab20")
-    _draw_borders(axes, row["zoom_classes"], row["zoom_box"], "black")
+    changes = [each for row in firsts.values() for line in row["slice_changes"] for each in line]
+    largest = statistics.quantiles(changes, n=50)[-1]  # the few above outshine the rest
+    planes, shown = part.subplots(1, len(firsts), squeeze=False)[0], None
+    for axes, (name, row) in zip(planes, firsts.items(), strict=True):
+        box = row["slice_box"]
+        shown = axes.imshow(row["slice_changes"], origin="lower", extent=box, vmin=0, vmax=largest)
+        _draw_borders(axes, row["slice_classes"], box, "white")
+        for (x, y), label in zip(row["slice_points"], row["slice_labels"], strict=True):
+            axes.plot(x, y, "o", color="white", markeredgecolor="black")
+            axes.annotate(
+                class_names[label],
+                (x, y),
+                (5, 5),
+                textcoords="offset points",
+                color="white",
+                bbox={"facecolor": "black", "alpha": 0.6, "pad": 1},
+            )
+        axes.set_title(short(name), fontsize="small")
+    part.colorbar(shown, ax=planes, label="borders per unit length", extend="max")
 
 
 def _draw_borders(

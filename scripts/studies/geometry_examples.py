@@ -120,10 +120,9 @@ def picture(network: nn.Sequential, places: list[float], found: dict[str, Any]) 
     right.plot(x, plus, color="#009E73")
     right.plot(x, minus, color="#CC79A7")
     right.plot(x, plus - minus, color="#0072B2")
-    for line, name in ((plus, "p"), (minus, "q"), (plus - minus, "p - q, the network")):
-        right.annotate(
-            name, (float(x[-40]), float(line[-40])), (-8, 8), textcoords="offset points", ha="right"
-        )
+    for line, name in ((plus, "p"), (minus, "q"), (plus - minus, "p - q,\nthe network")):
+        right.annotate(name, (HIGH, float(line[-1])), (4, 0), textcoords="offset points")
+    right.set_xlim(LOW, HIGH + 1.2)
     right.set_title("The six ReLUs as a difference\nof two convex functions")
     right.set_xlabel("x")
     return figure

@@ -152,7 +152,7 @@ def test_packed_equals_alone(make):
     assert found.rows[0]["zoom_count"] >= 1 and found.figure is not None
 
 
-def test_what_it_says_nothing_of():
+def test_what_it_says_nothing_of(monkeypatch):
     context, analysis = scene.context(), Regions()
     smooth = scene.networks(lambda: build("mlp", "gelu", 3, (1, 6, 6)))
     with pytest.raises(NotApplicable, match="GELU in layer layers.1 is smooth"):
@@ -163,6 +163,9 @@ def test_what_it_says_nothing_of():
     relu = scene.networks(scene.relu_net)
     with pytest.raises(NotApplicable, match="3 images"):
         analysis.rows(relu, scene.context(count=2), SILENT)
+    monkeypatch.setattr("hypergen.analysis.regions.MAX_UNITS", 15)
+    with pytest.raises(NotApplicable, match="up to 15 .* these networks have 16"):
+        analysis.rows(relu, context, SILENT)
     with pytest.raises(NotApplicable, match="different classes"):
         analysis.rows(relu, one_class(), SILENT)
 
