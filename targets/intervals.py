@@ -115,11 +115,9 @@ class Propagation:
 
     def _simplified(self, call: Call) -> Call:
         """The same operation with its first arguments by place, and batch norm as a product."""
-        names = [name for name in ("input", "weight", "other", "bias") if name in call.kwargs]
         if call.name == "batch_norm":
             return replace(call, name="scale", function=scale, args=self._scale(call), kwargs={})
-        rest = {name: value for name, value in call.kwargs.items() if name not in names}
-        return replace(call, args=(*call.args, *(call.kwargs[name] for name in names)), kwargs=rest)
+        return by_place(call)
 
     def _scale(self, call: Call) -> tuple[Any, Tensor, Tensor | None]:
         """Batch norm as the arguments of `scale`."""
@@ -137,22 +135,30 @@ class Propagation:
 
     def _require_bounded(self, call: Call) -> None:
         known = call.function is not None and call.name in KINKED | ENDS | AFFINE
-        if not known or _is_unusual(call):
+        if not known or is_unusual(call, is_interval):
             raise self._refused(call)
 
     def _refused(self, call: Call) -> TargetError:
         return TargetError(f"cannot bound {self.graph.place(call.node)}")
 
 
-def _is_unusual(call: Call) -> bool:
-    """Whether options or arguments make something else of an operation that can be bounded."""
+def by_place(call: Call) -> Call:
+    """The same operation with its first arguments by place, however the target gives them."""
+    names = [name for name in ("input", "weight", "other", "bias") if name in call.kwargs]
+    rest = {name: value for name, value in call.kwargs.items() if name not in names}
+    return replace(call, args=(*call.args, *(call.kwargs[name] for name in names)), kwargs=rest)
+
+
+def is_unusual(call: Call, depends: Callable[[Any], bool]) -> bool:
+    """Whether options or arguments make something else of an operation than its name says.
+
+    depends: whether a value depends on the images.
+    """
     options = call.kwargs
     if call.name in PRODUCTS:
-        of_one = sum(map(is_interval, call.args)) == 1 and not any(
-            map(is_interval, options.values())
-        )
+        of_one = sum(map(depends, call.args)) == 1 and not any(map(depends, options.values()))
         divides = call.name in ("div", "truediv")
-        return not of_one or divides and (bool(options) or not is_interval(call.args[0]))
+        return not of_one or divides and (bool(options) or not depends(call.args[0]))
     if call.name in ("add", "sub"):
         return bool(options)  # a factor
     draws = options.get("training") is True  # a dropout
@@ -176,7 +182,7 @@ def slope_below(call: Call) -> Any:
     if call.name == "leaky_relu":
         return call.args[1] if len(call.args) > 1 else call.kwargs.get("negative_slope", 0.01)
     values, slope = call.args
-    return slope if slope.numel() == 1 else slope.view(1, -1, *[1] * (values.lower.ndim - 2))
+    return slope if slope.numel() == 1 else slope.view(1, -1, *[1] * (ends(values)[0].ndim - 2))
 
 
 def kinked(values: Tensor, slope: Any) -> Tensor:

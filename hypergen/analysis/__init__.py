@@ -9,5 +9,16 @@ from hypergen.analysis import moments as _moments  # noqa: F401
 from hypergen.analysis import sensitivity as _sensitivity  # noqa: F401
 from hypergen.analysis import universal as _universal  # noqa: F401
 from hypergen.analysis.base import Analysis, Context, Finding, Group, NotApplicable, Row
+from hypergen.analysis.linearisation import Linearisation
+from hypergen.analysis.regions import Regions
 
-__all__ = ["Analysis", "Context", "Finding", "Group", "NotApplicable", "Row"]
+__all__ = [
+    "Analysis",
+    "Context",
+    "Finding",
+    "Group",
+    "Linearisation",
+    "NotApplicable",
+    "Regions",
+    "Row",
+]
