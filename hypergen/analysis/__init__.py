@@ -5,20 +5,11 @@ from hypergen.analysis import connectivity as _connectivity  # noqa: F401
 from hypergen.analysis import curvature as _curvature  # noqa: F401
 from hypergen.analysis import fooling as _fooling  # noqa: F401
 from hypergen.analysis import latent_map as _latent_map  # noqa: F401
+from hypergen.analysis import linearisation as _linearisation  # noqa: F401
 from hypergen.analysis import moments as _moments  # noqa: F401
+from hypergen.analysis import regions as _regions  # noqa: F401
 from hypergen.analysis import sensitivity as _sensitivity  # noqa: F401
 from hypergen.analysis import universal as _universal  # noqa: F401
 from hypergen.analysis.base import Analysis, Context, Finding, Group, NotApplicable, Row
-from hypergen.analysis.linearisation import Linearisation
-from hypergen.analysis.regions import Regions
 
-__all__ = [
-    "Analysis",
-    "Context",
-    "Finding",
-    "Group",
-    "Linearisation",
-    "NotApplicable",
-    "Regions",
-    "Row",
-]
+__all__ = ["Analysis", "Context", "Finding", "Group", "NotApplicable", "Row"]
