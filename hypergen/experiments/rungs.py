@@ -16,7 +16,7 @@ from hypergen.runtime.precision import full_precision
 from hypergen.storage.atomic import read_json, write_json
 
 RUNGS = 0.25, 0.5
-"""Shares of a run's steps after which it is measured: the first is where warm-ups have ended."""
+"""Shares of a run's steps after which it is measured; warm-ups, if not changed, are over then."""
 FILE = "rungs.json"
 NETWORKS, IMAGES, STEPS = 4, 256, 10
 """Networks, validation images that are attacked or otherwise changed, and steps of PGD."""

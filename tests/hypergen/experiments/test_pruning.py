@@ -4,6 +4,7 @@ import random
 
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hypergen.evaluation.trade_off import on_front
@@ -20,9 +21,10 @@ GOOD = [(0.875, 0.25), (0.75, 0.5), (0.625, 0.75)]
 """A front; the rest of the trials lie below it."""
 
 
-def a_study(measures: int = 2) -> optuna.Study:
+def a_study(measures: int = 2, storage: str | None = None) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(directions=["maximize"] * measures)
+    directions = [StudyDirection.MAXIMIZE] * measures
+    return optuna.create_study(directions=directions, storage=storage)
 
 
 def at(study: optuna.Study, point, error: float = 0.0, rung: float = FIRST) -> optuna.Trial:
@@ -111,6 +113,15 @@ def test_pruned_trials_count_and_failed_ones_do_not():
         for each in GOOD:
             study.tell(at(study, each), state=state)
         assert is_pruned(study, at(study, (0.1, 0.1))) is expected
+
+
+def test_processes_that_share_a_storage_compare_their_trials(tmp_path):
+    one = a_study(storage=f"sqlite:///{tmp_path}/shared.db")
+    for each in GOOD:
+        at(one, each)
+    other = optuna.load_study(study_name=one.study_name, storage=f"sqlite:///{tmp_path}/shared.db")
+    hopeless = at(other, (0.1, 0.1))
+    assert is_pruned(other, hopeless) and is_pruned(one, hopeless)
 
 
 @pytest.mark.parametrize("measures", [2, 3])

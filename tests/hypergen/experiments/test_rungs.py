@@ -42,12 +42,12 @@ def test_figures_are_means_of_samples_on_validation_images(ranged_run, digits, f
         logits = population(images.expand(len(population), *images.shape))
     accuracy = float((logits.argmax(-1) == labels).double().mean())
     attack = attacks.PGD(sampler.config.threat, module.STEPS)
-    some = digits.val.first(module.IMAGES)
-    robust = attack_population(population, *some, attack, 0).robust.double().mean().item()
+    some, classes = digits.val.first(module.IMAGES)
+    robust = attack_population(population, some, classes, attack, 0).robust.double().mean().item()
     assert [*found] == [*NAMES]
     for name, expected, count in (
         ("accuracy", accuracy, len(digits.val)),
-        ("robustness", robust, len(some[1])),
+        ("robustness", robust, len(some)),
     ):
         mean, upper = found[name]
         assert mean == pytest.approx(expected, abs=0.02)
