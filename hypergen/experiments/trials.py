@@ -82,7 +82,8 @@ class Trials:
         """Runs trials until the storage holds `wanted` finished or pruned ones.
 
         write_settings: writes a trial's configuration into its folder; sizes: of its report.
-        `RunError` when too many fail; `InputError`: a results.json that is not what was asked for.
+        `RunError` when too many fail; `InputError`: a results.json that is not what was asked for,
+        or a damaged file of a run.
         """
         running: dict[int, tuple[optuna.Trial, subprocess.Popen[bytes], int]] = {}
         waiting = self.abandoned(write_settings)
