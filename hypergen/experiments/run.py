@@ -1,9 +1,9 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from hypergen.experiments.run_folder import (
     read_results,
     require_free,
 )
+from hypergen.experiments.rungs import measure_rung
 from hypergen.measures import raised
 from hypergen.models.bundle import ModelBundle
 from hypergen.report.plots import scatter
@@ -109,6 +110,8 @@ def run(
     require_startable(settings, dataset, folder, resume)
     with locked(folder), nothing_left(folder):
         require_free(folder, settings, resume)  # again: until now another command could be at work
+        if resume:
+            settings = replace(settings, rungs=RunSettings.load(folder).rungs)
         done = reported(folder, settings)
         settings.save(folder)
         wanted = settings.baselines and done is None
@@ -119,7 +122,8 @@ def run(
             share_base(recipes, settings.config, base)  # it may be one of them
         direct = phases.get("baselines", SILENT)
         with trained_alongside(recipes, dataset, device, direct):
-            train_generator(settings.config, dataset, folder, device, phases["training"])
+            training = settings.config, dataset, folder, device, phases["training"]
+            train_generator(*training, settings.rungs)
         sampler = load_generator(folder, dataset)
         if done is None:
             done = report(folder, sampler, dataset, settings.report, recipes, phases["report"])
@@ -180,9 +184,17 @@ def costs(
 
 
 def train_generator(
-    config: TrainConfig, dataset: Dataset, folder: Path, device: torch.device, progress: Progress
+    config: TrainConfig,
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+    rungs: Sequence[float] = (),
 ) -> None:
-    """Trains, or continues, the generator of the run in `folder` to its last step."""
+    """Trains, or continues, the generator of the run in `folder` to its last step.
+
+    rungs: the shares of its steps after which it is measured (see `rungs`).
+    """
     saved = folder / CHECKPOINT
     if saved.exists():
         trainer = Trainer(config, dataset, device)
@@ -197,16 +209,21 @@ def train_generator(
     if trainer.step == length:
         return
     tracker = Tracker(folder, config.flat(), trainer.step)
+    due = {max(1, round(rung * length)): rung for rung in rungs}
+
+    def sampler() -> Sampler:
+        steps = trainer.adversary.attack_steps
+        return Sampler(config, dataset.info, trainer.models, steps, dataset)
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         if "check/robustness" in metrics:
             title = "training images, attacked as in training"
             tracker.figure(step, "scores", scatter(trainer.scores(), "robustness", title))
             if front_growth.has_front(config.objective):
-                steps = trainer.adversary.attack_steps
-                sampler = Sampler(config, dataset.info, trainer.models, steps, dataset)
-                reached = front_growth.cheap_hypervolume(sampler, dataset)
+                reached = front_growth.cheap_hypervolume(sampler(), dataset)
                 metrics = metrics | {front_growth.NAME: reached}
+        if step + 1 in due:
+            measure_rung(folder, due[step + 1], sampler(), dataset)
         tracker.log(step, metrics)
         shown = {n: v for n, v in metrics.items() if n.startswith("measured/")}
         text = ", ".join(f"{n.partition('/')[2]} {100 * v:.0f} %" for n, v in shown.items())

@@ -58,7 +58,8 @@ class RunSettings:
     """All that was asked of a run, in one file.
 
     info: of the data set; baselines: whether networks are trained directly beside the run;
-    images: the data set's `fingerprint`, None as long as no run has begun.
+    images: the data set's `fingerprint`, None as long as no run has begun; rungs: the shares of its
+    steps, in (0,1), after which a sweep wants to know what it has reached (see `rungs`).
     """
 
     config: TrainConfig
@@ -66,6 +67,7 @@ class RunSettings:
     report: ReportConfig
     baselines: bool = True
     images: str | None = None
+    rungs: tuple[float, ...] = ()
 
     def on(self, dataset: Dataset) -> Self:
         """The same for these images: with their fingerprint, and as many steps as they take."""
@@ -101,6 +103,7 @@ class RunSettings:
                 "report": asdict(self.report),
                 "baselines": self.baselines,
                 "plugins": self.plugins,
+                **({"rungs": self.rungs} if self.rungs else {}),
             },
         )
 
@@ -122,6 +125,9 @@ class RunSettings:
             raise InputError(f"{path}: `baselines` must be true or false")
         if not isinstance(tree.get("images", 0), str | None):
             raise InputError(f"{path}: `images` must be a fingerprint")
+        rungs = tree.get("rungs", [])
+        if not (isinstance(rungs, list) and all(isinstance(r, float) and 0 < r < 1 for r in rungs)):
+            raise InputError(f"{path}: `rungs` must be shares of the steps, between 0 and 1")
         try:
             info = DatasetInfo.from_json(tree.get("data"))
         except InputError as error:
@@ -132,6 +138,7 @@ class RunSettings:
             ReportConfig.from_tree(tree.get("report"), str(path)),
             tree["baselines"],
             tree.get("images"),
+            tuple(rungs),
         )
 
 

@@ -29,6 +29,7 @@ from hypergen.experiments import study, sweep_report
 from hypergen.experiments.base import require_base
 from hypergen.experiments.front import judge_front, on_test
 from hypergen.experiments.memory import require_run_memory
+from hypergen.experiments.pruning import build_pruner
 from hypergen.experiments.run_folder import (
     RESULTS,
     ReportConfig,
@@ -36,6 +37,7 @@ from hypergen.experiments.run_folder import (
     RunSettings,
     fingerprint,
 )
+from hypergen.experiments.rungs import RUNGS
 from hypergen.experiments.samplers import build_sampler
 from hypergen.experiments.sweep_config import SweepConfig
 from hypergen.experiments.trials import GRACE_SECONDS, Machine, Trials
@@ -97,6 +99,7 @@ class Sweep:
         try:
             self.study = self.claim(storage)
             self.study.sampler = build_sampler(options.sampler, self.sampler_seed())
+            self.study.pruner = build_pruner(options.pruner, dataset.num_classes)
         except BaseException:
             self.close()
             raise
@@ -163,7 +166,7 @@ class Sweep:
             raise
 
     def work(self, machine: Machine, progress: Progress) -> None:
-        """Runs trials until the storage holds as many finished as wanted; see `Trials.work`."""
+        """Runs trials until the storage holds as many as wanted; see `Trials.work`."""
         machine = replace(machine, lock=self.lock)
         alone, workers = self.options.storage is None, self.options.workers
         mine = self.study, self.folder, self.owner, self.measures
@@ -186,8 +189,10 @@ class Sweep:
         A run of other settings in its folder, of a trial that the storage has lost, is set aside.
         """
         config = with_steps(self.chosen(trial), self.dataset)
-        settings = RunSettings(config, self.dataset.info, self.sizes, False, self.images)
-        if (folder / CONFIG).exists() and RunSettings.load(folder) != settings:
+        rungs = () if self.options.pruner == "none" else RUNGS
+        settings = RunSettings(config, self.dataset.info, self.sizes, False, self.images, rungs)
+        begun = RunSettings.load(folder) if (folder / CONFIG).exists() else settings
+        if replace(begun, rungs=rungs) != settings:
             aside = (folder.with_name(f"{folder.name}-lost-{index}") for index in count(1))
             folder.rename(next(path for path in aside if not path.exists()))
             folder.mkdir()
@@ -230,7 +235,8 @@ class Sweep:
         A row a trial, best first in the measure that the picture shows beside accuracy: its
         measures by name on validation images, by which the front is chosen;
         under "test" those on test images, None for what is dominated or was not judged. Beside
-        them the hypervolumes of the front, and how much each setting explains of each measure.
+        them the trials that were pruned, each with the last rung that it had reached, the
+        hypervolumes of the front, and how much each setting explains of each measure.
         failed: see `judge_front`.
         """
         best = [trial.number for trial in self.study.best_trials]
@@ -250,6 +256,7 @@ class Sweep:
         rows.sort(key=lambda row: row[self.measures[1]], reverse=True)
         result = {
             "trials": rows,
+            "pruned": sweep_report.pruned(self.study, self.origin, self.measures, [*self.vary]),
             "measures": self.measures,
             "varied": list(self.vary),
             "dataset": self.dataset.name,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from hypergen.experiments.pruning import PrunerName
 from hypergen.experiments.samplers import SamplerName
 from hypergen.settings import COUNT, Range, Settings
 
@@ -12,7 +13,7 @@ class SweepConfig(Settings):
     """What is varied, how often, and where Optuna keeps it."""
 
     trials: Annotated[int, COUNT] = 12
-    """finished trials wanted in the storage, those of earlier calls included"""
+    """finished trials wanted in the storage, pruned ones and those of earlier calls included"""
     workers: Annotated[int, Range(1, 1000)] = 1
     """trials at work at once"""
     vary: tuple[str, ...] = ()
@@ -21,5 +22,9 @@ class SweepConfig(Settings):
     the weights of all but accuracy"""
     sampler: SamplerName = "tpe"
     """what chooses settings, of Optuna's"""
+    pruner: PrunerName = "none"
+    """what stops hopeless trials after a quarter or half of their steps, by a cheap measurement on
+    validation images: none, or halving, which stops what others beat in all measures and what is
+    in the worse half by its share of the hypervolume"""
     storage: str | None = None
     """any Optuna storage URL; by default a journal file in the folder"""

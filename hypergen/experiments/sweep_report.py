@@ -1,14 +1,15 @@
 """What a sweep tells at its end beside its front: how it got there, which settings mattered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments.front import draw_trials
+from hypergen.experiments.pruning import reached
 from hypergen.report.plots import write_picture
 from hypergen.report.sweep_plots import history_curve, importance_bars, parallel_coordinates
 
@@ -27,6 +28,28 @@ def of_front(
     on_test = hypervolume(judged, num_classes) if judged else None
     volumes = {"history": history(study, num_classes), "test": on_test}
     return {"hypervolume": volumes, "importance": importance(study, measures)}
+
+
+def pruned(
+    study: optuna.Study,
+    origin: Callable[[FrozenTrial], str],
+    measures: Sequence[str],
+    varied: Sequence[str],
+) -> list[dict[str, Any]]:
+    """A row for each trial that was pruned: its run, the last rung, its settings.
+
+    `at_rung` are its measures there, by name. `rung` is None where somebody else pruned it.
+    origin: of a trial to its run, as `Sweep.origin`.
+    """
+    rows = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+        row: dict[str, Any] = {"kind": "pruned", "run": origin(trial), "rung": None}
+        own = reached(trial, len(measures))
+        if own:
+            row["rung"] = max(own)
+            row["at_rung"] = dict(zip(measures, own[row["rung"]][0], strict=True))
+        rows.append(row | {name: trial.params.get(name) for name in varied})
+    return rows
 
 
 def history(study: optuna.Study, num_classes: int) -> list[float]:

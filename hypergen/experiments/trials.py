@@ -18,7 +18,9 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from hypergen.errors import InputError, RunError
+from hypergen.experiments import pruning
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
+from hypergen.experiments.rungs import read_rungs
 from hypergen.runtime.progress import Progress
 from hypergen.runtime.signals import ENDING
 from hypergen.storage.atomic import read_json
@@ -68,6 +70,7 @@ class Trials:
     ):
         self.study, self.folder, self.owner = study, folder, owner
         self.measures, self.machine, self.workers, self.alone = measures, machine, workers, alone
+        self.stored: dict[int, int] = {}  # how many rungs of a trial stand in the storage
 
     def work(
         self,
@@ -76,10 +79,11 @@ class Trials:
         sizes: ReportConfig,
         progress: Progress,
     ) -> None:
-        """Runs trials until the storage holds `wanted` finished ones.
+        """Runs trials until the storage holds `wanted` finished or pruned ones.
 
         write_settings: writes a trial's configuration into its folder; sizes: of its report.
-        `RunError` when too many fail; `InputError`: a results.json that is not what was asked for.
+        `RunError` when too many fail; `InputError`: a results.json that is not what was asked for,
+        or a damaged file of a run.
         """
         running: dict[int, tuple[optuna.Trial, subprocess.Popen[bytes], int]] = {}
         waiting = self.abandoned(write_settings)
@@ -94,21 +98,24 @@ class Trials:
                     return
                 time.sleep(0.2)
                 for number, (trial, process, attempt) in list(running.items()):
-                    if process.poll() is None:
+                    status, hopeless = process.poll(), self.is_hopeless(trial)
+                    if status is None and not hopeless:
                         continue
+                    if status is None:
+                        self.prune(trial, process)
                     del running[number]
-                    if self.tell(trial, process.returncode, sizes):
+                    if status is None or self.tell(trial, status, sizes):
                         progress.advance()
                     elif killed(process) and attempt < MAX_ATTEMPTS:
                         running[number] = trial, self.start(trial, sizes), attempt + 1
                     else:
                         failures += 1
-                        self._fail(trial, process.returncode, failures > wanted)
+                        self._fail(trial, status, failures > wanted)
         finally:
             stop([process for _, process, _ in running.values()])
 
     def _finished(self) -> int:
-        states = (TrialState.COMPLETE,)
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
         return len(self.study.get_trials(deepcopy=False, states=states))
 
     def _fail(self, trial: optuna.Trial, status: int, too_many: bool) -> None:
@@ -190,6 +197,32 @@ class Trials:
             return False
         self.study.tell(trial, figures(folder, sizes, self.measures))
         return True
+
+    def is_hopeless(self, trial: optuna.Trial) -> bool:
+        """Stores what a trial has reached at rungs since; whether the study's pruner gives it up.
+
+        The pruner is asked once a rung.
+        """
+        found = read_rungs(self.run_folder(trial), self.measures)
+        if len(found) == self.stored.get(trial.number, 0):
+            return False
+        new = found.keys() - pruning.reached(self._frozen(trial), len(self.measures)).keys()
+        for rung in new:
+            pruning.report(trial, rung, found[rung])
+        self.stored[trial.number] = len(found)
+        return bool(new) and self.study.pruner.prune(self.study, self._frozen(trial))
+
+    def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
+        trials = self.study.get_trials(deepcopy=False)
+        return next(each for each in trials if each.number == trial.number)
+
+    def prune(self, trial: optuna.Trial, process: subprocess.Popen[bytes]) -> None:
+        """Ends a trial's process, which saves first.
+
+        The study is told before that: a sweep that dies meanwhile does not take the trial up again.
+        """
+        self.study.tell(trial, state=TrialState.PRUNED)
+        stop([process])
 
     def complaint(self, trial: optuna.Trial) -> str:
         """The last line that a trial's process printed."""

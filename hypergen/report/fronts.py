@@ -1,6 +1,7 @@
 """Tables of trade-offs: of a sweep, of one generator over beta, of a search."""
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,8 +46,8 @@ def front_table(result: Mapping[str, Any]) -> Table:
     result: `trials` (each of a `kind`, "front" or "dominated", with `run`, its measures by name
     on validation images, the same on test images under `test`, or None there, and the settings
     varied), `measures` and `varied` (the names of both), `dataset`, `images` (how many there
-    are, by split), and `report`, the sizes of a trial's report: samples, images, sra_samples,
-    sra_images.
+    are, by split), `report`, the sizes of a trial's report: samples, images, sra_samples,
+    sra_images, and `pruned`, the trials that were, with the `rung` that each had reached.
     """
     measures, varied = result["measures"], result["varied"]
     front = [row for row in result["trials"] if row["kind"] == "front"]
@@ -59,11 +60,17 @@ def front_table(result: Mapping[str, Any]) -> Table:
         )
         for row in front
     ]
+    pruned = result["pruned"]
+    count = len(result["trials"]) + len(pruned)
     notes = [
-        f"the front of {len(result['trials'])} trials, % of {result['dataset']} images: chosen by "
-        "validation images (val), then judged on test images",
+        f"the front of {count} trials, % of {result['dataset']} images: chosen by validation "
+        "images (val), then judged on test images",
         "; ".join(_judged(measures, result["report"], result["images"])),
     ]
+    if pruned:
+        counts = Counter(f"{percent(row['rung'], 0)} %" for row in pruned)
+        after = ", ".join(f"{count} after {share}" for share, count in sorted(counts.items()))
+        notes.append(f"{len(pruned)} of them were pruned: {after} of their steps")
     volume = result["hypervolume"]
     if volume["test"] is not None:
         notes.append(

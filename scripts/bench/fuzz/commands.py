@@ -61,6 +61,7 @@ START: dict[str, Sequence[str]] = {
         f"{scene.TRAIN} --trials 1 --out new",
         scene.SWEEP.removeprefix("sweep "),
         f"{scene.TRAIN} --trials 1 --out new --storage sqlite:///s.db",
+        f"{scene.TRAIN} --trials 2 --pruner halving --out new",
     ],
     "export": ["run --format safetensors", "base.safetensors --format pt2 --out o.pt2"],
     "list": ["", "target", "attack", "data-set"],

@@ -1,9 +1,13 @@
 """Sweeps: their folders, their storages, and what they find."""
 
 import json
+import signal
 import socket
+import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -12,10 +16,13 @@ from hypergen.config import TrainConfig
 from hypergen.errors import InputError
 from hypergen.experiments import front
 from hypergen.experiments import sweep as module
+from hypergen.experiments import trials as trials_module
 from hypergen.experiments.run_folder import ReportConfig, RunSettings, fingerprint
+from hypergen.experiments.rungs import RUNGS
 from hypergen.experiments.sweep import Sweep, run_sweep
 from hypergen.experiments.sweep_config import SweepConfig
 from hypergen.experiments.trials import Machine, Trials
+from hypergen.report.fronts import front_table
 from hypergen.runtime.progress import SILENT
 from hypergen.storage.lock import lock
 
@@ -287,6 +294,68 @@ def test_the_front_alone_is_judged_on_test_images_and_once(opened, tmp_path, mon
     again.study.set_user_attr("test-0001", {"accuracy": "high"})  # no figures: judged anew
     assert again.judge_front(MACHINE, SILENT) == {} and judged[2:] == ["trial-0001"]
     again.close()
+
+
+class AtWork:
+    """Instead of a trial's process: its run has reached a rung, and what depends on beta."""
+
+    def __init__(self, command: list[str], **options: object):
+        folder = Path(command[command.index("--out") + 1])
+        begun = RunSettings.load(folder)
+        assert begun.rungs == RUNGS
+        beta = float(begun.config.objective.beta)
+        reached = {"accuracy": [beta, beta], "robustness": [beta, beta]}
+        (folder / "rungs.json").write_text(json.dumps({"0.5": reached}))
+        sample = {"accuracy": {"mean": beta}, "sra": {"mean": beta}}
+        result = {"report": asdict(begun.report), "summary": {"sample": sample}}
+        (folder / "results.json").write_text(json.dumps(result))
+        self.left, self.returncode = 1, 0
+
+    def poll(self) -> int | None:
+        self.left -= 1
+        return None if self.left == 0 else self.returncode
+
+    def send_signal(self, number: int) -> None:
+        assert number == signal.SIGINT
+
+    def wait(self, timeout: float) -> int:
+        return self.returncode
+
+
+def test_a_sweep_prunes_what_another_trial_beats_at_a_rung(few, tmp_path, monkeypatch):
+    process = SimpleNamespace(**vars(subprocess) | {"Popen": AtWork})
+    monkeypatch.setattr(trials_module, "subprocess", process)
+    monkeypatch.setattr(front, "judge_samples", lambda *_: {"accuracy": 0.5, "robustness": 0.5})
+    monkeypatch.setattr(module.sweep_report, "draw", lambda *_: None)
+    options = SweepConfig(trials=8, sampler="random", pruner="halving")
+    folder = tmp_path / "sweep"
+    result = run_sweep(CONFIG, few, folder, options, MACHINE, ReportConfig(), SILENT)
+    pruned, betas = {}, []
+    for number in range(8):  # the rule, counted anew
+        run = folder / f"trial-{number:04d}"
+        betas.append(float(RunSettings.load(run).config.objective.beta))
+        better = sum(other > betas[-1] for other in betas)
+        if number >= 3 and better >= (number + 2) // 2:
+            pruned[str(run)] = betas[-1]
+    assert 2 <= len(pruned) <= 4 and len(result["trials"]) == 8 - len(pruned)
+    assert {row["run"]: row["at_rung"]["accuracy"] for row in result["pruned"]} == pruned
+    for row in result["pruned"]:
+        assert row["kind"] == "pruned" and row["rung"] == 0.5
+        assert row["beta"] == pytest.approx(row["at_rung"]["robustness"], abs=1e-6)
+    note = f"{len(pruned)} of them were pruned: {len(pruned)} after 50 % of their steps"
+    assert note in str(front_table(result))
+
+
+def test_a_run_goes_on_when_its_sweep_prunes_from_now_on(few, tmp_path):
+    usual, prunes = SweepConfig(), SweepConfig(pruner="halving")
+    for options, rungs in ((usual, ()), (prunes, RUNGS), (usual, ())):
+        sweep = Sweep(CONFIG, few, tmp_path / "sweep", options, ReportConfig())
+        (trial,) = trials(sweep).abandoned(sweep.write_settings) or [ask(sweep)]
+        assert (
+            trial.number == 0 and RunSettings.load(trials(sweep).run_folder(trial)).rungs == rungs
+        )
+        sweep.close()
+    assert [path.name for path in tmp_path.glob("sweep/trial-*")] == ["trial-0000"]
 
 
 def test_unfinished_trials_of_a_dead_sweep_are_taken_up(opened, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from hypergen.errors import InputError, RunError
+from hypergen.experiments.pruning import HypervolumeHalvingPruner, build_pruner
 from hypergen.experiments.run_folder import ReportConfig
 from hypergen.experiments.trials import (
     MAX_ATTEMPTS,
@@ -33,6 +34,11 @@ DONE = f"from pathlib import Path; Path('results.json').write_text({json.dumps(F
 KILLED = "import os; os.kill(os.getpid(), 9)"
 FAILED = "import sys; print('hypergen: diverged'); sys.exit(1)"
 WRONG = "import sys; print('hypergen: no such file'); sys.exit(2)"
+SAVING = (
+    "import os, signal, sys, time\n"
+    "signal.signal(signal.SIGINT, lambda *_: (open('saved', 'w').close(), sys.exit(130)))\n"
+)
+WAITING = "open('ready', 'w').close(); time.sleep(600)"
 
 
 class Scripted(Trials):
@@ -207,17 +213,65 @@ def test_an_interrupted_sweep_ends_its_processes(trials):
 
 
 def test_processes_may_save_before_they_end(tmp_path):
-    program = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGINT, lambda *_: (open('saved', 'w').close(), sys.exit(130)))\n"
-        "open('ready', 'w').close()\n"
-        "time.sleep(600)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", SAVING + WAITING], cwd=tmp_path)
     while not (tmp_path / "ready").exists():
         time.sleep(0.01)
     stop([process])
     assert (tmp_path / "saved").exists() and process.returncode == 130 and killed(process)
+
+
+def at_rung(accuracy: float, robustness: float, then: str) -> str:
+    """A program whose run has reached the first rung."""
+    reached = {"0.25": {"accuracy": [accuracy] * 2, "robustness": [robustness] * 2}}
+    text = json.dumps(reached)
+    return f"""{SAVING}
+with open('part', 'w') as file:
+    file.write({text!r})
+os.replace('part', 'rungs.json')
+{then}"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hopeless_trial_is_ended_and_not_begun_again(trials, workers):
+    good = [at_rung(0.8, 0.5, DONE), at_rung(0.9, 0.4, DONE), at_rung(0.7, 0.6, DONE)]
+    programs = *good, at_rung(0.6, 0.3, WAITING), DONE
+    some = trials(*programs)
+    some.study.pruner = HypervolumeHalvingPruner(10)
+    some.work(3, choose, SIZES, SILENT)
+    some.workers = workers
+    some.work(5, choose, SIZES, SILENT)
+    assert states(some) == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED, TrialState.COMPLETE]
+    assert some.started == [0, 1, 2, 3, 4]
+    pruned = some.study.trials[3]
+    assert (some.run_folder(pruned) / "saved").exists()
+    assert pruned.user_attrs["rung-0.25"] == ([0.6, 0.3], [0.6, 0.3]) and pruned.values is None
+
+    again = trials(DONE, study=some.study)
+    again.work(6, choose, SIZES, SILENT)
+    assert again.started == [5]  # pruned trials count as finished
+    assert {trial.state for trial in some.study.best_trials} == {TrialState.COMPLETE}
+
+
+def test_without_a_pruner_no_trial_is_ended(trials):
+    some = trials(*[at_rung(0.9, 0.9, DONE)] * 4, at_rung(0.1, 0.1, DONE))
+    some.study.pruner = build_pruner("none", 10)
+    some.work(5, choose, SIZES, SILENT)
+    assert states(some) == [TrialState.COMPLETE] * 5
+
+
+def test_a_rung_is_stored_once_however_often_a_process_is_killed(trials):
+    some = trials(at_rung(0.9, 0.4, KILLED), at_rung(0.1, 0.1, KILLED), at_rung(0.2, 0.2, DONE))
+    some.study.pruner = HypervolumeHalvingPruner(10, n_min_trials=1)
+    asked = []
+    some.study.pruner.prune = lambda study, trial: bool(asked.append(trial.number))
+    some.work(1, choose, SIZES, SILENT)
+    assert some.study.trials[0].user_attrs["rung-0.25"] == ([0.9, 0.4], [0.9, 0.4])
+    assert some.started == [0, 0, 0] and asked == [0]
+    again = trials(at_rung(0.3, 0.3, DONE), study=some.study)  # of another process of the sweep
+    again.ask(choose).set_user_attr("rung-0.25", [[0.5, 0.5], [0.6, 0.6]])
+    again.work(2, choose, SIZES, SILENT)
+    assert again.study.trials[1].user_attrs["rung-0.25"] == [[0.5, 0.5], [0.6, 0.6]]
+    assert asked == [0]
 
 
 @pytest.mark.parametrize(

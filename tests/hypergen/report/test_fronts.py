@@ -39,6 +39,7 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
     }
     result["images"] = {"val": 300, "test": 1000}
     result["hypervolume"] = {"history": [0.1, 0.6], "test": 0.58}
+    result["pruned"] = []
     head, *lines = str(front_table(result)).split("\n")
     validation = ["accuracy (val)", "robustness (val)"]
     assert cells(head) == ["run", "accuracy", "robustness", *validation, "beta", "activation"]
@@ -59,12 +60,17 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
     *_, row, _, _, note = str(front_table(result)).split("\n")
     assert cells(row) == ["b", "-", "-", "95.00", "50.00", "0.25", "relu"]
     assert note == "- not judged on test images by this sweep"
+    result["pruned"] = [{"rung": rung} for rung in (0.5, 0.25, 0.5)]
+    *_, front, _, note, _ = str(front_table(result)).split("\n")
+    assert front.startswith("the front of 6 trials")
+    assert note == "3 of them were pruned: 1 after 25 %, 2 after 50 % of their steps"
 
 
 def test_the_front_of_a_sweep_names_its_measures():
     own = {"accuracy": 0.9, "int8:bits=4": 0.8, "smoothness": 0.7}
     row = {"kind": "front", "run": "a", "test": own, "measure.smoothness": 0.25}
     result = {
+        "pruned": [],
         "trials": [row | {name: figure + 0.05 for name, figure in own.items()}],
         "measures": [*own],
         "varied": ["measure.smoothness"],
