@@ -105,6 +105,11 @@ class Graph:
             name = type(part).__name__
         return f"{name} in layer {layer}" if layer else name
 
+    def whole(self, node: Node) -> tuple[str, nn.Module]:
+        """The name and the layer, without numbers, of a node that stands for a whole layer."""
+        name = str(node.target).partition(".")[2]  # without the root
+        return name, self._parts[name]
+
     def evaluate(
         self,
         tensors: Mapping[str, Tensor],
