@@ -6,11 +6,9 @@ products where singular values lie close together, as those of convolutions do.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.func import vjp
 
 CYCLE = 12
 """Products between two looks at how much the estimate still grows."""
@@ -37,10 +35,14 @@ def spectral_norms(
 def _most_stretched(linear: Callable[[Tensor], Tensor], start: Tensor, tolerance: float) -> Tensor:
     """[P,...], unit vectors that the maps lengthen most."""
 
-    _, transposed = cast(tuple[Tensor, Any], vjp(linear, start))
+    with torch.enable_grad():
+        point = start.detach().requires_grad_()
+        answer = linear(point)
 
     def gram(flat: Tensor) -> Tensor:
-        return transposed(linear(flat.view_as(start)))[0].flatten(1)
+        stretched = linear(flat.view_as(start))
+        (back,) = torch.autograd.grad(answer, point, stretched, retain_graph=True)
+        return back.flatten(1)
 
     vectors = _unit(start.flatten(1))
     norms = torch.zeros_like(vectors[:, :1])
