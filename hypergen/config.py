@@ -25,6 +25,7 @@ from hypergen.settings import (
 Target = Annotated[str, Registered(TARGETS)]
 Activation = Annotated[str, Registered(ACTIVATIONS)]
 Epsilon = Annotated[float | None, SIZE]
+LipschitzBound = Annotated[float | None, Range(0, 1e30, above=True)]
 ImageSize = Annotated[int | None, Range(1, data.MAX_IMAGE_SIZE)]
 
 
@@ -205,6 +206,9 @@ class TrainConfig(Settings):
     base: str | None = None
     """start from this network: a weight file, or a method of `hypergen baseline`, by which one is
     then trained on the spot"""
+    lipschitz_bound: LipschitzBound = None
+    """divide the weights of every linear layer and convolution so that its spectral norm, as an
+    operator on its real input, is at most this; not with batch norm; by default unbounded"""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     value_network: ValueNetworkConfig = field(default_factory=ValueNetworkConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -166,20 +166,22 @@ class Settings:
     def from_tree(cls, tree: Any, where: str) -> Self:
         """What `dataclasses.asdict` made of such settings and JSON gave back.
 
+        What is None by default may be missing: older settings did not have it yet.
         `InputError` naming `where`: a setting that is missing, unknown, or no such thing.
         """
         if not isinstance(tree, dict):
             raise InputError(f"{where}: expected settings, got {type(tree).__name__}")
         names = [name for name, _, _ in _hints(cls)]
+        off = {field.name for field in dataclasses.fields(cls) if field.default is None}
         for problem, keys in (
-            ("lacks the setting", set(names) - set(tree)),
+            ("lacks the setting", set(names) - set(tree) - off),
             ("has an unknown setting", set(tree) - set(names)),
         ):
             if keys:
                 raise InputError(f"{where} {problem} {sorted(map(str, keys))[0]}")
         values: dict[str, Any] = {}
         for name, kind, _ in _hints(cls):
-            value = tree[name]
+            value = tree.get(name)
             value = kind.from_tree(value, where) if _is_part(kind) else value
             values[name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
         try:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import vjp, vmap
 from torch.fx.node import Node
 
-from targets.graph import Call
+from targets.graph import Call, Values
 from targets.intervals import AFFINE, KINKED, Interval, Propagation, kinked, replaced, slope_below
 from targets.traits import pair
 
@@ -62,34 +62,15 @@ class _Walk:
         """Coefficients [S,B,...] of a node -> those of its inputs, and what is constant [S,B]."""
         call = self.calls.get(node)
         if call is not None and call.name in AFFINE:
-            return self.affine(call, own)
+            return affine_back(self.values, call, own)
         if call is not None and self.relaxed and call.name in KINKED:
             lines = _kink_lines(call.args[0], slope_below(call))
             passed, constant = _through(own, *lines)
             return {node.all_input_nodes[0]: passed}, constant
-        if call is not None and self.relaxed and _is_plain_pool(call):
+        if call is not None and self.relaxed and is_plain_pool(call):
             return self.pool(call, own)
         interval = self.values[node]
         return {}, _dot(own, interval.centre) + _dot(own.abs(), interval.radius)
-
-    def affine(self, call: Call, own: Tensor) -> tuple[dict[Node, Tensor], Tensor]:
-        """Through a matrix M and a shift: M^T coefficients, and their product with the shift."""
-        if call.name == "linear" and isinstance(call.args[0], Interval):  # the rest, but faster
-            weight, bias = cast(tuple[Tensor, Tensor | None], (*call.args[1:], None)[:2])
-            shift = torch.zeros_like(own[..., 0]) if bias is None else own @ bias
-            constant = shift.reshape(*own.shape[:2], -1).sum(-1)
-            return {call.node.all_input_nodes[0]: own @ weight}, constant
-        before = [n for n in call.node.all_input_nodes if isinstance(self.values[n], Interval)]
-
-        def function(*inputs: Tensor) -> Tensor:
-            known = {id(self.values[n]): each for n, each in zip(before, inputs, strict=True)}
-            args, options = replaced((call.args, call.kwargs), lambda x: known.get(id(x), x))
-            assert call.function is not None
-            return call.function(*args, **options)
-
-        zeros = [torch.zeros_like(self.values[each].lower) for each in before]
-        shift, pull = cast(tuple[Tensor, Any], vjp(function, *zeros))
-        return dict(zip(before, vmap(pull)(own), strict=True)), _dot(own, shift)
 
     def pool(self, call: Call, own: Tensor) -> tuple[dict[Node, Tensor], Tensor]:
         """Through max-pooling, as max(a, b) = a + relu(b - a) again and again."""
@@ -97,7 +78,7 @@ class _Walk:
         shape, interval = self.values[call.node].lower.shape, self.values[before]
 
         def parts(values: Tensor) -> Tensor:
-            return torch.stack(_pooled_parts(call, values, shape))
+            return torch.stack(pooled_parts(call, values, shape))
 
         lower, upper = parts(interval.lower), parts(interval.upper)
         tops = Interval(lower.cummax(0).values, upper.cummax(0).values)
@@ -111,6 +92,33 @@ class _Walk:
         _, pull = cast(tuple[Tensor, Any], vjp(parts, torch.zeros_like(interval.lower)))
         (coefficients,) = vmap(pull)(torch.stack([own, *reversed(passed)], dim=1))
         return {before: coefficients}, constant
+
+
+def affine_back(values: Values, call: Call, own: Tensor) -> tuple[dict[Node, Tensor], Tensor]:
+    """Coefficients [S,B,...] of what `call` gives -> those of its inputs, and what is constant.
+
+    Through a matrix M and a shift: M^T coefficients, and their product with the shift [S,B].
+
+    Args:
+        values: of the nodes before it, those that depend on the images as intervals.
+        call: one of `AFFINE`.
+    """
+    if call.name == "linear" and isinstance(call.args[0], Interval):  # the rest, but faster
+        weight, bias = cast(tuple[Tensor, Tensor | None], (*call.args[1:], None)[:2])
+        shift = torch.zeros_like(own[..., 0]) if bias is None else own @ bias
+        constant = shift.reshape(*own.shape[:2], -1).sum(-1)
+        return {call.node.all_input_nodes[0]: own @ weight}, constant
+    before = [n for n in call.node.all_input_nodes if isinstance(values[n], Interval)]
+
+    def function(*inputs: Tensor) -> Tensor:
+        known = {id(values[n]): each for n, each in zip(before, inputs, strict=True)}
+        args, options = replaced((call.args, call.kwargs), lambda x: known.get(id(x), x))
+        assert call.function is not None
+        return call.function(*args, **options)
+
+    zeros = [torch.zeros_like(values[each].lower) for each in before]
+    shift, pull = cast(tuple[Tensor, Any], vjp(function, *zeros))
+    return dict(zip(before, vmap(pull)(own), strict=True)), _dot(own, shift)
 
 
 def _kink_lines(interval: Interval, slope: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -162,11 +170,11 @@ def _pooling(
     return pair(kernel_size), pair(stride or kernel_size), whole
 
 
-def _is_plain_pool(call: Call) -> bool:
+def is_plain_pool(call: Call) -> bool:
     return call.name == "max_pool2d" and _pooling(*call.args, **call.kwargs)[2]
 
 
-def _pooled_parts(call: Call, values: Tensor, shape: torch.Size) -> list[Tensor]:
+def pooled_parts(call: Call, values: Tensor, shape: torch.Size) -> list[Tensor]:
     """Values [B,C,H,W] -> for each place in a window what all windows have there, of `shape`."""
     (height, width), (down, right), _ = _pooling(*call.args, **call.kwargs)
     rows, columns = (shape[2] - 1) * down + 1, (shape[3] - 1) * right + 1

@@ -36,6 +36,12 @@ def direct_recipe(config: TrainConfig, method: Method, seed: int) -> BaselineCon
     )
 
 
+def base_recipe(config: TrainConfig, method: Method) -> BaselineConfig:
+    """How the network to start from is trained: with the layers' bound, if there is one."""
+    recipe = direct_recipe(config, method, config.optimisation.seed)
+    return recipe.replace(lipschitz_bound=config.lipschitz_bound)
+
+
 def method_of(config: TrainConfig) -> Method | None:
     """How the network to start from is trained on the spot; None for a file, or for none."""
     return next((method for method in get_args(Method) if method == config.base), None)
@@ -45,7 +51,7 @@ def require_base(config: TrainConfig, info: DatasetInfo) -> None:
     """`InputError` or `AttackError` unless there can be the network to start from, if any."""
     method = method_of(config)
     if method is not None:
-        direct_recipe(config, method, config.optimisation.seed)
+        base_recipe(config, method)
     elif config.base is not None:
         open_base(Path(config.base), config, info)
 
@@ -81,8 +87,7 @@ def prepare_base(
         return path
     method = method_of(config)
     if method is not None:
-        recipe = direct_recipe(config, method, config.optimisation.seed)
-        train_baselines({path: recipe}, dataset, device)
+        train_baselines({path: base_recipe(config, method)}, dataset, device)
         return path
     network = open_base(Path(config.base), config, dataset.info)
     layout = WeightLayout.of(network)

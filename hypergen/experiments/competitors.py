@@ -75,6 +75,7 @@ def share_base(
     for path, recipe in recipes.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         same = recipe.method == config.base and recipe.seed == config.optimisation.seed
+        same = same and recipe.lipschitz_bound == config.lipschitz_bound
         if base is not None and same:
             save_network(path, *read_network(base))
 

@@ -13,6 +13,7 @@ from hypergen.catalog import ACTIVATIONS, TARGETS
 from hypergen.config import TrainConfig
 from hypergen.data import DatasetInfo
 from hypergen.measures import build_measures
+from hypergen.models.bounded import BoundedGenerator
 from hypergen.models.ema import EMA, ema
 from hypergen.models.generator import PRETRAINING_STEPS, build_generator
 from hypergen.models.latent import Latent
@@ -20,6 +21,7 @@ from hypergen.models.value_network import ValueNetwork, build_value_network
 from hypergen.registry import plugin_record
 from hypergen.runtime.rng import seeded
 from targets import WeightLayout
+from targets.spectral_bound import SpectralBound
 
 T = TypeVar("T")
 
@@ -52,6 +54,9 @@ class ModelBundle:
             generator = build_generator(
                 config, layout, layout.flatten(start), base is not None, pretraining_steps
             )
+            if config.lipschitz_bound is not None:
+                bound = SpectralBound(module, info.input_shape, config.lipschitz_bound)
+                generator = BoundedGenerator(generator, bound)
             average = ema(generator, config.optimisation.ema_decay)
             value = build_value_network(
                 config.value_network.kind,

@@ -81,6 +81,7 @@ FIELDS: dict[str, _Kind] = REQUIRED | {
     "label_smoothing": _SIZE,
     "awp": _SIZE,
     "trades_weight": _SIZE,
+    "lipschitz_bound": _SIZE,
     "pretrained": (lambda value: isinstance(value, bool), "true or false"),
     "seed": (lambda value: type(value) is int, "an integer"),
 }

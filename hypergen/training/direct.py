@@ -29,6 +29,7 @@ from hypergen.runtime.rng import OwnDropout, global_state_of, seeded
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.direct_config import BaselineConfig, DirectPlan, TrainingAttack
 from hypergen.training.recipes import triangle
+from targets.spectral_bound import SpectralBound
 
 VALIDATION_IMAGES = 500
 MAX_VALIDATION_DROP = 0.1
@@ -52,6 +53,11 @@ class DirectTrainer:
         with seeded(config.seed):
             module = fresh_target(config.target, config.activation, dataset.info, config.pretrained)
             self.module = module.to(device).to(memory_format=convolution_format(device))
+            self.bound = None
+            if config.lipschitz_bound is not None:
+                shape = dataset.info.input_shape
+                self.bound = SpectralBound(module, shape, config.lipschitz_bound)
+                self.bound.project(module)
             self.ema = ema(self.module, self.plan.ema_decay)
             self.noise = global_state_of(device)
         drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in module.modules())
@@ -129,6 +135,8 @@ class DirectTrainer:
         for weights, gradient in zip(self.module.parameters(), gradients, strict=True):
             weights.grad = gradient
         self.optimizer.step()
+        if self.bound is not None:  # so is their moving average, for norms are convex
+            self.bound.project(self.module)
         return loss.clone()
 
     def _gradients(self, labels: Tensor, images: Tensor, *attacked: Tensor) -> Sequence[Tensor]:

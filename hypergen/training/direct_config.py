@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import attacks
 import targets
-from hypergen.config import Activation, DataConfig, Epsilon, Target, threat_on
+from hypergen.config import Activation, DataConfig, Epsilon, LipschitzBound, Target, threat_on
 from hypergen.data import DatasetInfo
 from hypergen.errors import InputError
 from hypergen.measures.norms import parse_norms
@@ -71,6 +71,10 @@ class BaselineConfig(Settings):
     awp: Annotated[float, SIZE] = 0.0
     """adversarial weight perturbation (Wu et al. 2020): how far each layer's weights are moved up
     the loss, relative to their norm, before the gradient is taken; published with 0.005"""
+    lipschitz_bound: LipschitzBound = None
+    """divide the weights of every linear layer and convolution, after each step, so that its
+    spectral norm, as an operator on its real input, is at most this; with 1 Parseval training
+    (Cisse et al. 2017); not with batch norm; by default unbounded"""
     seed: Annotated[int, SEED] = 0
     """of the initial weights, the order of images, dropout and the attack's starts"""
 
@@ -232,6 +236,7 @@ class DirectPlan:
             "ema_decay": self.ema_decay,
             "label_smoothing": config.label_smoothing,
             "awp": config.awp,
+            "lipschitz_bound": config.lipschitz_bound,
             "trades_weight": config.trades_weight if config.method == "trades" else None,
             "pretrained": config.pretrained,
             "seed": config.seed,

@@ -170,6 +170,14 @@ def test_a_tree_gives_the_same_settings_back():
     assert Outer.from_tree(tree | {"names": ["a"]}, "config.json") == made  # as JSON has it
 
 
+def test_a_tree_from_before_a_setting_that_is_off_by_default_is_read():
+    @dataclass(frozen=True)
+    class Newer(Inner):
+        bound: float | None = None
+
+    assert Newer.from_tree(asdict(Inner()), "config.json") == Newer()
+
+
 def test_a_tree_that_is_none_is_refused_with_its_file():
     tree = asdict(Outer(1))
     wrong = [

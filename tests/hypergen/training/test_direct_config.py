@@ -99,6 +99,7 @@ def test_the_metadata_say_what_was_trained_whatever_was_left_to_the_recipe():
         "ema_decay": 0.0,
         "label_smoothing": 0.0,
         "awp": 0.0,
+        "lipschitz_bound": None,
         "trades_weight": None,
         "pretrained": False,
         "seed": 3,
