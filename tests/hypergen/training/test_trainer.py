@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hypergen.data import dataset, load
+from hypergen.data import dataset
 from hypergen.errors import RunError
 from hypergen.evaluation.sampler import Sampler
 from hypergen.training import objective
@@ -77,7 +77,7 @@ def test_only_training_images_train_and_none_of_test_is_ever_seen(
     tiny, few, base_network, cpu, forbid
 ):
     unseen = replace(few, test=forbid(few.test))
-    config = tiny.replace(base="base", objective="hybrid", max_robustness_gap=0.9)
+    config = tiny.replace(base="base", objective="hybrid", max_robustness_gap=0.9, steps=2)
     trainer = Trainer(config, unseen, cpu, base_network)
     checked = []
     train(
@@ -273,11 +273,10 @@ def test_scores_are_what_was_measured_and_what_v_estimates(tiny, few, cpu):
     ids=str,
 )
 def test_parts_go_together_and_all_that_is_evaluated_keeps_all_bits(
-    settings, from_base, tiny, few, base_network, cpu, precisions
+    settings, from_base, tiny, small, small_mlp, cpu, precisions
 ):
     config = tiny.replace(**settings, base="base" if from_base else None)
-    images = load("digits", image_size=8) if config.target == "light-cnn" else few  # to be quick
-    trainer = Trainer(config, images, cpu, base_network if from_base else None, pretraining_steps=3)
+    trainer = Trainer(config, small, cpu, small_mlp if from_base else None, pretraining_steps=3)
     trainer.pretrain_value(steps=2)
     before = [parameter.clone() for parameter in trainer.generator.parameters()]
     for _ in range(2):

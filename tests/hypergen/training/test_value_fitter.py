@@ -37,11 +37,13 @@ def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base_network, c
     assert clean > robust
 
 
-def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few, cpu, monkeypatch):
-    trainer = Trainer(tiny.replace(target="light-cnn"), few, cpu)
+def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(
+    tiny, small, cpu, monkeypatch
+):
+    trainer = Trainer(tiny.replace(target="light-cnn"), small, cpu)
     fitter, stage = trainer.value_fitter, partial(trainer.adversary.value_stage, 1.0)
     theta = fitter.perturb_weights(torch.zeros(3, len(fitter.scales))).theta
-    images, labels = few.val.first(20)
+    images, labels = small.val.first(20)
     kept, sizes = trainer.population(theta).bytes_kept(images), []
     features, recalibrate = type(fitter.value).features, Population.recalibrate
 

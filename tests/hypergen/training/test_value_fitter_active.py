@@ -70,9 +70,9 @@ def unsure(monkeypatch):
     ],
 )
 def test_the_half_that_v_is_least_sure_of_is_measured(
-    num_perturbed, spread, expected, active, box, unsure, few, cpu
+    num_perturbed, spread, expected, active, box, unsure, small, cpu
 ):
-    trainer = Trainer(active.replace(num_perturbed=num_perturbed, value_network="mlp"), few, cpu)
+    trainer = Trainer(active.replace(num_perturbed=num_perturbed, value_network="mlp"), small, cpu)
     unsure(trainer, spread)
     metrics = trainer.take_step()
     features, measured = trainer.value_fitter.replay.last(20)
