@@ -7,7 +7,7 @@ train: install
 	$(BIN)/hypergen train $(ARGS)
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbmake -n 2 --dist worksteal $(ARGS)
 
 lint: install
 	$(BIN)/ruff check

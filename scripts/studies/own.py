@@ -182,7 +182,7 @@ def study(config: OwnConfig, execute: Callable[[list[str]], int | None]) -> dict
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "my_net.py").write_text(USER_CODE)
-        draw_pictures(folder / "pictures", 200)
+        draw_pictures(folder / "pictures", 30 if config.quick else 200)
         draw_bars(folder / "bars.npz", 10 if config.quick else 60)
         load_plugin(str(folder / "my_net.py"))
         train_base(folder / "base.pt", f"folder:{folder / 'pictures'}", 1 if config.quick else 20)

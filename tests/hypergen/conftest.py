@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import attacks
@@ -54,6 +55,21 @@ def brief() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def rough_pictures(monkeypatch) -> None:
+    """Pictures are of few dots and as they stand: to lay them out takes longer than many a run.
+
+    What is in them is tested with the report.
+    """
+    draw = Figure.savefig
+
+    def savefig(figure: Figure, *args: Any, **options: Any) -> None:
+        figure.set_layout_engine("none")
+        draw(figure, *args, **options | {"dpi": 20})
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
+
 @pytest.fixture(autouse=True)
 def registries_as_before() -> Iterator[None]:
     """Afterwards nothing that a test registered, or loaded as a plugin, is there."""
@@ -82,7 +98,33 @@ def few(digits) -> Dataset:
     return replace(digits, train=digits.train.head(300))
 
 
+@pytest.fixture(scope="session")
+def small(few) -> Dataset:
+    """Digits of 8 x 8 pixels with 300 training images, for networks with a tenth of the weights.
+
+    A published generator, or a value network of weights, takes a tenth of the time with them.
+    """
+    whole = data.load("digits", image_size=8)
+    return replace(whole, train=whole.train.head(len(few.train)))
+
+
 @pytest.fixture
+def small_mlp(small) -> nn.Module:
+    """A fresh mlp for the small digits, to start from."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return targets.build("mlp", input_shape=small.input_shape)
+
+
+@pytest.fixture
+def small_base(small_mlp, small, tmp_path) -> Path:
+    """The weight file of that mlp, as if it had been trained."""
+    path = tmp_path / "small-base.safetensors"
+    save_baseline(path, small_mlp, BaselineConfig(method="standard", target="mlp"), small)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny() -> TrainConfig:
     """A configuration that trains in a second; nothing is compared with SRA, which takes longer."""
     return TrainConfig.of(

@@ -237,7 +237,8 @@ def test_a_scripted_module_is_refused():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("target", "activation"),
-    [(t, "prelu") for t in TARGETS if t != "wide-mlp"] + [("small-lenet5", a) for a in ACTIVATIONS],
+    [(t, "prelu") for t in TARGETS if t != "wide-mlp" and not t.startswith("resnet56")]  # resnet20
+    + [("small-lenet5", a) for a in ACTIVATIONS],
 )
 def test_shipped_targets_are_fast(target, activation, training):
     with torch.device("cpu" if "kaf" in activation else "meta"):

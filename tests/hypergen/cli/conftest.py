@@ -37,6 +37,11 @@ def trained(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _quick_to_draw(rough_pictures) -> None:
+    """All that commands draw here is rough."""
+
+
+@pytest.fixture(autouse=True)
 def registries_as_before() -> Iterator[None]:
     """Forgets the plugins that a test loads."""
     before = set(LOADED)

@@ -1,6 +1,7 @@
 """The command line as a whole: usage, versions, statuses, and the words of messages."""
 
 import ast
+import io
 import os
 import re
 import subprocess
@@ -91,13 +92,16 @@ def test_settings_become_options():
     assert in_options(text) == "--data-dir and --keep, not `FILE.py` or `a b`"
 
 
-def test_a_mistake_is_one_line_in_any_encoding():
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_mistake_is_one_line_in_any_encoding(encoding, monkeypatch):
     """Without UTF-8 tyro draws its boxes in another way."""
-    command = [sys.executable, "-m", "hypergen", "train", "--bta", "1"]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "hypergen: Unrecognized options: --bta, 1 (did you mean --beta?)\n"
+    raw = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, stream in raw.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, encoding, write_through=True))
+    assert main(["train", "--bta", "1"]) == 2
+    assert raw["stdout"].getvalue() == b""
+    told = b"hypergen: Unrecognized options: --bta, 1 (did you mean --beta?)\n"
+    assert raw["stderr"].getvalue() == told
 
 
 def test_a_name_that_the_terminal_cannot_show_is_shown_in_another_way():

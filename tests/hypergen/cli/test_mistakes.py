@@ -1,6 +1,7 @@
 """Mistakes on the command line: one line each, status 2, and nothing written."""
 
 import functools
+import importlib.metadata
 import inspect
 import os
 from pathlib import Path
@@ -258,9 +259,11 @@ BAD = [
 def sources_are_read_once():
     """What tyro and the command line take from the source of a class, which they parse each time.
 
-    The classes that a parser is made of, in `types`, have none: looking for it takes as long.
+    The classes that a parser is made of, in `types`, have none: looking for it takes as long. So
+    does looking for plugins in all installed packages.
     """
     read = functools.cache(inspect.getsource)
+    entry_points = functools.cache(importlib.metadata.entry_points)
 
     def source(thing) -> str:
         if getattr(thing, "__module__", None) == "types":
@@ -269,6 +272,7 @@ def sources_are_read_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inspect, "getsource", source)
+        patch.setattr(importlib.metadata, "entry_points", entry_points)
         yield
 
 

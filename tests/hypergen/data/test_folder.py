@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -257,10 +255,10 @@ def test_600_pngs_load_fast(tmp_path):
     assert min(seconds) < 2
 
 
-def test_torchvision_is_imported_only_for_its_own(tmp_path):
+def test_torchvision_is_imported_only_for_its_own(tmp_path, elsewhere):
     write_folder(tmp_path / "pets", {"x": 10, "y": 10})
     np.savez(tmp_path / "x.npz", x=np.zeros((20, 4, 4), np.uint8), y=np.arange(20) % 2)
     code = "import sys; from hypergen import data\n"
     for name in ("digits", f"folder:{tmp_path}/pets", f"npz:{tmp_path}/x.npz"):
         code += f"data.load({name!r}); assert 'torchvision' not in sys.modules, {name!r}\n"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    elsewhere(code)

@@ -31,6 +31,11 @@ class HastyTrainer(Trainer):
         super().pretrain_value(steps)
 
 
+@pytest.fixture(autouse=True)
+def _quick_to_draw(rough_pictures) -> None:
+    """All that is drawn here is rough."""
+
+
 @pytest.fixture
 def hasty(monkeypatch) -> None:
     """Runs from a base begin at once."""

@@ -14,7 +14,7 @@ SEVERAL = ("accuracy=0.4", "worst-class=0.2", "robustness=0.2", "int8:bits=3=0.2
 
 @pytest.mark.parametrize(
     ("sra_samples", "measures"),
-    [(0, ()), (1, ()), (1, SEVERAL), (0, ("square:queries=20=1",))],
+    [(0, ()), (1, SEVERAL), (0, ("square:queries=20=1",))],
 )
 def test_stored_samples_have_the_figures_of_a_report_on_test_images(
     tiny, few, trained, tmp_path, sra_samples, measures, monkeypatch

@@ -1,6 +1,7 @@
 """What stops a run, and how it goes on: as if it had never been stopped."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -29,13 +30,13 @@ def config(tiny) -> TrainConfig:
 
 
 @pytest.fixture
-def training(config, few, cpu) -> Callable[..., None]:
+def training(config, small, cpu) -> Callable[..., None]:
     """Trains the generator of a folder."""
 
     def go(folder: Path, progress: Progress = SILENT, config: TrainConfig = config) -> None:
         folder.mkdir(exist_ok=True)
-        RunSettings(config, few.info, ReportConfig(), baselines=False).save(folder)
-        train_generator(config, few, folder, cpu, progress)
+        RunSettings(config, small.info, ReportConfig(), baselines=False).save(folder)
+        train_generator(config, small, folder, cpu, progress)
 
     return go
 
@@ -78,9 +79,9 @@ def test_a_step_cut_in_half_is_taken_again(step, training, never_stopped, tmp_pa
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("objective_name", ["hybrid", "value"])
 def test_steps_after_the_last_checkpoint_are_taken_again(
-    objective_name, config, training, base, tmp_path, monkeypatch
+    objective_name, config, training, small_base, tmp_path, monkeypatch
 ):
-    config = config.replace(base=str(base), objective=objective_name)
+    config = config.replace(base=str(small_base), objective=objective_name)
     whole, folder = tmp_path / "whole", tmp_path / "run"
     training(whole, config=config)
     saving_always(monkeypatch)
@@ -152,12 +153,14 @@ def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(
     ],
     ids=str,
 )
-def test_absurd_learning_rates_are_a_failed_run(options, tiny, trained, tmp_path, monkeypatch):
+def test_absurd_learning_rates_are_a_failed_run(
+    options, tiny, trained, small, tmp_path, monkeypatch
+):
     saving_always(monkeypatch)
     folder = tmp_path / "run"
     config = tiny.replace(**{"steps": 12, "measure_every": 1, "value_steps": 16} | options)
     with pytest.raises(RunError, match="diverged") as told:
-        trained(config, folder)
+        trained(config, folder, dataset=small)
     assert "\n" not in str(told.value)
     if (folder / CHECKPOINT).exists():
         for name in ("generator", "value"):
@@ -165,20 +168,31 @@ def test_absurd_learning_rates_are_a_failed_run(options, tiny, trained, tmp_path
 
 
 DRIVER = """
-import sys
+import sys, time
 from hypergen.experiments import run
 from hypergen.training.loop import train
-run.train = lambda *parts: train(*parts, checkpoint_seconds=0.0)
+
+def train_until(trainer, save, on_step):
+    def save_and_wait(state):
+        save(state)
+        if state["step"] >= float(sys.argv[2]):
+            time.sleep(60)
+    train(trainer, save_and_wait, on_step, checkpoint_seconds=0.0)
+
+run.train = train_until
 from hypergen.cli.main import main
 sys.exit(main(["train", "--resume", "--no-baseline", "--out", sys.argv[1]]))
 """
 
 
-def started(folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """A process that continues the run, once it has taken a few more steps."""
+def started(folder: Path, log: Path, until: float = math.inf) -> subprocess.Popen[bytes]:
+    """A process that continues the run, once it has taken a few more steps.
+
+    until: the step at which it waits to be killed.
+    """
     before = len(lines(folder))
     with log.open("wb") as file:
-        command = [sys.executable, "-c", DRIVER, str(folder)]
+        command = [sys.executable, "-c", DRIVER, str(folder), str(until)]
         process = subprocess.Popen(command, stdout=file, stderr=file)
     while len(lines(folder)) < before + 3 or not (folder / CHECKPOINT).exists():
         assert process.poll() is None, log.read_text()
@@ -194,12 +208,11 @@ def prepared(config: TrainConfig, folder: Path) -> Path:
 
 
 def test_a_killed_process_can_be_continued(config, digits, cpu, tmp_path):
-    config = config.replace(steps=30)
     folder = prepared(config, tmp_path / "run")
-    process = started(folder, tmp_path / "log.txt")
+    process = started(folder, tmp_path / "log.txt", until=4)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert 0 < state(folder)["step"] < 30
+    assert 0 < state(folder)["step"] < config.optimisation.length
     train_generator(config, digits, folder, cpu, SILENT)
     whole = prepared(config, tmp_path / "whole")
     train_generator(config, digits, whole, cpu, SILENT)

@@ -1,12 +1,8 @@
 """A run from end to end: what it writes, and whose folder it is."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -67,10 +63,13 @@ from tests.hypergen.experiments.runs import steps
         ),
     ],
 )
-def test_a_run_from_end_to_end(settings, from_base, tiny, trained, base, tmp_path, capfd):
-    config = tiny.replace(**settings, base=str(base) if from_base else None)
-    folder = tmp_path / "run"
-    done = trained(config, folder)
+def test_a_run_from_end_to_end(
+    settings, from_base, tiny, trained, few, small, small_base, tmp_path, capfd
+):
+    config, folder = tiny.replace(**settings), tmp_path / "run"
+    config = config.replace(base=str(small_base) if from_base else None)
+    dataset = small if config.target == "mlp" else few
+    done = trained(config, folder, dataset=dataset)
     result = done.results
 
     assert json.loads((folder / RESULTS).read_text()) == json.loads(json.dumps(result))
@@ -91,11 +90,12 @@ def test_a_run_from_end_to_end(settings, from_base, tiny, trained, base, tmp_pat
 
     seed = config.optimisation.seed + SAMPLE_SEED
     drawn, _, betas = load_generator(folder).draw(2, seed=seed)
-    images = torch.rand(5, 1, 28, 28)
+    shape = done.settings.info.input_shape
+    images = torch.rand(5, *shape)
     logits = drawn(images.expand(2, -1, -1, -1, -1))
     for index, row in enumerate(rows):
         file = folder / row["file"]
-        plain = targets.build(config.target)
+        plain = targets.build(config.target, input_shape=shape)
         plain.load_state_dict(safetensors.torch.load_file(file), strict=True)
         assert (plain.eval()(images) - logits[index]).abs().max() < 1e-5
         metadata = read_metadata(file)
@@ -202,25 +202,18 @@ def test_of_two_runs_into_one_folder_the_second_is_refused(tiny, trained, tmp_pa
     assert json.loads((folder / RESULTS).read_text()) == json.loads(json.dumps(begun[0]))
 
 
-def test_a_folder_that_another_works_in_is_left_alone(tiny, trained, tmp_path):
+def test_a_folder_that_another_works_in_is_left_alone(tmp_path, elsewhere):
     folder = tmp_path / "run"
     folder.mkdir()
     with locked(folder):
-        program = (
-            "import sys; from pathlib import Path\n"
+        shown = elsewhere(
+            "from pathlib import Path\n"
             "from hypergen.storage.lock import locked\n"
             "from hypergen.errors import InputError\n"
-            "try:\n    locked(Path(sys.argv[1])).__enter__()\n"
+            f"try:\n    locked(Path({str(folder)!r})).__enter__()\n"
             "except InputError as error:\n    print(error)\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(folder)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONPATH": str(Path(targets.__file__).parents[1])},
-        )
-    assert done.stdout == f"another hypergen is at work in {folder}\n"
+    assert shown == f"another hypergen is at work in {folder}\n"
     assert list(folder.iterdir()) == []
 
 

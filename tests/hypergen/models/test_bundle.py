@@ -41,18 +41,18 @@ def test_the_generator_starts_at_the_base_or_at_the_fresh_target(tiny, digits, b
         assert models.latent is models.generator.latent and models.latent == Latent(16)
 
 
-def test_it_holds_what_the_config_asks_for(tiny, digits, base_network):
+def test_it_holds_what_the_config_asks_for(tiny, small, small_mlp):
     config = tiny.replace(generator="chunk", value_network="mlp", value_members=3)
-    models = ModelBundle.fresh(config, digits.info)
+    models = ModelBundle.fresh(config, small.info)
     assert isinstance(models.generator.head, ChunkHead)
     assert isinstance(models.value, EnsembleValueNetwork) and len(models.value.members) == 3
-    assert isinstance(ModelBundle.fresh(tiny, digits.info).generator.head, DenseHead)
+    assert isinstance(ModelBundle.fresh(tiny, small.info).generator.head, DenseHead)
     published = tiny.replace(generator="published")
     short, long = (
-        ModelBundle.fresh(published, digits.info, base_network, pretraining_steps=steps)
+        ModelBundle.fresh(published, small.info, small_mlp, pretraining_steps=steps)
         for steps in (1, 8)
     )
-    goal = WeightLayout.of(base_network).flatten(base_network.state_dict())
+    goal = WeightLayout.of(small_mlp).flatten(small_mlp.state_dict())
     with torch.no_grad():
         far, near = (
             (models.generator(torch.zeros(1, 2), torch.zeros(1)) - goal).norm()

@@ -1,6 +1,4 @@
 import random
-import subprocess
-import sys
 
 import pytest
 import safetensors.torch
@@ -200,11 +198,11 @@ def test_a_plugin_is_asked_for_and_never_run(tmp_path, plugin, refused, metadata
 
 
 LARGE = """
-import resource, sys
+import resource
 from hypergen.errors import InputError
 from hypergen.storage.weights import load_network
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path in sys.argv[1:]:
+for path in PATHS:
     try:
         load_network(path)
     except InputError as error:
@@ -213,8 +211,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-def test_sizes_are_compared_before_anything_is_built(tmp_path, metadata):
-    """Networks that would need gigabytes, refused with little memory: in a process of its own."""
+def test_sizes_are_compared_before_anything_is_built(tmp_path, metadata, elsewhere):
+    """Networks that would need gigabytes, refused with little memory: in another process."""
     paths = []
     for index, change in enumerate(
         [
@@ -228,9 +226,7 @@ def test_sizes_are_compared_before_anything_is_built(tmp_path, metadata):
         told = {"target": "mlp", "activation": "relu"}
         paths.append(tmp_path / f"{index}.safetensors")
         save_network(paths[-1], network.state_dict(), metadata | told | change)
-    program = [sys.executable, "-c", LARGE, *map(str, paths)]
-    done = subprocess.run(program, capture_output=True, text=True, check=True)
-    *lines, megabytes = done.stdout.splitlines()
+    *lines, megabytes = elsewhere(f"PATHS = {[*map(str, paths)]}\n{LARGE}").splitlines()
     assert len(lines) == len(paths) and int(megabytes) < 200
     assert all(str(path) in line for path, line in zip(paths, lines, strict=True))
 

@@ -193,7 +193,7 @@ def test_training_sees_augmented_images(method, few, cpu, monkeypatch):
 @pytest.mark.parametrize("method", ["standard", "fbf", "n-fgsm", "pgd", "trades", "avg", "msd"])
 def test_every_method_learns(method, digits, cpu):
     threat = {"norms": "linf=0.02,l2=0.2"} if method in ("avg", "msd") else {"epsilon": 0.02}
-    config = BaselineConfig(method=method, target="mlp", **threat, epochs=4)
+    config = BaselineConfig(method=method, target="mlp", **threat, epochs=2)
     module = trained(config, digits, cpu)
     images, labels = digits.test.first(500)
     assert (module(images).argmax(1) == labels).float().mean() > 0.6

@@ -38,8 +38,16 @@ def beginning(*args, **options):
             marks=pytest.mark.slow,
         ),
         (kwta, {"activations": ("kwta-0.03",), "images": 4, "schedule": ((1, 4),)}),
-        (exploding_gradients, {"only": ("resnet20 kaf",), "steps": 2, "batch_size": 4}),
-        (activation_distributions, {"activations": ("kaf",), "images": 8, "steps": 3}),
+        pytest.param(
+            exploding_gradients,
+            {"only": ("resnet20 kaf",), "steps": 2, "batch_size": 4},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            activation_distributions,
+            {"activations": ("kaf",), "images": 8, "steps": 3},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             generated_activations,
             {"activations": ("kaf",), "steps": 2, "images": 2}
