@@ -103,18 +103,16 @@ class Graph:
             name = type(part).__name__
         return f"{name} in layer {layer}" if layer else name
 
-<<<<<<< HEAD
     def layer(self, node: Node) -> str:
         """The name of the module whose forward pass a node is part of; "" for the target itself."""
         stack = list(node.meta.get("nn_module_stack", {}).values())
         path = stack[-1][0] if stack else ""
         return path.partition(".")[2]  # without the root
-=======
+
     def whole(self, node: Node) -> tuple[str, nn.Module]:
         """The name and the layer, without numbers, of a node that stands for a whole layer."""
         name = str(node.target).partition(".")[2]  # without the root
         return name, self._parts[name]
->>>>>>> wt-lips
 
     def evaluate(
         self,
