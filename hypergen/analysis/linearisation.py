@@ -76,9 +76,9 @@ class Linearisation(Analysis):
         figure = panels(
             len(groups),
             len(classes),
-            "Which pixels raise the true logit (red) and lower it (blue): gradients, averaged over "
-            "test images of a class,\nof the first network of each group; "
-            + context.caption(groups),
+            "Which pixels raise the true logit (red) and lower it (blue): gradients, averaged\n"
+            "over test images of a class, of the first network of each group; colours end at ±\n"
+            f"the number on the left; {context.caption(groups)}",
             size=(1.0, 1.1),
         )
         grid = figure.subplots(len(groups), len(classes), squeeze=False)
@@ -91,9 +91,7 @@ class Linearisation(Analysis):
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.imshow(shown[label], cmap="RdBu_r", vmin=-largest, vmax=largest)
-            axes_row[0].set_ylabel(
-                f"{short(group.name)}\ndarkest: ±{largest:.2g} or more", fontsize="small"
-            )
+            axes_row[0].set_ylabel(f"{short(group.name)}\n±{largest:.2g}", fontsize="small")
         for axes, label in zip(grid[0], classes, strict=True):
             axes.set_title(context.dataset.info.class_names[label], fontsize="small")
         return figure

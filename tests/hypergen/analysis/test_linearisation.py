@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.autograd.functional import jacobian
 
-from hypergen.analysis import Linearisation, NotApplicable
+from hypergen.analysis import NotApplicable
 from hypergen.analysis.layer_matrices import layer_matrices
+from hypergen.analysis.linearisation import Linearisation
 from hypergen.errors import InputError
 from hypergen.runtime.progress import SILENT
 from targets import Population, build

@@ -186,7 +186,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SLOPES.keys() - {"clamp"})
+@pytest.mark.parametrize("name", sorted(SLOPES.keys() - {"clamp"}))
 def test_the_greatest_slope_is_rounded_up_and_hardly(name):
     grid = torch.linspace(-8, 8, 400_001, dtype=torch.float64).requires_grad_()
     (slopes,) = torch.autograd.grad(ACTIVATIONS[name](grid).sum(), grid)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from hypergen.analysis import NotApplicable, Regions
+from hypergen.analysis import NotApplicable
 from hypergen.analysis.borders import nearest_border
+from hypergen.analysis.regions import Regions
 from hypergen.analysis.slices import Plane, sliced
 from hypergen.runtime.progress import SILENT
 from targets import Population, build
