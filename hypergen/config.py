@@ -11,6 +11,7 @@ from hypergen.errors import InputError
 from hypergen.measure_spec import MeasureSpec, parse_beta
 from hypergen.settings import (
     COUNT,
+    HUGE,
     RATE,
     SEED,
     SHARE,
@@ -25,7 +26,7 @@ from hypergen.settings import (
 Target = Annotated[str, Registered(TARGETS)]
 Activation = Annotated[str, Registered(ACTIVATIONS)]
 Epsilon = Annotated[float | None, SIZE]
-LipschitzBound = Annotated[float | None, Range(0, 1e30, above=True)]
+LipschitzBound = Annotated[float | None, Range(0, HUGE, above=True)]
 ImageSize = Annotated[int | None, Range(1, data.MAX_IMAGE_SIZE)]
 
 

@@ -59,7 +59,7 @@ class Registry(Generic[T]):
         entries: MutableMapping[str, T] | Callable[[], MutableMapping[str, T]],
         family: Callable[[str], T | None] | None = None,
     ):
-        self.kind = kind
+        self.kind, self.one = kind, f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
         self._source = entries
         self._family = family
         self._origins: dict[str, Plugin] = {}
@@ -73,13 +73,13 @@ class Registry(Generic[T]):
         """A decorator that adds the class or function under `name` and returns it unchanged.
 
         Raises:
-            InputError: a name that is taken, empty, or with "=", ":" or white space in it; or what
-                cannot be called. What a notebook's cell defines may be registered again.
+            InputError: a name that is taken, empty, or with "=", ":", "/" or white space in it; or
+                what cannot be called. What a notebook's cell defines may be registered again.
         """
-        if not isinstance(name, str) or not name or re.search(r"[\s=:]", name):
+        if not isinstance(name, str) or not name or re.search(r"[\s=:/]", name):
             raise InputError(
-                f"cannot register a {self.kind} as {name!r}: "
-                'expected a name without "=", ":" and spaces'
+                f"cannot register {self.one} as {name!r}: "
+                'expected a name without "=", ":", "/" and spaces'
             )
 
         def add(thing: Thing) -> Thing:
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
         if name in self._entries and not _defined_again(self._entries[name], thing):
             plugin = self._origins.get(name)
             owner = f" (of {plugin.source})" if plugin else ""
-            raise InputError(f'there already is a {self.kind} "{name}"{owner}; choose another name')
+            raise InputError(f'there already is {self.one} "{name}"{owner}; choose another name')
 
     def put(self, name: str, thing: T, plugin: Plugin) -> None:
         """Notes that `name` is `thing`, and of which plugin."""
@@ -119,7 +119,7 @@ class Registry(Generic[T]):
 
     def _look_up(self, name: str) -> tuple[T, Plugin | None]:
         if not isinstance(name, str):
-            raise InputError(f"expected the name of a {self.kind}, got a {type(name).__name__}")
+            raise InputError(f"expected the name of {self.one}, got a {type(name).__name__}")
         found = self._find(name)
         if found is None:
             own = [key for plugin in LOADED.values() for key in plugin.free(self)]

@@ -1,6 +1,7 @@
 """What an analysis is: one question about networks, answered by figures and one picture."""
 
 import abc
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ from torch import Tensor
 
 import attacks
 from hypergen.data import Dataset
-from hypergen.errors import InputError
+from hypergen.errors import InputError, is_out_of_memory
 from hypergen.evaluation.sampler import Sampler
-from hypergen.measures.attacked import attacked_images
+from hypergen.measures.attacked import attacked_images, broken_images
 from hypergen.report.tables import threat_text
 from hypergen.runtime.progress import Progress
 from targets import Population, TargetError
@@ -28,6 +29,10 @@ class NotApplicable(InputError):
     """An analysis that says nothing of such networks; the message says why."""
 
 
+REFUSALS = InputError, TargetError, attacks.AttackError
+"""What says, in a line, why there is no answer."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Networks of one architecture that are looked at together, such as the samples of a run.
@@ -35,12 +40,14 @@ class Group:
     name: what tables and pictures call it, such as "sample", "fbf" or the path of a file.
     population: its networks, on the device of the data set.
     description: what they are, such as "small-lenet5 with relu".
+    files: that they come from, in order; none if they were in memory.
     sampler: of the run that drew them, where it is known.
     """
 
     name: str
     population: Population
     description: str = ""
+    files: tuple[str, ...] = ()
     sampler: Sampler | None = None
 
 
@@ -63,8 +70,12 @@ class Context:
         return self.dataset.test.first(self.count if count is None else min(count, self.count))
 
     def attacked(self, population: Population, images: Tensor, labels: Tensor) -> Tensor:
-        """[P,N,C,H,W], images [N,C,H,W] of labels [N] attacked against each network."""
-        return attacked_images(population, images, labels, self.attack, self.seed)
+        """[P,N,C,H,W], images [N,C,H,W] of labels [N] attacked against each network.
+
+        By an attack that only evaluates, an image that it does not break stays as it is.
+        """
+        attack = attacked_images if self.attack.perturbs else broken_images
+        return attack(population, images, labels, self.attack, self.seed)
 
     def rng(self) -> torch.Generator:
         """A source of random numbers on the CPU that always begins alike."""
@@ -81,13 +92,16 @@ class Context:
 class Finding:
     """What an analysis found.
 
-    rows: of all networks, each with the name of its `group` and its number there as `network`.
+    rows: of all networks, each with the name of its `group` and its number there as `network`;
+        numbers that are not finite are None.
     skipped: the names of groups that it says nothing of, and why.
-    figure: the picture; None where all groups are skipped.
+    failed: the names of groups, or "the picture", that it broke on, and how.
+    figure: the picture; None where there is no row.
     """
 
     rows: list[Row]
     skipped: dict[str, str]
+    failed: dict[str, str]
     figure: "Figure | None"
 
 
@@ -124,16 +138,66 @@ class Analysis(abc.ABC):
         """Looks at all groups; one that it does not apply to costs the others nothing."""
         found: list[Row] = []
         skipped: dict[str, str] = {}
+        failed: dict[str, str] = {}
         phases = progress.split({group.name: float(len(group.population)) for group in groups})
         for group in groups:
             try:
-                rows = self.rows(group, context, phases[group.name])
-            except (InputError, TargetError, attacks.AttackError) as error:
+                found += rows_of(group, self.rows(group, context, phases[group.name]))
+            except REFUSALS as error:
                 skipped[group.name] = str(error.args[0])
-                continue
+            except Exception as error:  # whatever a stranger's analysis or network raises
+                failed[group.name] = failure(error)
             finally:
                 phases[group.name].finish()
-            numbered = enumerate(rows)
-            found += [{"group": group.name, "network": number, **row} for number, row in numbered]
-        shown = [group for group in groups if group.name not in skipped]
-        return Finding(found, skipped, self.draw(shown, found, context) if shown else None)
+        return self.pictured(groups, found, skipped, failed, context)
+
+    def pictured(
+        self,
+        groups: Sequence[Group],
+        rows: list[Row],
+        skipped: dict[str, str],
+        failed: dict[str, str],
+        context: Context,
+    ) -> Finding:
+        """The rows of the groups with their picture, if it can be drawn."""
+        from matplotlib.figure import Figure  # here, for it is slow to load
+
+        shown = [group for group in groups if group.name not in skipped | failed]
+        figure = None
+        try:
+            figure = self.draw(shown, rows, context) if shown else None
+            if not isinstance(figure, Figure | None):
+                raise TypeError(f"draw gave {type(figure).__name__}, no matplotlib Figure")
+        except Exception as error:  # as above
+            figure, failed["the picture"] = None, failure(error)
+        return Finding(rows, skipped, failed, figure)
+
+
+def rows_of(group: Group, rows: Any) -> list[Row]:
+    """What an analysis says of a group as JSON can hold it, with the group's name and numbers.
+
+    `TypeError`: something else than dictionaries of numbers, texts and lists of these.
+    """
+    return [
+        {**_plain(dict(row)), "group": group.name, "network": number}
+        for number, row in enumerate(rows)
+    ]
+
+
+def failure(error: Exception) -> str:
+    """What went wrong, in words; raised again where memory ran out."""
+    if is_out_of_memory(error):
+        raise error
+    return f"{type(error).__name__}: {error}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, int | str):
+        return value
+    raise TypeError(f"a row holds {type(value).__name__}, which is no number")

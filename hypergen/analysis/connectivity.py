@@ -13,6 +13,7 @@ from hypergen.evaluation.sampler import CALIBRATION_IMAGES
 from hypergen.evaluation.soup import barrier
 from hypergen.measures.attacked import accuracies
 from hypergen.report.analysis import colour, panels
+from hypergen.report.tables import short
 from hypergen.runtime.batching import recalibrated
 from hypergen.runtime.progress import Progress
 from targets import Population, TargetError
@@ -41,7 +42,8 @@ class Connectivity(Analysis):
 
     title = "connectivity"
     figures = {
-        "distance": "of the weights, relative to their length; 1.414 for independent ones",
+        "distance": "of the weights of a network and the next one, relative to their length; 1.414 "
+        "for independent ones",
         "distance_matched": "the same, hidden units matched",
         "barrier": "points of accuracy lost in between, at most",
         "barrier_matched": "the same, hidden units matched",
@@ -52,6 +54,10 @@ class Connectivity(Analysis):
         population = group.population
         if len(population) < 2:
             raise NotApplicable("there is nothing between one network and itself")
+        images = context.images(1)[0][None].expand(len(population), -1, -1, -1, -1)
+        with torch.no_grad():
+            if not population(images).isfinite().all():
+                raise NotApplicable("the networks do not answer with finite numbers")
         count = len(population) if len(population) > 2 else 1  # of two networks there is one line
         progress.start(count)
         rows = []
@@ -76,7 +82,7 @@ class Connectivity(Analysis):
                     axes.plot(shares, percent, color=colour(name, names), alpha=0.6)
                 if own:
                     middle = min(100 * line[POINTS // 2] for line in own)
-                    axes.annotate(name, (50, middle), color=colour(name, names), va="top")
+                    axes.annotate(short(name), (50, middle), color=colour(name, names), va="top")
             axes.set_title(said, fontsize="small")
             axes.set_xlabel("share of the other network (%)")
             axes.grid(alpha=0.3)

@@ -33,7 +33,7 @@ class LatentMap(Analysis):
     run has a range of beta, it is one direction of z and beta. Rows are the networks of its points.
     """
 
-    title = "latent map"
+    title = f"latent map ({SIDE * SIDE} points of a plane)"
     figures = {
         "accuracy": "share of test images",
         "robustness": "share of attacked test images that stay right",
@@ -122,10 +122,17 @@ def _is_ranged(sampler: Sampler | None) -> bool:
     return high > low
 
 
+def _edges(rows: Sequence[Row], axis: str) -> tuple[float, float]:
+    """Where the cells of the plane begin and end: its points are their centres."""
+    low, high = rows[0][axis], rows[-1][axis]
+    half = (high - low) / (SIDE - 1) / 2
+    return low - half, high + half
+
+
 def _map(axes: Any, rows: Sequence[Row], name: str, label: str, ranged: bool) -> None:
     """One figure over the plane, as colours with a bar beside it."""
     values = torch.tensor([100 * row[name] for row in rows]).view(SIDE, SIDE).tolist()
-    ends = [rows[0]["across"], rows[-1]["across"], rows[0]["up"], rows[-1]["up"]]
+    ends = [*_edges(rows, "across"), *_edges(rows, "up")]
     image = axes.imshow(values, origin="lower", aspect="auto", extent=ends)
     axes.figure.colorbar(image, ax=axes)
     axes.set_title(label, fontsize="small")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 IMAGES_AT_ONCE = 25
 SHOWN_CLASSES, SHOWN_SIZE = 10, 32
 """Gradient images in the picture, and the most pixels of their sides."""
+TINY = 1e-300
+"""In the place of lengths of 0 that are divided by."""
 
 
 @ANALYSES.register("linearisation")
@@ -87,6 +89,7 @@ class Linearisation(Analysis):
             shown = dict(zip(row["classes"], row["gradients"], strict=True))
             values = [abs(each) for lines in shown.values() for line in lines for each in line]
             largest = statistics.quantiles(values, n=200)[-1]  # the few above outshine the rest
+            largest = largest or 1.0  # of a flat network, whose picture is white
             for axes, label in zip(axes_row, classes, strict=True):
                 axes.set_xticks([])
                 axes.set_yticks([])
@@ -100,10 +103,10 @@ class Linearisation(Analysis):
 def _figures(images: Tensor, labels: Tensor, logits: Tensor, slopes: Tensor, shift: Tensor) -> Row:
     """Images [N,C,H,W], logits [N,K], their derivatives [N,K,C,H,W] and b_x [N,K] -> a row."""
     linear = (slopes * images[:, None]).flatten(2).sum(2)
-    errors = (linear + shift - logits).norm(dim=1) / logits.norm(dim=1)
+    errors = (linear + shift - logits).norm(dim=1) / logits.norm(dim=1).clamp_min(TINY)
     own = torch.arange(len(labels)), labels
     gradients = slopes[own].flatten(1)
-    part = shift[own].abs() / (shift[own].abs() + linear[own].abs()).clamp_min(1e-300)
+    part = shift[own].abs() / (shift[own].abs() + linear[own].abs()).clamp_min(TINY)
     return {
         "error": float(errors.max()),
         "gradient_norm": float(gradients.norm(dim=1).mean()),
@@ -115,8 +118,9 @@ def _figures(images: Tensor, labels: Tensor, logits: Tensor, slopes: Tensor, shi
 def _alignment(gradients: Tensor, labels: Tensor) -> float | None:
     """The mean cosine of two gradients [N,D] of one class; None where no class has two images."""
     units, found = F.normalize(gradients, dim=1), []
+    points = gradients.norm(dim=1) > 0  # where the network is flat there is no direction
     for label in labels.unique():
-        own = units[labels == label]
+        own = units[(labels == label) & points]
         if len(own) > 1:  # the squared length of their sum has all pairs, and each with itself
             found.append((own.sum(0).square().sum() - len(own)) / (len(own) * (len(own) - 1)))
     return float(torch.stack(found).mean()) if found else None
@@ -132,7 +136,7 @@ def _product_error(
         return None
     product = reduce(torch.matmul, reversed(matrices))
     jacobian = slopes.flatten(1)
-    return float((product - jacobian).abs().max() / jacobian.abs().max())
+    return float((product - jacobian).abs().max() / jacobian.abs().max().clamp_min(TINY))
 
 
 def _gradient_images(slopes: Tensor, labels: Tensor) -> dict[str, Any]:

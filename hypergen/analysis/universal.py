@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 import attacks
-from hypergen.analysis.base import Analysis, Context, Finding, Group, Row
+from hypergen.analysis.base import REFUSALS, Analysis, Context, Finding, Group, Row, rows_of
 from hypergen.catalog import ANALYSES
-from hypergen.errors import InputError
 from hypergen.measures.attacked import predictions
 from hypergen.report.analysis import panels, points_by_group
 from hypergen.report.tables import short
 from hypergen.runtime.batching import chunks, for_all
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
-from targets import Population, TargetError, max_workers, parallel_map
+from targets import Population, max_workers, parallel_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +30,6 @@ RADIUS = 3.0
 """Of the ball that perturbations lie in, relative to epsilon."""
 RANDOM = 5
 """Random perturbations that a network is tried on."""
-NOISE = "random"
 FEWEST = 10
 """Images that must be fooled before it is told where they go: of few, one class leads by chance."""
 
@@ -75,17 +73,16 @@ class UniversalPerturbations(Analysis):
         for group in groups:
             try:
                 made[group.name] = fitted(group.population, context)
-            except (InputError, TargetError, attacks.AttackError) as error:
+            except REFUSALS as error:
                 skipped[group.name] = str(error.args[0])
             phases["fitting"].advance()
         shown = [group for group in groups if group.name in made]
         found: list[Row] = []
         phases["trying"].start(len(shown))
         for group in shown:
-            rows = enumerate(_tried(group, made, context))
-            found += [{"group": group.name, "network": number, **row} for number, row in rows]
+            found += rows_of(group, _tried(group, made, context))
             phases["trying"].advance()
-        return Finding(found, skipped, self.draw(shown, found, context) if shown else None)
+        return self.pictured(groups, found, skipped, {}, context)
 
     def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
         """The matrix between groups, every network's own, and to which class fooled images go."""
@@ -147,22 +144,30 @@ def _tried(group: Group, made: Mapping[str, Tensor], context: Context) -> list[R
     count = len(group.population)
     own = classes(made[group.name])
     others = {name: classes(each) for name, each in made.items() if name != group.name}
-    others[NOISE] = classes(random_perturbations(context, RANDOM))
+    noisy = classes(random_perturbations(context, RANDOM))
     fooled = (own != clean).double().mean(-1)
     rates = {name: (each != clean).double().mean((0, 2)) for name, each in others.items()}
+    by_noise = (noisy != clean).double().mean((0, 2))
     rows: list[Row] = []
     for index in range(count):
         by_others = {name: float(rate[index]) for name, rate in rates.items()}
-        strangers = [rate for name, rate in by_others.items() if name != NOISE]
+        strangers = [*by_others.values()]
         itself = float(fooled[index, index])
         mates = (float(fooled[:, index].sum()) - itself) / (count - 1) if count > 1 else None
         reached = own[index, index][own[index, index] != clean[index]]
-        row = {"own": itself, "mates": mates, "random": by_others[NOISE]}
+        row = {"own": itself, "mates": mates, "random": float(by_noise[index])}
         row["strangers"] = statistics.fmean(strangers) if strangers else None
         most = float(reached.bincount().max()) if len(reached) >= FEWEST else None
         row["same_class"] = None if most is None else most / len(reached)
         rows.append(row | {"by_others": by_others})
     return rows
+
+
+def _rate(row: Row, source: str | None) -> float:
+    """The share that is fooled by what was made for a group; by noise where that is None."""
+    if source is None:
+        return row["random"]
+    return row["own"] if source == row["group"] else row["by_others"][source]
 
 
 def _percent(rows: Sequence[Row], group: str, figure: str) -> list[float]:
@@ -173,13 +178,13 @@ def _percent(rows: Sequence[Row], group: str, figure: str) -> list[float]:
 
 def _draw_matrix(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> None:
     """Fooling rates: what was made for groups, and noise, on groups; on the diagonal two each."""
-    sources = [*names, NOISE]
+    sources = [*names, None]  # None: noise
     shown: list[list[float]] = []
     for source in sources:
         line = []
         for tried in names:
             own = [row for row in rows if row["group"] == tried]
-            rates = [row["own"] if source == tried else row["by_others"][source] for row in own]
+            rates = [_rate(row, source) for row in own]
             line.append(100 * statistics.fmean(rates))
         shown.append(line)
     highest = max(1.0, *(max(line) for line in shown))
@@ -192,7 +197,8 @@ def _draw_matrix(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> Non
             dark = "black" if value > highest / 2 else "white"
             axes.text(column, row, text, ha="center", va="center", color=dark, fontsize="small")
     axes.set_xticks(range(len(names)), [short(name) for name in names], fontsize="small")
-    axes.set_yticks(range(len(sources)), [short(name) for name in sources], fontsize="small")
+    labels = [*map(short, names), "random"]
+    axes.set_yticks(range(len(sources)), labels, fontsize="small")
     axes.set_xlabel("tried on")
     axes.set_ylabel("made for")
     head = "% of test images whose class changes\n(mates: other networks of the group)"

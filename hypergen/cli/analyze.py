@@ -27,8 +27,8 @@ class AnalyzeOptions(Settings):
 COMMAND = Command(AnalyzeOptions, {"analysis": AnalyzeConfig})
 
 
-def run(settings: dict[str, Any], own: AnalyzeOptions) -> None:
-    """Runs the command."""
+def run(settings: dict[str, Any], own: AnalyzeOptions) -> int:
+    """Runs the command; status 1 if an analysis broke on something."""
     out = own.out or default_folder(own.paths)
     with ProgressBar("analyze") as bar:
         result = analyze_files(
@@ -36,4 +36,5 @@ def run(settings: dict[str, Any], own: AnalyzeOptions) -> None:
         )
     for found in result["analyses"].values():
         print(f"{analysis_table(found, result['groups'])}\n")
-    print(f"written to {out}: results.json and a picture for each analysis")
+    print(f"written to {out}: results.json, and a picture of what was found by each analysis")
+    return int(any(found["failed"] for found in result["analyses"].values()))

@@ -62,7 +62,8 @@ def weight_distance(population: Population) -> tuple[float, float]:
 def relative_distance(one: Tensor, other: Tensor, layout: WeightLayout) -> float:
     """How far apart two weight vectors [D] lie, relative to their length, weighed by fan-in."""
     one, other = (theta / layout.scales().to(theta) for theta in (one, other))
-    return float((one - other).norm() / ((one.square().sum() + other.square().sum()) / 2).sqrt())
+    length = ((one.square().sum() + other.square().sum()) / 2).sqrt()
+    return float((one - other).norm() / length) if length > 0 else 0.0
 
 
 def match_units(goal: Tensor, theta: Tensor, layout: WeightLayout) -> Tensor:

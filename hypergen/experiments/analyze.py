@@ -1,6 +1,7 @@
 """Looks at networks that stand in files: one analysis after the other, samples beside baselines."""
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +26,7 @@ from hypergen.experiments.run_folder import RESULTS
 from hypergen.report.plots import write_picture
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT
-from hypergen.storage.atomic import write_json
+from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.folders import CONFIG, expanded, require_folder
 from hypergen.storage.network_files import NetworkFile, find
 from targets import Population
@@ -48,8 +49,8 @@ class AnalyzeConfig(AttackConfig):
     """What is looked at, in which networks, and on which images."""
 
     what: tuple[str, ...] = ()
-    """an analysis by its name, repeatable (see `hypergen list analysis`); by default those that
-    take minutes"""
+    """an analysis by its name, repeatable (see `hypergen list analysis`); by default all that take
+    less than minutes for ten small networks"""
     count: Annotated[int, COUNT] = 8
     """networks of each group, the first, that are looked at"""
     images: Annotated[int, COUNT] = 100
@@ -64,13 +65,28 @@ class AnalyzeConfig(AttackConfig):
     def require(self) -> None:
         super().require()
         for name in self.what:
-            ANALYSES.get(name)
+            _made(name)
 
     @property
     def analyses(self) -> dict[str, Analysis]:
         """What is asked for, by name."""
-        made = {name: ANALYSES.get(name)() for name in self.what or ANALYSES}
+        made = {name: _made(name) for name in self.what or ANALYSES}
         return {name: each for name, each in made.items() if self.what or each.by_default}
+
+
+def _made(name: str) -> Analysis:
+    """The analysis of that name. `InputError`: an unknown one, or something else than one."""
+    maker = ANALYSES.get(name)
+    try:
+        made = maker()
+    except TypeError as error:  # it wants arguments, or lacks a method
+        raise InputError(f"the analysis {name} cannot be made: {error}") from error
+    if not isinstance(made, Analysis):
+        raise InputError(f"the analysis {name} must be a class derived from hypergen.Analysis")
+    told = isinstance(getattr(made, "title", None), str), hasattr(made, "figures"), made.cost > 0
+    if not all(told):
+        raise InputError(f"the analysis {name} must have a title, figures and a cost above 0")
+    return made
 
 
 def analyze_files(
@@ -116,6 +132,9 @@ def analyze_modules(
     if out is not None:
         require_folder(out)
     threat = threat_on(dataset.name, options.norm or "linf", options.epsilon)
+    for name, own in modules.items():
+        for module in own:
+            _require_answers(name, module, dataset)
     groups = [
         Group(name, _population(name, own[: options.count], dataset))
         for name, own in modules.items()
@@ -134,20 +153,24 @@ def analyze(
     """Looks at groups of networks, one analysis after the other.
 
     Returns version, dataset, attack, groups (name and number of networks of each), and `analyses`:
-    by name, title, figures (what they mean), rows (one a network) and skipped (groups it says
-    nothing of, and why). The same is in results.json of the folder `out`, beside a picture NAME.png
-    for each analysis; both grow with every analysis that is done.
+    by name, title, figures (what they mean), rows (one a network), skipped (groups it says nothing
+    of, and why) and failed (what it broke on, and how). The same is in results.json of the folder
+    `out`, beside a picture NAME.png for each analysis; both grow with every analysis that is done,
+    and what an earlier call has found about the same stays there.
+
+    `InputError`: an `out` that holds what was found about other networks or images.
     """
     evaluator = options.evaluator(threat)
     context = Context(dataset, threat, evaluator.attack, evaluator.images, evaluator.seed)
     analyses = options.analyses
-    result: dict[str, Any] = {
+    about: dict[str, Any] = {
         "version": __version__,
         "dataset": dataset.name,
         "attack": evaluator.describe(dataset),
-        "groups": [{"name": group.name, "networks": len(group.population)} for group in groups],
-        "analyses": {},
+        "groups": [_described(group) for group in groups],
     }
+    result = about | {"analyses": {}}
+    before = {} if out is None else _found_before(out, about)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     phases = progress.split({name: each.cost for name, each in analyses.items()})
@@ -159,13 +182,29 @@ def analyze(
             "figures": dict(each.figures),
             "rows": found.rows,
             "skipped": found.skipped,
+            "failed": found.failed,
         }
         if out is None:
             continue
-        if found.figure is not None:
+        write_json(out / RESULTS, about | {"analyses": before | result["analyses"]})
+        if found.figure is None:
+            (out / f"{name}.png").unlink(missing_ok=True)
+        else:
             write_picture(out / f"{name}.png", found.figure)
-        write_json(out / RESULTS, result)
     return result
+
+
+def _described(group: Group) -> dict[str, Any]:
+    return {"name": group.name, "networks": len(group.population), "files": [*group.files]}
+
+
+def _found_before(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """The analyses in a folder's results. `InputError`: of other networks or images."""
+    path = out / RESULTS
+    tree = read_json(path) if path.exists() else {}
+    if tree and {name: tree.get(name) for name in about} != json.loads(json.dumps(about)):
+        raise InputError(f"{path} is about other networks or images; choose another `out`")
+    return tree.get("analyses", {})
 
 
 def default_folder(paths: Sequence[Path]) -> Path:
@@ -190,7 +229,10 @@ def _sources(path: Path, prefixed: bool) -> list[Source]:
         return [Source(str(path), find([path]))]
     prefix = f"{path}: " if prefixed else ""
     found = {"sample": Source(f"{prefix}sample", find([path]), folder)}
-    for file in sorted((folder / BASELINES).glob("*.safetensors")):
+    files = sorted((folder / BASELINES).glob("*.safetensors"))
+    for file in (
+        file for file in files if file.suffixes == [".safetensors"]
+    ):  # no half-trained one
         method = file.stem.rpartition("-")[0]
         found.setdefault(method, Source(f"{prefix}{method}", [])).files.append(file)
     return [*found.values()]
@@ -201,7 +243,21 @@ def _group(source: Source, networks: Sequence[NetworkFile], dataset: Dataset) ->
     said = networks[0].metadata
     described = [str(said[key]) for key in ("target", "activation") if key in said]
     sampler = None if source.run is None else load_generator(source.run, dataset)
-    return Group(source.name, population, " with ".join(described), sampler)
+    files = tuple(str(network.path) for network in networks)
+    return Group(source.name, population, " with ".join(described), files, sampler)
+
+
+def _require_answers(name: str, module: nn.Module, dataset: Dataset) -> None:
+    """`InputError` unless a network takes an image of the data set and knows all of its classes."""
+    images, _ = dataset.test.first(1)
+    try:
+        with torch.no_grad():
+            logits = copy.deepcopy(module).eval().to(dataset.device)(images)
+    except RuntimeError as error:
+        shape = list(dataset.input_shape)
+        raise InputError(f"{name}: no network for images {shape}: {error}") from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, dataset.num_classes):
+        raise InputError(f"{name}: expected {dataset.num_classes} logits of an image")
 
 
 def _population(name: str, modules: Sequence[nn.Module], dataset: Dataset) -> Population:

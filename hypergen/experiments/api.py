@@ -219,20 +219,23 @@ def analyze(
 
     Returns:
         dataset, attack, groups, and `analyses`: by name, title, figures (what they mean), rows (one
-        a network) and skipped (groups it says nothing of, and why).
+        a network), skipped (groups it says nothing of, and why) and failed (what it broke on).
 
     Raises:
         InputError: options that cannot be, or files that cannot be read.
     """
     named = networks if isinstance(networks, Mapping) else {"networks": networks}
     found = {str(name): sorted_out(each) for name, each in named.items()}
+    empty = [name for name, each in found.items() if not any(each)]
+    if empty or len(found) < len(named):
+        raise InputError("each group needs networks, and a name of its own")
     modules = {name: own for name, (own, _) in found.items() if own}
     paths = [path for _, own in found.values() for path in own]
     if bool(modules) == bool(paths):
         raise InputError("expected networks in memory, or paths of some, and not both")
     if dataset is not None:
         options["dataset"] = dataset_name(dataset)
-    config = AnalyzeConfig.of(**options, what=(what,) if isinstance(what, str) else tuple(what))
+    config = AnalyzeConfig.of(**options, what=(what,) if isinstance(what, str) else what)
     if modules and config.dataset is None:
         raise InputError("networks in memory name no data set; give a `dataset`")
     own = None

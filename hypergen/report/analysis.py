@@ -1,5 +1,6 @@
 """Tables and parts of pictures of analyses."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ OTHER_COLOURS = "#CC79A7", "#56B4E9", "#000000", "#F0E442"
 def analysis_table(found: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> Table:
     """What one analysis found: a row a group, with mean and standard deviation over its networks.
 
-    found: title, figures, rows and skipped, as `experiments.analyze.analyze` has them.
+    found: title, figures, rows, skipped and failed, as `experiments.analyze.analyze` has them.
     """
     rows = []
     for group in groups:
@@ -35,12 +36,14 @@ def analysis_table(found: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
     headers = (found["title"], "networks", *found["figures"])
     notes = [f"{name}: {meaning}" for name, meaning in found["figures"].items()]
     notes += [f"{short(name)} left out: {reason}" for name, reason in found["skipped"].items()]
+    notes += [f"{short(name)} failed: {reason}" for name, reason in found["failed"].items()]
     return Table(headers, rows, notes)
 
 
-def mean_and_std(values: Sequence[float | None]) -> str:
+def mean_and_std(values: Sequence[Any]) -> str:
     """ "0.98 +- 0.02", in four digits; "0.98" for one value; `MISSING` where none is known."""
-    known = [value for value in values if value is not None]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    known = [value for value in numbers if math.isfinite(value)]
     if not known:
         return MISSING
     mean = f"{statistics.fmean(known):.4g}"

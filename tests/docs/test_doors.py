@@ -9,7 +9,7 @@ import pytest
 import attacks
 import hypergen
 import targets
-from hypergen.catalog import GENERATORS, MEASURES, VALUE_NETWORKS
+from hypergen.catalog import ANALYSES, GENERATORS, MEASURES, VALUE_NETWORKS
 from hypergen.data import DATASETS
 from hypergen.experiments import api  # noqa: F401  (whose floors fill the registries)
 from hypergen.registry import LOADED
@@ -30,6 +30,7 @@ def plugins(tmp_path):
         mock.patch.dict(GENERATORS._entries),
         mock.patch.dict(VALUE_NETWORKS._entries),
         mock.patch.dict(MEASURES._entries),
+        mock.patch.dict(ANALYSES._entries),
         mock.patch.dict(LOADED),
     ):
         for index, block in enumerate(BLOCKS):
@@ -111,3 +112,12 @@ def test_weight_files_of_own_networks_load_in_plain_pytorch(plugins, tmp_path):
     module.load_state_dict(safetensors.torch.load_file(path))
     assert hypergen.load_network(path).once_more.weight.equal(module.again.weight)
     assert run.results["summary"]["sample"]["count"] == 2
+
+
+def test_own_analysis_looks_at_networks_in_memory(plugins):
+    network = targets.build("mlp", num_classes=2, input_shape=(1, 12, 12))
+    found = hypergen.analyze(network, "length", "stripes", epsilon=0.1, images=2)
+    (row,) = found["analyses"]["length"]["rows"]
+    expected = sum(float(each.detach().square().sum()) for each in network.parameters()) ** 0.5
+    assert row["length"] == pytest.approx(expected)
+    assert found["analyses"]["length"]["failed"] == {}

@@ -44,7 +44,7 @@ def test_what_is_measured_is_that_of_the_networks_there(sampler, digits):
     threat = attacks.Threat("linf", 0.1)
     where = Context(digits, threat, attacks.PGD(threat, steps=1), 4)
     population, _, _ = sampler.draw(2)
-    group = Group("sample", population, "mlp", sampler)
+    group = Group("sample", population, "mlp", sampler=sampler)
     found = LatentMap().run([group], where, SILENT)
     assert len(found.rows) == SIDE**2 and found.figure is not None
     row = found.rows[3]

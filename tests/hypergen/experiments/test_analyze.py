@@ -5,6 +5,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 import hypergen
 import targets
@@ -61,6 +63,7 @@ def run_with_baselines(ranged_run, saved, tmp_path):
     (folder / "baselines").mkdir()
     for name in ("fbf-0", "standard-0", "standard-1"):
         saved(folder / "baselines" / f"{name}.safetensors", seed=len(name))
+    (folder / "baselines" / "pgd-0.checkpoint.safetensors").write_bytes(b"half-trained")
     return folder
 
 
@@ -128,6 +131,83 @@ def test_a_group_knows_the_run_that_drew_it(registered, run_with_baselines, cpu,
     assert seen["fbf"] is None
 
 
+class Raising(Size):
+    """Breaks on what it looks at."""
+
+    def rows(self, group, context, progress):
+        raise ZeroDivisionError("of its own")
+
+
+class Odd(Size):
+    """Gives numbers that JSON does not have, and names of its own."""
+
+    def rows(self, group, context, progress):
+        return [{"length": float("nan"), "group": "x", "more": [float("inf"), 1.0]}] * 2
+
+
+class Tensors(Size):
+    """Gives what JSON cannot hold."""
+
+    def rows(self, group, context, progress):
+        return [{"length": torch.ones(2)}]
+
+
+class Undrawn(Size):
+    """Draws nothing that can be saved."""
+
+    def draw(self, groups, rows, context):
+        return "a picture"
+
+
+def test_what_breaks_is_told_and_the_others_are_shown(registered, ranged_run, tmp_path, capsys):
+    registered._source |= {"raising": Raising, "odd": Odd, "tensors": Tensors, "undrawn": Undrawn}
+    words = ["--images", "4", "--steps", "2", "--out", str(tmp_path)]
+    assert main(["analyze", str(ranged_run.folder), *words]) == 1
+    shown = capsys.readouterr().out
+    assert "sample failed: ZeroDivisionError: of its own" in shown
+    assert "sample failed: TypeError: a row holds Tensor, which is no number" in shown
+    assert "the picture failed: TypeError: draw gave str" in shown
+    text = (tmp_path / "results.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    found = json.loads(text)["analyses"]
+    assert found["size"]["rows"] and not found["size"]["failed"]
+    (first, second) = found["odd"]["rows"]
+    assert first == {"length": None, "group": "sample", "more": [None, 1.0], "network": 0}
+    assert second["network"] == 1
+    assert not (tmp_path / "undrawn.png").exists()
+
+
+def test_a_further_call_adds_to_what_is_there(registered, ranged_run, cpu, tmp_path):
+    path = [ranged_run.folder]
+    analyze_files(path, replace(QUICK, what=("size",)), tmp_path, cpu)
+    analyze_files(path, replace(QUICK, what=("picky",)), tmp_path, cpu)
+    found = json.loads((tmp_path / "results.json").read_text())["analyses"]
+    assert found.keys() == {"size", "picky"}
+    with pytest.raises(InputError, match="about other networks or images; choose another `out`"):
+        analyze_files(path, replace(QUICK, images=3), tmp_path, cpu)
+
+
+@pytest.mark.parametrize(
+    ("thing", "problem"),
+    [
+        (lambda: 3, "must be a class derived from hypergen.Analysis"),
+        (lambda size: Size(), "cannot be made"),
+        (type("Untitled", (Size,), {"title": None}), "must have a title"),
+        (type("Free", (Size,), {"cost": 0}), "a cost above 0"),
+        (type("Half", (Analysis,), {}), "cannot be made"),
+    ],
+)
+def test_what_is_no_analysis_is_refused(registered, ranged_run, cpu, tmp_path, thing, problem):
+    registered._source["own"] = thing
+    with pytest.raises(InputError, match=problem):
+        AnalyzeConfig(what=("own",))
+
+
+def test_a_name_is_no_path():
+    with pytest.raises(InputError, match='cannot register an analysis as "?.*up'):
+        hypergen.register_analysis("../up")
+
+
 @pytest.mark.parametrize(
     "line, problem",
     [
@@ -166,6 +246,20 @@ def test_networks_in_memory_are_groups_by_their_names(registered, digits):
 def test_networks_in_memory_need_a_data_set(registered):
     with pytest.raises(InputError, match="give a `dataset`"):
         hypergen.analyze(targets.build("mlp", "relu"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "problem"),
+    [
+        ({"a": [], "b": nn.Flatten()}, "each group needs networks"),
+        ({1: nn.Flatten(), "1": nn.Flatten()}, "a name of its own"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3, 10)), "no network for images"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), "expected 10 logits"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(registered, digits, groups, problem):
+    with pytest.raises(InputError, match=problem):
+        hypergen.analyze(groups, "size", digits)
 
 
 def test_memory_and_paths_do_not_mix(registered):
