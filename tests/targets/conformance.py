@@ -4,8 +4,10 @@ Every function in CHECKS takes a function from a seed to a freshly initialised t
 on a device, the shape of its images, and that device.
 """
 
+import copy
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -167,11 +169,15 @@ def takes_an_fbf_step(make: MakeTarget, shape: Shape, device: torch.device) -> N
 
 def works(make: MakeTarget, shape: Shape, device: torch.device) -> None:
     """The main points, with one network: for targets that are too large for all checks."""
-    make = functools.cache(make)  # to draw millions of weights takes long
-    every_weight_learns(make, shape, device)
-    takes_an_fbf_step(make, shape, device)
-    population, images = problem(make, shape, networks=1, batch=2)
-    other = make(1).double()
+    drawn = functools.cache(make)  # to draw millions of weights takes long
+
+    def fresh(*args: Any) -> nn.Module:
+        return copy.deepcopy(drawn(*args))  # what is trained below is another network
+
+    every_weight_learns(fresh, shape, device)
+    takes_an_fbf_step(fresh, shape, device)
+    population, images = problem(fresh, shape, networks=1, batch=2)
+    other = fresh(1).double()
     other.load_state_dict(load(save(population[0].state_dict())), strict=True)
     weights = list(other.eval().parameters())
     theta = population.theta.clone().requires_grad_()
