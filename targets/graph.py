@@ -109,11 +109,6 @@ class Graph:
         path = stack[-1][0] if stack else ""
         return path.partition(".")[2]  # without the root
 
-    def whole(self, node: Node) -> tuple[str, nn.Module]:
-        """The name and the layer, without numbers, of a node that stands for a whole layer."""
-        name = str(node.target).partition(".")[2]  # without the root
-        return name, self._parts[name]
-
     def evaluate(
         self,
         tensors: Mapping[str, Tensor],

@@ -202,6 +202,18 @@ def replaced(arguments: Any, other: Callable[[Any], Any]) -> Any:
     return map_aggregate(arguments, other)
 
 
+def those_in(arguments: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+    """What is wanted among arguments, however nested, as often as it stands there."""
+    found: list[Any] = []
+
+    def note(value: Any) -> None:
+        if wanted(value):
+            found.append(value)
+
+    replaced(arguments, note)
+    return found
+
+
 def _by_ends(call: Call) -> Interval:
     assert call.function is not None
     (lower, lower_options), (upper, upper_options) = ends((call.args, call.kwargs))

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from targets.graph import Call
 from targets.intervals import KINKED, slope_below
+from targets.pooling import MaxPooling
 
 _CLAMPS = {
     "hardtanh": {"min_val": -1.0, "max_val": 1.0},
@@ -114,26 +114,8 @@ def windows_of(call: Call) -> Windows | None:
     shape = tuple(pooled.shape[2:])
     geometry = None
     if not call.name.startswith("adaptive"):
-        geometry = tuple(_each(option, dims) for option in _geometry(*args, **options))
+        geometry = MaxPooling.of(call)[:4]
     return Windows(_table(sizes, shape, geometry).to(values.device), shape)
-
-
-def _geometry(
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> tuple[Any, Any, Any, Any]:
-    """Kernel, stride, padding and dilation of a pooling, as its function takes them."""
-    return kernel_size, stride or kernel_size, padding, dilation
-
-
-def _each(option: Any, dims: int) -> tuple[int, ...]:
-    """An option for each dimension, of one number for all or of several."""
-    values = tuple(option) if isinstance(option, Sequence) else (option,)
-    return values * dims if len(values) == 1 else values
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from torch.fx.node import Node
 
 from targets.errors import TargetError
 from targets.graph import Call, Graph
-from targets.intervals import AFFINE, SIZES, by_place, is_unusual, replaced
+from targets.intervals import AFFINE, SIZES, by_place, is_unusual, replaced, those_in
 from targets.kinks import Kinks, Windows, kinks_of, windows_of
 from targets.population import Population
 
@@ -81,7 +81,7 @@ class Walk(abc.ABC):
         if call.function is not None and call.name in SIZES:
             args = replaced(call.args, lambda x: x.values[0] if is_rows(x) else x)
             return call.function(*args, **call.kwargs)
-        rows = rows_in((call.args, call.kwargs))
+        rows = those_in((call.args, call.kwargs), is_rows)
         if call.function is not None and len(rows) == 1 and call.args and call.args[0] is rows[0]:
             single = replace(call, args=(rows[0].values[0], *call.args[1:]))
             if (kinks := kinks_of(single)) is not None:
@@ -94,7 +94,7 @@ class Walk(abc.ABC):
 
     def affine(self, call: Call) -> Rows:
         """Row by row: whatever the target does with the batch it does with a batch of one."""
-        found = {id(rows): rows for rows in rows_in((call.args, call.kwargs))}
+        found = {id(rows): rows for rows in those_in((call.args, call.kwargs), is_rows)}
 
         def function(*inputs: Tensor) -> Any:
             known = dict(zip(found, inputs, strict=True))
@@ -129,13 +129,6 @@ def tensors_of(population: Population) -> list[dict[str, Tensor]]:
 def is_rows(value: Any) -> bool:
     """Whether a value depends on the inputs."""
     return isinstance(value, Rows)
-
-
-def rows_in(arguments: Any) -> list[Rows]:
-    """All rows among arguments, however nested."""
-    found: list[Rows] = []
-    replaced(arguments, lambda x: found.append(x) if is_rows(x) else None)
-    return found
 
 
 def _is_affine(call: Call) -> bool:

@@ -15,7 +15,7 @@ from torch.fx.node import Node
 
 from targets.graph import Call, Values
 from targets.intervals import AFFINE, KINKED, Interval, Propagation, kinked, replaced, slope_below
-from targets.traits import pair
+from targets.pooling import MaxPooling
 
 LEAST_WIDTH = 1e-12
 """Of an interval that is divided by."""
@@ -156,27 +156,15 @@ def _dot(coefficients: Tensor, values: Tensor) -> Tensor:
     return torch.einsum("sbf,bf->sb", coefficients.flatten(2), values.flatten(1))
 
 
-def _pooling(
-    values: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> tuple[tuple[int, int], tuple[int, int], bool]:
-    """The kernel and stride of `max_pool2d`, and whether every window is whole."""
-    whole = pair(padding) == (0, 0) and pair(dilation) == (1, 1) and not ceil_mode
-    return pair(kernel_size), pair(stride or kernel_size), whole
-
-
 def is_plain_pool(call: Call) -> bool:
-    return call.name == "max_pool2d" and _pooling(*call.args, **call.kwargs)[2]
+    """Whether this is a max-pooling of planes all of whose windows are whole."""
+    return call.name == "max_pool2d" and MaxPooling.of(call).is_plain
 
 
 def pooled_parts(call: Call, values: Tensor, shape: torch.Size) -> list[Tensor]:
     """Values [B,C,H,W] -> for each place in a window what all windows have there, of `shape`."""
-    (height, width), (down, right), _ = _pooling(*call.args, **call.kwargs)
+    pooling = MaxPooling.of(call)
+    (height, width), (down, right) = pooling.kernel, pooling.stride
     rows, columns = (shape[2] - 1) * down + 1, (shape[3] - 1) * right + 1
     return [
         values[:, :, i : i + rows : down, j : j + columns : right]

@@ -10,11 +10,10 @@ from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
 from hypergen.catalog import ANALYSES
 from hypergen.evaluation.diversity import match_units, relative_distance
 from hypergen.evaluation.sampler import CALIBRATION_IMAGES
-from hypergen.evaluation.soup import barrier
+from hypergen.evaluation.soup import barrier, soup
 from hypergen.measures.attacked import accuracies
 from hypergen.report.analysis import colour, panels
 from hypergen.report.tables import short
-from hypergen.runtime.batching import recalibrated
 from hypergen.runtime.progress import Progress
 from targets import Population, TargetError
 
@@ -133,7 +132,10 @@ def _matched(population: Population, goal: Tensor, index: int, context: Context)
 
 def _line(population: Population, one: Tensor, other: Tensor, context: Context) -> list[float]:
     """The accuracies of the networks between two."""
-    shares = one.new_tensor(SHARES)[:, None]
-    mixed = population.choose([0] * POINTS).with_theta(one + shares * (other - one))
-    mixed = recalibrated(mixed, context.dataset.calibration_images(CALIBRATION_IMAGES))
+    start, end = (
+        population.choose([0] * POINTS).with_theta(theta.expand(POINTS, -1))
+        for theta in (one, other)
+    )
+    images = context.dataset.calibration_images(CALIBRATION_IMAGES)
+    mixed = soup(start, end, one.new_tensor(SHARES), images)
     return accuracies(mixed, *context.dataset.test.first(IMAGES)).tolist()

@@ -11,11 +11,11 @@ from torch import Tensor
 import attacks
 from attacks import PerNetworkRNG
 from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
-from hypergen.analysis.border import Border, nearest
+from hypergen.analysis.decision_border import Border, nearest
 from hypergen.analysis.detector import Detector, auroc, evade
 from hypergen.analysis.universal import fitted
 from hypergen.catalog import ANALYSES
-from hypergen.report.analysis import colour, panels, points_by_group
+from hypergen.report.analysis import colour, known_by_group, panels, points_by_group
 from hypergen.report.tables import short
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
@@ -52,7 +52,7 @@ class Curvature(Analysis):
     """How the decision border is curved near clean and attacked images, and whom that gives away.
 
     Near an image, and near what the attack made of others to fool the network, the border to the
-    nearest other class is found, and its mean and principal curvatures there (analysis/border.py
+    nearest other class is found, and its mean and principal curvatures there (decision_border.py
     says what these are). The curvature at images themselves is the score of a detector
     (analysis/detector.py), which is tried on images that the network gets right against examples
     that fool it: of the attack of this command; of DeepFool and of Carlini and Wagner, which go
@@ -106,8 +106,7 @@ class Curvature(Analysis):
             (clean, "clean", "clean images", "below 0: the other class bulges towards them"),
             (attacked, "attacked", example, "above 0: it bends around them"),
         ):
-            values = {name: _known(rows, name, key) for name in names}
-            points_by_group(axes, [name for name in names if values[name]], values, label)
+            points_by_group(axes, names, known_by_group(rows, names, key), label)
             axes.axhline(0, color="grey", linewidth=1)
             axes.set_title(f"border nearest to {of}\n(a point a network; {toward})")
         attacked.sharey(clean)
@@ -196,12 +195,6 @@ def _rng(context: Context) -> PerNetworkRNG:
     return PerNetworkRNG([context.seed], context.dataset.device)
 
 
-def _known(rows: Sequence[Row], group: str, figure: str) -> list[float]:
-    """The figure of a group's networks, where it is known."""
-    own = [row[figure] for row in rows if row["group"] == group]
-    return [value for value in own if value is not None]
-
-
 def _draw_principal(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> None:
     """A line a group: the mean of the least of the greatest, of the next, and so on."""
     for name in names:
@@ -226,7 +219,7 @@ def _draw_detector(
     """AUROCs by attack, a point a network, groups beside one another."""
     for place, name in enumerate(names):
         for column, attack in enumerate(ATTACKS):
-            values = _known(rows, name, f"auroc_{attack}")
+            values = known_by_group(rows, names, f"auroc_{attack}")[name]
             x = column + 0.8 * ((place + 0.5) / len(names) - 0.5)
             axes.scatter([x] * len(values), values, color=colour(name, names), s=18, alpha=0.8)
     axes.axhline(0.5, color="grey", linewidth=1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attacks import Model, PerNetworkRNG, Threat, differentiate, misclassified
 from attacks.losses import margin
-from hypergen.analysis.border import Border
+from hypergen.analysis.decision_border import Border
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,7 @@ class LatentMap(Analysis):
         across, up, z, beta = plane(sampler, context.rng())
         population = sampler.generate(z, beta)
         images, labels = context.images()
-        masks = attack_population(
-            population, images, labels, context.attack, context.seed, advance=lambda count: None
-        )
+        masks = attack_population(population, images, labels, context.attack, context.seed)
         progress.advance(SIDE - 2)
         whole, whole_labels = context.dataset.test.first(IMAGES)
         classes = predictions(population, whole)

@@ -13,10 +13,10 @@ from torch.fx.node import Node
 
 from hypergen.errors import InputError
 from targets.graph import Call, Graph
-from targets.intervals import replaced
+from targets.intervals import replaced, those_in
 from targets.kinks import Kinks, Windows
 from targets.linear_pieces import Frozen
-from targets.piecewise_linear import Rows, is_rows, rows_in
+from targets.piecewise_linear import Rows, is_rows
 
 MAX_NUMBERS = 2**24
 """In the matrix of one layer."""
@@ -55,7 +55,7 @@ class _Chain(Frozen):
             args, options = replaced(arguments, lambda x: rows if is_rows(x) else x)
             return plain(replace(call, args=args, kwargs=options))
 
-        before = {id(rows): rows for rows in rows_in(arguments)}
+        before = {id(rows): rows for rows in those_in(arguments, is_rows)}
         return self._through(call.node, [*before.values()], function)
 
     def kinked(self, node: Node, kinks: Kinks, rows: Rows) -> Rows:

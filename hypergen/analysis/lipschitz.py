@@ -18,6 +18,7 @@ from hypergen.runtime.progress import Progress
 from targets import Population, TargetError
 from targets.graph import Graph
 from targets.intervals import Interval, Propagation
+from targets.piecewise_linear import tensors_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,11 +89,7 @@ class Lipschitz(Analysis):
         """Of each network, each with the same random numbers, so that none depends on others."""
         progress.start(len(population))
         found = []
-        for number in range(len(population)):
-            one = population[number : number + 1]
-            tensors = one.layout.unflatten(one.theta[0]) | {
-                name: buffer[0] for name, buffer in one.buffers.items()
-            }
+        for tensors in tensors_of(population):
             found.append(ProductBound(graph, tensors, images[:1], context.rng()))
             progress.advance()
         return found

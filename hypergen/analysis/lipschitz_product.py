@@ -8,11 +8,11 @@ continuity".
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx.node import Node
 
 from hypergen.analysis.base import NotApplicable
@@ -20,9 +20,10 @@ from hypergen.analysis.slopes import greatest_slope, kaf_slope, slopes_within
 from targets import TargetError
 from targets.copies import named_tensors
 from targets.graph import Call, Graph
-from targets.intervals import AFFINE, SIZES, Propagation, replaced
+from targets.intervals import AFFINE, SIZES, Propagation, replaced, those_in
 from targets.kaf import KAF
 from targets.kwta import KWTA
+from targets.pooling import MaxPooling
 from targets.spectral import spectral_norms
 
 _ISOMETRIES = """
@@ -127,7 +128,7 @@ class ProductBound:
         return list(self._factors.values())
 
     def _step(self, call: Call) -> Any:
-        values = _dependent(call)
+        values: list[_Value] = those_in((call.args, call.kwargs), _depends)
         if call.name in SIZES and call.function is not None:
             return self._applied(call)
         if call.name in ISOMETRIES:
@@ -181,7 +182,7 @@ class ProductBound:
         if call.function is None:
             slope = None
             if call.node.op == "call_module":
-                slope = self._slope_of_layer(*self.graph.whole(call.node))
+                slope = self._slope_of_layer(self.graph.layer(call.node))
             return self._times(call, value.zeros, value, slope)
         like = self._applied(call)
         if call.name in MAX_POOLS:
@@ -206,7 +207,8 @@ class ProductBound:
             self._factors[call.node] = Factor(self._name(call.node), constant)
         return _Value.like(like, constants, value.slopes)
 
-    def _slope_of_layer(self, name: str, layer: nn.Module) -> float | None:
+    def _slope_of_layer(self, name: str) -> float | None:
+        layer = self.graph.module.get_submodule(name)
         if isinstance(layer, KWTA):
             raise NotApplicable(
                 "k-WTA jumps where one value overtakes another: nothing bounds how logits change"
@@ -244,34 +246,12 @@ def _depends(value: Any) -> bool:
     return isinstance(value, _Value)
 
 
-def _dependent(call: Call) -> list[_Value]:
-    """What an operation is given that depends on the image, as often as it is given it."""
-    found: list[_Value] = []
-
-    def note(value: Any) -> None:
-        if isinstance(value, _Value):
-            found.append(value)
-
-    replaced((call.args, call.kwargs), note)
-    return found
-
-
 def _chained(first: Any, second: Any, values: Tensor) -> Tensor:
     return second(first(values))
 
 
 def _windows_of_a_pixel(call: Call) -> int:
     """In how many windows of max-pooling a value can be, at most."""
-    dims = int(call.name[-2])
-    names = "kernel_size", "stride", "padding", "dilation"
-    options = dict(zip(names, call.args[1:], strict=False)) | call.kwargs
-    kernel = _each(options["kernel_size"], dims)
-    stride = _each(options.get("stride") or kernel, dims)
-    dilation = _each(options.get("dilation", 1), dims)
-    sides = zip(kernel, stride, dilation, strict=True)
-    counts = (-(-size // (step // math.gcd(step, apart))) for size, step, apart in sides)
-    return reduce(int.__mul__, counts)
-
-
-def _each(value: Any, dims: int) -> list[int]:
-    return list(value) if isinstance(value, tuple | list) else [value] * dims
+    pooling = MaxPooling.of(call)
+    sides = zip(pooling.kernel, pooling.stride, pooling.dilation, strict=True)
+    return math.prod(-(-size // (step // math.gcd(step, apart))) for size, step, apart in sides)

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from hypergen.analysis import rectified_gaussian
 from targets import TargetError
 from targets.graph import Call, Graph
-from targets.intervals import SIZES, replaced
+from targets.intervals import SIZES, by_place, replaced
+from targets.pooling import MaxPooling
 from targets.traits import pair
 
 MAX_UNITS = 1024
@@ -58,7 +59,7 @@ def propagate(
 
     def call(call: Call) -> Any:
         rule = _RULES.get(call.name)
-        found = None if rule is None or call.function is None else rule(_by_place(call))
+        found = None if rule is None or call.function is None else rule(by_place(call))
         if found is None:
             raise TargetError(
                 f"moments are known of ReLU networks, not of {graph.place(call.node)}"
@@ -74,13 +75,6 @@ def propagate(
 
 def _is_random(value: Any) -> bool:
     return isinstance(value, Moments)
-
-
-def _by_place(call: Call) -> Call:
-    """The same operation with its first arguments by place."""
-    names = [name for name in ("input", "weight", "other", "bias") if name in call.kwargs]
-    rest = {name: value for name, value in call.kwargs.items() if name not in names}
-    return replace(call, args=(*call.args, *(call.kwargs[name] for name in names)), kwargs=rest)
 
 
 def _covariance(values: Moments) -> Tensor:
@@ -195,14 +189,12 @@ def _relu(call: Call) -> Moments:
 def _greatest(call: Call) -> Moments | None:
     """Max-pooling of numbers that count as independent: pair by pair, as Clark does."""
     values = call.args[0]
-    names = "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
-    options = dict(zip(names, call.args[1:], strict=False)) | call.kwargs
-    if options.get("ceil_mode") or options.get("return_indices") or values.mean.ndim != 4:
+    pooling = MaxPooling.of(call)
+    if pooling.ceil_mode or pooling.return_indices or values.mean.ndim != 4:
         return None
-    kernel, margin = pair(options["kernel_size"]), pair(options.get("padding", 0))
-    stride = pair(options.get("stride") or kernel)
-    window = {"kernel_size": kernel, "stride": stride, "dilation": options.get("dilation", 1)}
-    margins = (margin[1], margin[1], margin[0], margin[0])
+    kernel, (high, wide) = pooling.kernel, pooling.padding
+    window = {"kernel_size": kernel, "stride": pooling.stride, "dilation": pooling.dilation}
+    margins = (wide, wide, high, high)
     parts = [F.pad(values.mean, margins, value=FAR_BELOW), F.pad(values.variance, margins)]
     shape = _of(call, lambda each: each.mean).shape
     mean, variance = (

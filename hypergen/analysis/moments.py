@@ -17,6 +17,7 @@ from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
 from targets import Population
 from targets.graph import Graph
+from targets.piecewise_linear import tensors_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,9 +111,7 @@ def _row(
     graph: Graph, network: Population, images: Tensor, std: float, rng: torch.Generator
 ) -> Row:
     """The figures of one network (P = 1)."""
-    exact = in_double(network)
-    stacked = exact.layout.unflatten(exact.theta) | exact.buffers
-    tensors = {name: tensor[0] for name, tensor in stacked.items()}
+    (tensors,) = tensors_of(in_double(network))
     mean, covariance = propagate(graph, tensors, images.double(), std)
     classes = network(images[None])[0].argmax(-1)
     drawn = _sampled(network, images, std, rng)  # [B,S,K]

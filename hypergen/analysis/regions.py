@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
-from hypergen.analysis.borders import nearest_border
+from hypergen.analysis.cell_borders import nearest_border
 from hypergen.analysis.jacobian import in_double, jacobians
 from hypergen.analysis.piecewise_linear import graph_and_tensors
 from hypergen.analysis.slices import Plane, sliced
 from hypergen.catalog import ANALYSES
-from hypergen.report.analysis import panels, points_by_group
+from hypergen.report.analysis import known_by_group, panels, points_by_group
 from hypergen.report.tables import short
 from hypergen.runtime.progress import Progress
 from targets import Population
@@ -116,8 +116,7 @@ class Regions(Analysis):
         above, middle, below = (figure.add_subfigure(grid[row, 0]) for row in range(3))
         above.suptitle("How dense borders are, and how near to test images", fontsize="small")
         for axes, (key, label) in zip(above.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
-            values = {name: _known(rows, name, key) for name in names}
-            points_by_group(axes, [name for name in names if values[name]], values, label)
+            points_by_group(axes, names, known_by_group(rows, names, key), label)
         firsts = {row["group"]: row for row in rows if row["network"] == 0}
         _draw_planes(middle, firsts, context.dataset.info.class_names)
         below.suptitle(
@@ -195,10 +194,6 @@ def _three(labels: Tensor) -> list[int]:
     places = {int(label): place for place, label in reversed([*enumerate(labels)])}
     firsts = sorted(places.values())
     return [*firsts, *(place for place in range(len(labels)) if place not in firsts)][:3]
-
-
-def _known(rows: Sequence[Row], name: str, key: str) -> list[float]:
-    return [row[key] for row in rows if row["group"] == name and row[key] is not None]
 
 
 def _draw_planes(part: Any, firsts: Mapping[str, Row], class_names: Sequence[str]) -> None:

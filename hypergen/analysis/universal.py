@@ -12,7 +12,7 @@ import attacks
 from hypergen.analysis.base import REFUSALS, Analysis, Context, Finding, Group, Row, rows_of
 from hypergen.catalog import ANALYSES
 from hypergen.measures.attacked import predictions
-from hypergen.report.analysis import panels, points_by_group
+from hypergen.report.analysis import known_by_group, panels, points_by_group
 from hypergen.report.tables import short
 from hypergen.runtime.batching import chunks, for_all
 from hypergen.runtime.precision import full_precision
@@ -96,8 +96,7 @@ class UniversalPerturbations(Analysis):
             (own, "own", "test images", "fooled by the perturbation made for the network itself"),
             (label, "same_class", "fooled images", "of these, to the most frequent class"),
         ):
-            values = {name: _percent(rows, name, figure_name) for name in names}
-            points_by_group(axes, [name for name in names if values[name]], values, f"% of {of}")
+            points_by_group(axes, names, _percent(rows, names, figure_name), f"% of {of}")
             axes.set_ylim(bottom=0)
             axes.set_title(f"{head}\n(a point a network)", fontsize="small")
         return figure
@@ -170,10 +169,10 @@ def _rate(row: Row, source: str | None) -> float:
     return row["own"] if source == row["group"] else row["by_others"][source]
 
 
-def _percent(rows: Sequence[Row], group: str, figure: str) -> list[float]:
-    """The figure of a group's networks, where it is known."""
-    own = [row[figure] for row in rows if row["group"] == group]
-    return [100 * value for value in own if value is not None]
+def _percent(rows: Sequence[Row], names: Sequence[str], figure: str) -> dict[str, list[float]]:
+    """A figure of the networks of each group, where it is known."""
+    known = known_by_group(rows, names, figure)
+    return {name: [100 * value for value in values] for name, values in known.items()}
 
 
 def _draw_matrix(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> None:
@@ -191,7 +190,7 @@ def _draw_matrix(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> Non
     axes.imshow(shown, vmin=0, vmax=highest, aspect="auto")
     for row, (source, line) in enumerate(zip(sources, shown, strict=True)):
         for column, (tried, value) in enumerate(zip(names, line, strict=True)):
-            mates = _percent(rows, tried, "mates") if source == tried else []
+            mates = _percent(rows, names, "mates")[tried] if source == tried else []
             text = f"{value:.0f} itself" if source == tried else f"{value:.0f}"
             text += f"\n{statistics.fmean(mates):.0f} mates" if mates else ""
             dark = "black" if value > highest / 2 else "white"

@@ -12,18 +12,20 @@ from hypergen.runtime.batching import recalibrated
 from targets import Population, TargetError
 
 
-def soup(one: Population, other: Population, share: float, images: Tensor) -> Population:
+def soup(one: Population, other: Population, share: float | Tensor, images: Tensor) -> Population:
     """The P networks whose weights are (1 - share) * `one` + share * `other`, pair by pair.
 
     Share 0 gives the weights of `one` and share 1 those of `other`, bit for bit.
 
+    share: one for all, or of each pair [P].
     images: [N,C,H,W], training images that batch-norm statistics are measured on, for those of
     the two ends are not those between them. `TargetError`: populations of two architectures or
     sizes.
     """
     if one.architecture != other.architecture or len(one) != len(other):
         raise TargetError("a soup needs two populations of one architecture and equal size")
-    return recalibrated(one.with_theta(one.theta.lerp(other.theta, share)), images)
+    shares = share[:, None] if isinstance(share, Tensor) else share
+    return recalibrated(one.with_theta(one.theta.lerp(other.theta, shares)), images)
 
 
 def barrier(shares: Sequence[float], figures: Sequence[float]) -> float:

@@ -132,13 +132,12 @@ def analyze_modules(
     if out is not None:
         require_folder(out)
     threat = threat_on(dataset.name, options.norm or "linf", options.epsilon)
-    for name, own in modules.items():
-        for module in own:
-            _require_answers(name, module, dataset)
     groups = [
         Group(name, _population(name, own[: options.count], dataset))
         for name, own in modules.items()
     ]
+    for group in groups:
+        _require_answers(group, dataset)
     return analyze(groups, dataset, threat, options, out, progress)
 
 
@@ -247,17 +246,17 @@ def _group(source: Source, networks: Sequence[NetworkFile], dataset: Dataset) ->
     return Group(source.name, population, " with ".join(described), files, sampler)
 
 
-def _require_answers(name: str, module: nn.Module, dataset: Dataset) -> None:
-    """`InputError` unless a network takes an image of the data set and knows all of its classes."""
+def _require_answers(group: Group, dataset: Dataset) -> None:
+    """`InputError` unless networks take images of the data set and know all of its classes."""
     images, _ = dataset.test.first(1)
     try:
         with torch.no_grad():
-            logits = copy.deepcopy(module).eval().to(dataset.device)(images)
+            logits = group.population[0](images)
     except RuntimeError as error:
         shape = list(dataset.input_shape)
-        raise InputError(f"{name}: no network for images {shape}: {error}") from error
+        raise InputError(f"{group.name}: no network for images {shape}: {error}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, dataset.num_classes):
-        raise InputError(f"{name}: expected {dataset.num_classes} logits of an image")
+        raise InputError(f"{group.name}: expected {dataset.num_classes} logits of an image")
 
 
 def _population(name: str, modules: Sequence[nn.Module], dataset: Dataset) -> Population:

@@ -31,7 +31,7 @@ def analysis_table(found: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
     for group in groups:
         own = [row for row in found["rows"] if row["group"] == group["name"]]
         if own:
-            cells = (mean_and_std([row.get(name) for row in own]) for name in found["figures"])
+            cells = (figure_text([row.get(name) for row in own]) for name in found["figures"])
             rows.append((short(group["name"]), str(len(own)), *cells))
     headers = (found["title"], "networks", *found["figures"])
     notes = [f"{name}: {meaning}" for name, meaning in found["figures"].items()]
@@ -40,7 +40,7 @@ def analysis_table(found: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
     return Table(headers, rows, notes)
 
 
-def mean_and_std(values: Sequence[Any]) -> str:
+def figure_text(values: Sequence[Any]) -> str:
     """ "0.98 +- 0.02", in four digits; "0.98" for one value; `MISSING` where none is known."""
     numbers = [value for value in values if isinstance(value, int | float)]
     known = [value for value in numbers if math.isfinite(value)]
@@ -67,18 +67,30 @@ def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (4.0
     return figure
 
 
+def known_by_group(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], figure: str
+) -> dict[str, list[float]]:
+    """A figure of the networks of each group, where it is known."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for row in rows:
+        if row[figure] is not None:
+            found[row["group"]].append(row[figure])
+    return found
+
+
 def points_by_group(
     axes: "Axes", names: Sequence[str], values: Mapping[str, Sequence[float]], label: str
 ) -> None:
     """One column of points a group, a point a network, a line at their mean.
 
-    label: of the vertical axis, with its unit.
+    Groups of which no value is known are left out. label: of the vertical axis, with its unit.
     """
-    for place, name in enumerate(names):
+    shown = [name for name in names if values[name]]
+    for place, name in enumerate(shown):
         own = list(values[name])
         offsets = [place + 0.25 * ((2 * i + 1) / len(own) - 1) for i in range(len(own))]
         axes.scatter(offsets, own, color=colour(name, names), s=18, alpha=0.8)
         axes.hlines(statistics.fmean(own), place - 0.35, place + 0.35, color="black", linewidth=1)
-    axes.set_xticks(range(len(names)), [short(name) for name in names], fontsize="small")
+    axes.set_xticks(range(len(shown)), [short(name) for name in shown], fontsize="small")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)

@@ -20,6 +20,7 @@ from hypergen.experiments.base import direct_recipe
 from hypergen.experiments.run import run as train
 from hypergen.experiments.run_folder import ReportConfig, ReportSizes, RunSettings
 from hypergen.report.analysis import analysis_table
+from hypergen.report.verdict import networks_error
 from hypergen.runtime.progress import ProgressBar
 from hypergen.storage.folders import CONFIG
 from hypergen.training.direct_config import Method
@@ -62,14 +63,11 @@ def difference(samples: Sequence[float], others: Sequence[float]) -> dict[str, f
 
     None unless both are two networks at least that differ.
     """
-    from scipy.stats import ttest_ind  # here, for it is slow to load
-
     if min(len(samples), len(others)) < 2 or len({*samples}) == len({*others}) == 1:
         return None
-    found: Any = ttest_ind(others, samples, equal_var=False)
-    low, high = found.confidence_interval(0.95)
     apart = statistics.fmean(others) - statistics.fmean(samples)
-    return {"mean": apart, "low": float(low), "high": float(high)}
+    reach = networks_error(others, samples)
+    return {"mean": apart, "low": apart - reach, "high": apart + reach}
 
 
 def summed_up(found: dict[str, Any], groups: Sequence[str]) -> dict[str, Any]:

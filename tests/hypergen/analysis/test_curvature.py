@@ -10,8 +10,8 @@ from torch import nn
 import attacks
 from attacks import PerNetworkRNG, Threat
 from hypergen.analysis import NotApplicable
-from hypergen.analysis.border import Border
 from hypergen.analysis.curvature import Curvature
+from hypergen.analysis.decision_border import Border
 from hypergen.analysis.detector import Detector, auroc, evade
 from hypergen.runtime.progress import SILENT
 from targets.kwta import KWTA

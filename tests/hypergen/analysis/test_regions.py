@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hypergen.analysis import NotApplicable
-from hypergen.analysis.borders import nearest_border
+from hypergen.analysis.cell_borders import nearest_border
 from hypergen.analysis.regions import Regions
 from hypergen.analysis.slices import Plane, sliced
 from hypergen.runtime.progress import SILENT

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from attacks import PerNetworkRNG
-from hypergen.analysis.border import Border, nearest
+from hypergen.analysis.decision_border import Border, nearest
 from tests.hypergen.analysis import scene
 
 SHAPE = 1, 2, 5
