@@ -42,6 +42,7 @@ class Group:
     description: what they are, such as "small-lenet5 with relu".
     files: that they come from, in order; none if they were in memory.
     sampler: of the run that drew them, where it is known.
+    preferences: what is known of each: the beta, or the weights of measures, it was drawn at.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Group:
     description: str = ""
     files: tuple[str, ...] = ()
     sampler: Sampler | None = None
+    preferences: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)

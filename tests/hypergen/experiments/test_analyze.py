@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from hypergen.cli.main import main
 from hypergen.errors import InputError
 from hypergen.experiments.analyze import AnalyzeConfig, analyze_files
 from hypergen.report.analysis import panels, points_by_group
+from hypergen.storage.weights import read_metadata
 from targets import Population
 
 
@@ -115,6 +117,13 @@ def test_groups_of_several_runs_say_of_which(registered, ranged_run, saved, cpu,
         f"{ranged_run.folder}: sample",
         str(file),
     ]
+
+
+def test_groups_say_at_which_preference_each_sample_was_drawn(registered, ranged_run, cpu):
+    options = replace(QUICK, what=("size",), count=2)
+    (group,) = analyze_files([ranged_run.folder], options, None, cpu)["groups"]
+    drawn = [read_metadata(Path(file))["beta"] for file in group["files"]]
+    assert len(set(drawn)) == 2 and group["preferences"] == [{"beta": beta} for beta in drawn]
 
 
 def test_a_group_knows_the_run_that_drew_it(registered, run_with_baselines, cpu, tmp_path):
