@@ -4,9 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from hypergen.report.analysis import (
-    COLOURS,
     analysis_table,
-    colour,
     figure_text,
     known_by_group,
     points_by_group,
@@ -45,12 +43,6 @@ def test_a_table_has_a_row_a_group_and_says_what_was_left_out():
         "pgd left out: it is smooth",
         "standard failed: ValueError: no",
     ]
-
-
-def test_a_kind_has_its_colour_in_whatever_run_and_others_have_one_of_their_own():
-    names = ["a: sample", "mine", "b: sample", "yours"]
-    assert colour("a: sample", names) == colour("b: sample", names) == COLOURS["sample"]
-    assert len({colour(name, names) for name in names}) == 3
 
 
 def test_groups_without_values_have_no_column():
