@@ -56,7 +56,8 @@ def scatter(
     panels = [_Panel(*each, key, shown) for each in zip(plots, (shown, best), strict=False)]
     for panel in panels:
         panel.draw_points()
-        panel.draw_bars(images)
+        if images:
+            panel.draw_bars(images)
         panel.axes.set_xlabel(_axis(name, attacked, images.get(key)))
         panel.axes.margins(0.1)
         panel.axes.autoscale_view()
