@@ -51,16 +51,19 @@ def known(kind: str) -> str:
     return voting[1] if voting else kind
 
 
-def _place(kind: str, kinds: Sequence[str]) -> int:
-    """The place of a kind without a colour of its own among all such in a picture."""
-    others = [each for each in dict.fromkeys(map(known, kinds)) if each not in COLOURS]
-    return others.index(known(kind))
+def _other(kind: str, kinds: Sequence[str]) -> tuple[str, int]:
+    """A colour for a kind that has none, free in this picture, and how often all were used up."""
+    names = [*dict.fromkeys(map(known, kinds))]
+    taken = {COLOURS[name] for name in names if name in COLOURS}
+    free = [each for each in OTHER_COLOURS if each not in taken] or [*OTHER_COLOURS]
+    place = [name for name in names if name not in COLOURS].index(known(kind))
+    return free[place % len(free)], place // len(free)
 
 
 def colour(kind: str, kinds: Sequence[str]) -> str:
     """The colour of a kind among all kinds of a picture; that of its own, if it has one."""
     own = COLOURS.get(known(kind))
-    return own or OTHER_COLOURS[_place(kind, kinds) % len(OTHER_COLOURS)]
+    return own or _other(kind, kinds)[0]
 
 
 def marker(kind: str, kinds: Sequence[str]) -> str:
@@ -69,7 +72,7 @@ def marker(kind: str, kinds: Sequence[str]) -> str:
         return VOTES
     if known(kind) in COLOURS:
         return MARKERS.get(known(kind), "o")
-    return OTHER_MARKERS[_place(kind, kinds) // len(OTHER_COLOURS) % len(OTHER_MARKERS)]
+    return OTHER_MARKERS[_other(kind, kinds)[1] % len(OTHER_MARKERS)]
 
 
 def for_text(colour: str) -> str:

@@ -37,7 +37,7 @@ def test_no_two_kinds_look_alike():
     named = ["sample", "start", "standard", "fbf", "fbf + noise", "fbf average", "pgd", "n-fgsm"]
     named += ["trades", "10 sample voting", "3 fbf voting"]
     unknown = [f"network {number}" for number in range(40)]
-    for kinds in (named, unknown):
+    for kinds in (named, unknown, ["sample", "pgd", *unknown[:30]]):
         assert len({(colour(kind, kinds), marker(kind, kinds)) for kind in kinds}) == len(kinds)
 
 
