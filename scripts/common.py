@@ -26,7 +26,7 @@ from hypergen.experiments.baseline import NETWORK, require_trained_by, train_bas
 from hypergen.experiments.run import load_generator, train_generator
 from hypergen.experiments.run_folder import RESULTS as REPORT
 from hypergen.experiments.run_folder import ReportConfig, RunSettings, require_free
-from hypergen.report.plots import write_picture
+from hypergen.report.plots import write_pictures
 from hypergen.runtime.device import choose_device
 from hypergen.runtime.progress import SILENT
 from hypergen.settings import Settings
@@ -271,14 +271,14 @@ def publish(
 ) -> None:
     """Writes what was found with what it was found by to `out`, and prints it.
 
-    picture: of it, drawn into a .png beside it.
+    picture: of it, drawn into a .png and a .svg beside it.
     `RunError` then for what failed, which is not among it.
     """
     result = {"settings": settings, **surroundings(), **found}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)
     if picture is not None:
-        write_picture(out.with_suffix(".png"), picture, dpi=120)
+        write_pictures(out, picture, dpi=120)
     print(json.dumps(result))
     if failed:
         raise RunError(f"{out} lacks what failed: {', '.join(failed)}")

@@ -13,8 +13,9 @@ from torch import Tensor
 from hypergen.analysis.activation_layers import FLAT, find_activations
 from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
 from hypergen.catalog import ANALYSES
-from hypergen.report.analysis import colour, panels
-from hypergen.report.tables import short
+from hypergen.report.analysis import panels
+from hypergen.report.names import tails
+from hypergen.report.palette import colour, for_text
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import SILENT, Progress
 from targets import Population
@@ -168,6 +169,7 @@ def draw_histograms(found: Mapping[str, Sequence[Layers]], caption: str) -> "Fig
     )
     figure = panels(len(found), len(columns), title, (max(2.9, 7 / len(columns)), 2.2))
     grid = figure.subplots(len(found), len(columns), squeeze=False)
+    called = tails([*found])
     for axes_row, (group, networks) in zip(grid, found.items(), strict=True):
         colours = {"clean": CLEAN, "attacked": colour(group, [*found])}
         names = [*networks[0]]
@@ -175,13 +177,14 @@ def draw_histograms(found: Mapping[str, Sequence[Layers]], caption: str) -> "Fig
             if index < len(names):
                 _draw_layer(axes, [layers[names[index]] for layers in networks], colours)
                 moved = statistics.fmean(layers[names[index]]["moved"] for layers in networks)
-                text = f"{short(group)}, {names[index]}: moved {moved:.2f}"
+                text = f"{called[group]}, {names[index]}: moved {moved:.2f}"
                 axes.set_title(text, fontsize="small")
             else:
                 axes.set_axis_off()
         for height, (part, its_colour) in zip((0.88, 0.76), colours.items(), strict=True):
             place = axes_row[0].transAxes
-            axes_row[0].text(0.95, height, part, color=its_colour, ha="right", transform=place)
+            style = {"color": for_text(its_colour), "ha": "right", "transform": place}
+            axes_row[0].text(0.95, height, part, **style)
         axes_row[0].set_ylabel("share of all outputs\nper unit of output", fontsize="small")
     for axes in grid[-1]:
         axes.set_xlabel("output", fontsize="small")

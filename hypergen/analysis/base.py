@@ -84,10 +84,11 @@ class Context:
         return torch.Generator().manual_seed(self.seed)
 
     def caption(self, groups: Iterable[Group]) -> str:
-        """Data set, targets and threat, as the title of a picture ends."""
+        """Data set, targets, threat, attack and images, as the title of a picture ends."""
         targets = dict.fromkeys(group.description for group in groups if group.description)
         threat = threat_text({"norm": self.threat.norm, "epsilon": self.threat.epsilon})
-        return ", ".join([self.dataset.name, *targets, threat])
+        images = f"{self.attack.name} on up to {self.count} test images"
+        return ", ".join([self.dataset.name, *targets, threat, images])
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from hypergen.evaluation.diversity import match_units, relative_distance
 from hypergen.evaluation.sampler import CALIBRATION_IMAGES
 from hypergen.evaluation.soup import barrier, soup
 from hypergen.measures.attacked import accuracies
-from hypergen.report.analysis import colour, panels
-from hypergen.report.tables import short
+from hypergen.report.analysis import panels
+from hypergen.report.labels import Label, along, boxes, place, settle
+from hypergen.report.names import tails
+from hypergen.report.palette import colour
 from hypergen.runtime.progress import Progress
 from targets import Population, TargetError
 
@@ -66,26 +68,32 @@ class Connectivity(Analysis):
         return rows
 
     def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
-        title = "accuracy along straight lines between networks of a group"
+        title = "Accuracy along straight lines between networks of a group"
         figure = panels(1, 2, f"{title}\n{context.caption(groups)}")
         names = [group.name for group in groups]
         shares = [100 * share for share in SHARES]
         kinds = {"line": "weights as they are", "line_matched": "hidden units matched"}
-        for axes, (kind, said) in zip(
-            figure.subplots(1, 2, sharey=True), kinds.items(), strict=True
-        ):
+        plots, called = figure.subplots(1, 2, sharey=True), tails(names)
+        plots[0].set_ylabel("accuracy (% of test images)")
+        found = []
+        for axes, (kind, said) in zip(plots, kinds.items(), strict=True):
+            labels, covered = [], []
             for name in names:
                 own = [row[kind] for row in rows if row["group"] == name and row[kind]]
-                for line in own:
-                    percent = [100 * value for value in line]
-                    axes.plot(shares, percent, color=colour(name, names), alpha=0.6)
-                if own:
-                    middle = min(100 * line[POINTS // 2] for line in own)
-                    axes.annotate(short(name), (50, middle), color=colour(name, names), va="top")
+                lines = [[*zip(shares, (100 * v for v in line), strict=True)] for line in own]
+                for line in lines:
+                    axes.plot(*zip(*line, strict=True), color=colour(name, names), alpha=0.6)
+                    covered += along(line, 5)
+                if lines:
+                    lowest = min((line[POINTS // 2] for line in lines), key=lambda point: point[1])
+                    labels.append(Label(called[name], lowest, colour(name, names)))
             axes.set_title(said, fontsize="small")
             axes.set_xlabel("share of the other network (%)")
             axes.grid(alpha=0.3)
-        figure.axes[0].set_ylabel("accuracy (% of test images)")
+            found.append((axes, labels, covered))
+        settle(figure)
+        for axes, labels, covered in found:
+            place(axes, labels, boxes(axes, covered, 4))
         return figure
 
 

@@ -15,8 +15,9 @@ from hypergen.analysis.decision_border import Border, nearest
 from hypergen.analysis.detector import Detector, auroc, evade
 from hypergen.analysis.universal import fitted
 from hypergen.catalog import ANALYSES
-from hypergen.report.analysis import colour, known_by_group, panels, points_by_group
-from hypergen.report.tables import short
+from hypergen.report.analysis import MAX_CHARACTERS, known_by_group, panels, points_by_group
+from hypergen.report.names import tails
+from hypergen.report.palette import colour
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
 from targets import Population, max_workers, parallel_map
@@ -97,7 +98,7 @@ class Curvature(Analysis):
 
     def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
         """Mean curvatures, the greatest principal ones, and how well the detector does."""
-        figure = panels(2, 2, f"curvature of decision borders, {context.caption(groups)}", (5, 3.6))
+        figure = panels(2, 2, f"Curvature of decision borders\n{context.caption(groups)}", (5, 3.6))
         (clean, attacked), (principal, detector) = figure.subplots(2, 2)
         names = [group.name for group in groups]
         label = "mean curvature (1 / l2 distance)"
@@ -115,7 +116,8 @@ class Curvature(Analysis):
         for axes in (clean, attacked, principal, detector):
             axes.title.set_fontsize("small")
         handles, labels = principal.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=6)
+        columns = max(1, MAX_CHARACTERS * 3 // max(map(len, labels)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         return figure
 
 
@@ -197,12 +199,13 @@ def _rng(context: Context) -> PerNetworkRNG:
 
 def _draw_principal(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> None:
     """A line a group: the mean of the least of the greatest, of the next, and so on."""
+    called = tails(names)
     for name in names:
         spectra = [each for row in rows if row["group"] == name for each in row["principal"]]
         longest = max(map(len, spectra), default=0)
         whole = torch.tensor([each for each in spectra if len(each) == longest])
         means = whole.mean(0).tolist() if longest else []
-        axes.plot(range(1, longest + 1), means, "o-", color=colour(name, names), label=short(name))
+        axes.plot(range(1, longest + 1), means, "o-", color=colour(name, names), label=called[name])
     axes.axhline(0, color="grey", linewidth=1)
     axes.set_xlabel("rank, from most negative to most positive")
     axes.set_ylabel("principal curvature (1 / l2 distance)")
@@ -226,7 +229,7 @@ def _draw_detector(
     beside = axes.get_yaxis_transform()
     axes.text(1.01, 0.5, "chance", transform=beside, va="center", fontsize="small")
     labels = (ATTACKS | {"attack": attack_name}).values()
-    axes.set_xticks(range(len(ATTACKS)), labels, fontsize="small")
+    axes.set_xticks(range(len(ATTACKS)), labels, fontsize="x-small")
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("AUROC, clean against attacked")
     axes.set_title(f"detector (a point a network, from {FEWEST} fooling examples on)")

@@ -17,8 +17,9 @@ from hypergen.analysis.base import Analysis, Context, Group, Row
 from hypergen.analysis.fooling_search import Search, ascend, evolve, pattern_size, patterns
 from hypergen.analysis.jacobian import in_double
 from hypergen.catalog import ANALYSES
-from hypergen.report.analysis import colour, panels
-from hypergen.report.tables import short
+from hypergen.report.analysis import panels
+from hypergen.report.names import tails
+from hypergen.report.palette import colour, for_text
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
 from targets import Population, max_workers, parallel_map
@@ -104,11 +105,12 @@ class Fooling(Analysis):
         count = len(names) * len(METHODS)
         figure = panels(count, len(columns), title, (max(1.3, 7 / len(columns)), 1.25))
         grid = figure.subplots(count, len(columns), squeeze=False)
+        called = tails(names)
         kinds = ((name, method) for name in names for method in METHODS)
         for axes_row, (name, method) in zip(grid, kinds, strict=True):
             _draw_row(axes_row, method, firsts[name])
-            label = f"{short(name)}\n{method}"
-            axes_row[0].set_ylabel(label, fontsize="small", color=colour(name, names))
+            label, hue = f"{called[name]}\n{method}", for_text(colour(name, names))
+            axes_row[0].set_ylabel(label, fontsize="small", color=hue)
         for axes, column in zip(grid[0], columns, strict=True):
             axes.set_title(column, fontsize="small")
         return figure

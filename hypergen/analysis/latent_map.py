@@ -86,7 +86,7 @@ class LatentMap(Analysis):
             "estimated": "robust accuracy, as V estimates it",
             "disagreement": "disagreement with the middle",
         }
-        title = f"networks over a plane of latent samples\n{context.caption(groups)}"
+        title = f"Networks over a plane of latent samples\n{context.caption(groups)}"
         figure = panels(len(groups), len(shown), title)
         grid = figure.subplots(len(groups), len(shown), squeeze=False)
         for group, line in zip(groups, grid, strict=True):

@@ -16,7 +16,7 @@ from hypergen.analysis.piecewise_linear import graph_and_tensors
 from hypergen.catalog import ANALYSES
 from hypergen.errors import InputError
 from hypergen.report.analysis import panels
-from hypergen.report.tables import short
+from hypergen.report.names import tails
 from hypergen.runtime.progress import Progress
 from targets.graph import Graph
 from targets.linear_pieces import frozen
@@ -84,6 +84,7 @@ class Linearisation(Analysis):
             size=(1.0, 1.1),
         )
         grid = figure.subplots(len(groups), len(classes), squeeze=False)
+        called = tails([group.name for group in groups])
         for axes_row, group in zip(grid, groups, strict=True):
             row = firsts[group.name]
             shown = dict(zip(row["classes"], row["gradients"], strict=True))
@@ -94,7 +95,7 @@ class Linearisation(Analysis):
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.imshow(shown[label], cmap="RdBu_r", vmin=-largest, vmax=largest)
-            axes_row[0].set_ylabel(f"{short(group.name)}\n±{largest:.2g}", fontsize="small")
+            axes_row[0].set_ylabel(f"{called[group.name]}\n±{largest:.2g}", fontsize="small")
         for axes, label in zip(grid[0], classes, strict=True):
             axes.set_title(context.dataset.info.class_names[label], fontsize="small")
         return figure

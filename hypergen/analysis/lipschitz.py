@@ -11,8 +11,9 @@ from hypergen.analysis.jacobian import in_double, jacobians
 from hypergen.analysis.lipschitz_local import local_bounds
 from hypergen.analysis.lipschitz_product import ProductBound
 from hypergen.catalog import ANALYSES
-from hypergen.report.analysis import colour, panels
-from hypergen.report.tables import short
+from hypergen.report.analysis import panels
+from hypergen.report.names import tails
+from hypergen.report.palette import colour, for_text
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
 from targets import Population, TargetError
@@ -168,7 +169,7 @@ def _draw_layers(axes: "Axes", own: Mapping[str, Sequence[Row]]) -> None:
 
 def _draw_levels(axes: "Axes", own: Mapping[str, Sequence[Row]]) -> None:
     """What each network of a group can do and does; the groups' names in their colours."""
-    names = list(own)
+    names, called = list(own), tails([*own])
     for index, (name, rows) in enumerate(own.items()):
         hue, shift = colour(name, names), 0.7 * ((index + 0.5) / len(names) - 0.5)
         for place, level in enumerate(LEVELS):
@@ -178,8 +179,8 @@ def _draw_levels(axes: "Axes", own: Mapping[str, Sequence[Row]]) -> None:
         axes.text(
             0.97,
             0.95 - 0.07 * index,
-            short(name),
-            color=hue,
+            called[name],
+            color=for_text(hue),
             ha="right",
             va="top",
             transform=axes.transAxes,

@@ -11,8 +11,9 @@ from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
 from hypergen.analysis.jacobian import in_double
 from hypergen.analysis.moment_propagation import propagate
 from hypergen.catalog import ANALYSES
-from hypergen.report.analysis import colour, panels
-from hypergen.report.tables import short
+from hypergen.report.analysis import panels
+from hypergen.report.names import tails
+from hypergen.report.palette import colour, for_text
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
 from targets import Population
@@ -71,9 +72,14 @@ class NoiseMoments(Analysis):
         left, right = figure.subplots(1, 2)
         _draw_points(left, names, rows, "std by image", "standard deviation of a logit")
         _draw_points(right, names, rows, "lead by image", "least lead / its standard deviation")
+        called = tails(names)
         for place, name in enumerate(names):
-            text = {"transform": left.transAxes, "va": "top", "color": colour(name, names)}
-            left.text(0.03, 0.97 - 0.06 * place, short(name), **text)
+            text = {
+                "transform": left.transAxes,
+                "va": "top",
+                "color": for_text(colour(name, names)),
+            }
+            left.text(0.03, 0.97 - 0.06 * place, called[name], **text)
         return figure
 
 

@@ -15,7 +15,7 @@ from hypergen.analysis.piecewise_linear import graph_and_tensors
 from hypergen.analysis.slices import Plane, sliced
 from hypergen.catalog import ANALYSES
 from hypergen.report.analysis import known_by_group, panels, points_by_group
-from hypergen.report.tables import short
+from hypergen.report.names import tails
 from hypergen.runtime.progress import Progress
 from targets import Population
 from targets.breakpoints import Line, follow
@@ -124,11 +124,12 @@ class Regions(Analysis):
             f"first two: cells in {COLOURS} colours, black lines where the answer changes",
             fontsize="small",
         )
+        called = tails(names)
         squares = below.subplots(1, len(firsts), squeeze=False)[0]
         for axes, (name, row) in zip(squares, firsts.items(), strict=True):
             axes.imshow(row["zoom_cells"], origin="lower", extent=row["zoom_box"], cmap="tab20")
             _draw_borders(axes, row["zoom_classes"], row["zoom_box"], "black")
-            axes.set_title(f"{short(name)}: {row['zoom_count']} cells", fontsize="small")
+            axes.set_title(f"{called[name]}: {row['zoom_count']} cells", fontsize="small")
         return figure
 
 
@@ -207,6 +208,7 @@ def _draw_planes(part: Any, firsts: Mapping[str, Row], class_names: Sequence[str
     )
     changes = [each for row in firsts.values() for line in row["slice_changes"] for each in line]
     largest = statistics.quantiles(changes, n=50)[-1]  # the few above outshine the rest
+    called = tails([*firsts])
     planes, shown = part.subplots(1, len(firsts), squeeze=False)[0], None
     for axes, (name, row) in zip(planes, firsts.items(), strict=True):
         box = row["slice_box"]
@@ -222,7 +224,7 @@ def _draw_planes(part: Any, firsts: Mapping[str, Row], class_names: Sequence[str
                 color="white",
                 bbox={"facecolor": "black", "alpha": 0.6, "pad": 1},
             )
-        axes.set_title(short(name), fontsize="small")
+        axes.set_title(called[name], fontsize="small")
     part.colorbar(shown, ax=planes, label="borders per unit length", extend="max")
 
 

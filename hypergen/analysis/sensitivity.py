@@ -16,7 +16,7 @@ from hypergen.analysis.jacobian import in_double, jacobians
 from hypergen.analysis.linear_piece import MARGIN, Array, LinearPiece
 from hypergen.catalog import ANALYSES
 from hypergen.report.analysis import panels
-from hypergen.report.tables import short
+from hypergen.report.names import tails
 from hypergen.runtime.progress import Progress
 from hypergen.runtime.rng import seeded
 from targets import Population
@@ -184,6 +184,7 @@ class Sensitivity(Analysis):
         shape = 2 * len(groups), columns * len(images)
         figure = panels(*shape, title, (1.05, 1.05))
         axes = figure.subplots(*shape, squeeze=False)
+        called = tails([group.name for group in groups])
         for line, group in enumerate(groups):
             network = in_double(group.population[:1])
             found = moved(network, images, linear_pieces(network, images), context.rng())
@@ -191,7 +192,7 @@ class Sensitivity(Analysis):
                 own = axes[2 * line : 2 * line + 2, columns * block : columns * (block + 1)]
                 moves = {name: each.reached[block].cpu().numpy() for name, each in found.items()}
                 _draw_block(own, image.cpu().numpy(), moves, headed=line == 0)
-            axes[2 * line, 0].set_ylabel(short(group.name), fontsize="small")
+            axes[2 * line, 0].set_ylabel(called[group.name], fontsize="small")
         return figure
 
 

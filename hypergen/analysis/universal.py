@@ -12,8 +12,8 @@ import attacks
 from hypergen.analysis.base import REFUSALS, Analysis, Context, Finding, Group, Row, rows_of
 from hypergen.catalog import ANALYSES
 from hypergen.measures.attacked import predictions
-from hypergen.report.analysis import known_by_group, panels, points_by_group
-from hypergen.report.tables import short
+from hypergen.report.analysis import group_ticks, known_by_group, panels, points_by_group
+from hypergen.report.names import tails
 from hypergen.runtime.batching import chunks, for_all
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
@@ -86,7 +86,7 @@ class UniversalPerturbations(Analysis):
 
     def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
         """The matrix between groups, every network's own, and to which class fooled images go."""
-        title = f"one perturbation for all images, {RADIUS:g} times as large as the threat allows"
+        title = f"One perturbation for all images, {RADIUS:g} times as large as the threat allows"
         title += f"\n{context.caption(groups)}"
         figure = panels(1, 3, title, (4.6, 4.0))
         matrix, own, label = figure.subplots(1, 3)
@@ -195,8 +195,8 @@ def _draw_matrix(axes: "Axes", names: Sequence[str], rows: Sequence[Row]) -> Non
             text += f"\n{statistics.fmean(mates):.0f} mates" if mates else ""
             dark = "black" if value > highest / 2 else "white"
             axes.text(column, row, text, ha="center", va="center", color=dark, fontsize="small")
-    axes.set_xticks(range(len(names)), [short(name) for name in names], fontsize="small")
-    labels = [*map(short, names), "random"]
+    group_ticks(axes, names, names)
+    labels = [*tails(names).values(), "random"]
     axes.set_yticks(range(len(sources)), labels, fontsize="small")
     axes.set_xlabel("tried on")
     axes.set_ylabel("made for")

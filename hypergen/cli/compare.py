@@ -8,9 +8,8 @@ from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
 from hypergen.cli.resuming import found_meanwhile
 from hypergen.experiments.side_by_side import CompareConfig, compare
-from hypergen.report.comparison import comparison_table, points, settings_table
-from hypergen.report.plots import require_picture, scatter, write_picture
-from hypergen.report.tables import caption
+from hypergen.report.comparison import comparison_picture, comparison_table, settings_table
+from hypergen.report.plots import require_picture, write_picture
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 from hypergen.storage.atomic import write_json
@@ -46,7 +45,7 @@ def run(settings: dict[str, Any], own: CompareOptions) -> None:
     if own.json is not None:
         write_json(own.json, result)
     if own.picture is not None:
-        write_picture(own.picture, scatter(points(result), "robustness", caption(result)))
+        write_picture(own.picture, comparison_picture(result))
     print(comparison_table(result))
     differing = settings_table(result)
     if differing is not None:

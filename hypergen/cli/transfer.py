@@ -8,8 +8,8 @@ from hypergen.cli.failures import told_failures
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
 from hypergen.experiments.transfer import TransferConfig, transfer_files
-from hypergen.report.plots import heatmap, require_picture, write_picture
-from hypergen.report.tables import caption, transfer_table
+from hypergen.report.plots import require_picture, transfer_picture, write_picture
+from hypergen.report.tables import transfer_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 from hypergen.storage.atomic import write_json
@@ -45,6 +45,6 @@ def run(settings: dict[str, Any], own: TransferOptions) -> int:
     if own.json is not None:
         write_json(own.json, result)
     if own.picture is not None:
-        write_picture(own.picture, heatmap(result["fooling"], caption(result)))
+        write_picture(own.picture, transfer_picture(result))
     print(transfer_table(result))
     return told_failures(result)

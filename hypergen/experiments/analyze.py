@@ -23,7 +23,7 @@ from hypergen.experiments.evaluate import open_for
 from hypergen.experiments.evaluate_config import AttackConfig
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.run_folder import RESULTS
-from hypergen.report.plots import write_picture
+from hypergen.report.plots import FORMATS, write_pictures
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT
 from hypergen.storage.atomic import read_json, write_json
@@ -156,9 +156,9 @@ def analyze(
     Returns version, dataset, attack, groups (name, number of networks, and of each network its file
     and the preference it was drawn at), and `analyses`: by name, title, figures (what they mean),
     rows (one a network), skipped (groups it says nothing of, and why) and failed (what it broke on,
-    and how). The same is in results.json of the folder
-    `out`, beside a picture NAME.png for each analysis; both grow with every analysis that is done,
-    and what an earlier call has found about the same stays there.
+    and how). The same is in results.json of the folder `out`, beside pictures NAME.png and .svg of
+    each analysis; all grow with every analysis done, and what an earlier call has found about the
+    same stays there.
 
     `InputError`: an `out` that holds what was found about other networks or images.
     """
@@ -190,9 +190,10 @@ def analyze(
             continue
         write_json(out / RESULTS, about | {"analyses": before | result["analyses"]})
         if found.figure is None:
-            (out / f"{name}.png").unlink(missing_ok=True)
+            for suffix in FORMATS:
+                (out / f"{name}{suffix}").unlink(missing_ok=True)
         else:
-            write_picture(out / f"{name}.png", found.figure)
+            write_pictures(out / f"{name}.png", found.figure)
     return result
 
 

@@ -28,9 +28,9 @@ from hypergen.experiments.run_folder import RESULTS, ReportConfig, read_metrics
 from hypergen.experiments.sample import save_samples
 from hypergen.measures import Measure
 from hypergen.report.page import page
-from hypergen.report.plots import scatter, write_picture
+from hypergen.report.plots import write_pictures
+from hypergen.report.scatter import run_scatter
 from hypergen.report.summary import run_table
-from hypergen.report.tables import caption
 from hypergen.report.verdict import verdict
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage.atomic import write_json, write_text
@@ -78,7 +78,7 @@ def report(
     result = summary_of(networks, groups, evaluator, names, dataset, sizes)
     result["image_errors"] = errors
     taus = training_taus(folder, names)
-    result["seed"] = config.optimisation.seed
+    result |= {"seed": config.optimisation.seed, "targets": [config.target]}
     result |= {"report": asdict(sizes), "baselines": bool(baselines)}
     result["value_network"] = agreement(names, estimates.cpu(), own)
     result["objective"] = config.objective.kind
@@ -109,11 +109,9 @@ def judge_of(config: TrainConfig, sizes: ReportConfig) -> Evaluator:
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
-    """Writes scatter.png, report.html and, last, results.json."""
-    key = "sra" if result["sra"] else "pgd"
-    title = caption(result | {"attack": result["attack"] | (result["sra"] or {})})
+    """Writes scatter.png and .svg, report.html and, last, results.json."""
     picture = folder / "scatter.png"
-    write_picture(picture, scatter(result["networks"], key, title))
+    write_pictures(picture, run_scatter(result))
     paragraphs = [verdict(result).replace("`", "")]
     html = page(folder.name, paragraphs, run_table(result), picture.read_bytes())
     write_text(folder / "report.html", html)

@@ -42,6 +42,12 @@ class Judged:
     threat: attacks.Threat
 
 
+def targets_of(networks: Iterable[NetworkFile]) -> list[str]:
+    """The names of the networks' targets, as far as their files say, each once."""
+    names = dict.fromkeys(network.metadata.get("target") for network in networks)
+    return [str(name) for name in names if name is not None]
+
+
 def open_for(
     paths: Sequence[Path],
     options: AttackConfig,

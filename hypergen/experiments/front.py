@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -16,7 +15,6 @@ from hypergen.experiments.compare import JUDGED, judge_of
 from hypergen.experiments.run_folder import ReportConfig, RunSettings
 from hypergen.measures import build_measures
 from hypergen.measures.attacked import accuracies
-from hypergen.report.plots import scatter, write_picture
 from hypergen.runtime.device import choose_device
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage.network_files import find, open_networks
@@ -62,25 +60,6 @@ def on_test(study: optuna.Study, number: int, measures: Sequence[str]) -> dict[s
 
 def _attribute(number: int) -> str:
     return f"test-{number:04d}"
-
-
-def draw_trials(
-    file: Path, rows: Sequence[Mapping[str, Any]], measures: Sequence[str], dataset: str
-) -> None:
-    """Draws accuracy against the next measure: a point a trial, those of test images beside them.
-
-    rows: of the trials, as `Sweep.report` has them; dataset: its name.
-    """
-    title = f"{dataset}: {len(rows)} trials, the front on test images too"
-    if len(measures) > 2:
-        title += f"\naccuracy and {measures[1]}, of {len(measures)} measures"
-    write_picture(file, scatter(points(rows), measures[1], title))
-
-
-def points(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a picture of a sweep shows of its rows: points, whose `kind` names their images."""
-    shown = [{**row, "kind": f"{row['kind']}, validation images"} for row in rows]
-    return shown + [{"kind": "front, test images", **row["test"]} for row in rows if row["test"]]
 
 
 def judge_samples(run: Path, dataset: Dataset, sizes: ReportConfig) -> dict[str, float]:

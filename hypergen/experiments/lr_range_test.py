@@ -6,7 +6,7 @@ import torch
 
 from hypergen.data import Dataset
 from hypergen.errors import InputError
-from hypergen.report.plots import learning_rate_curve, write_picture
+from hypergen.report.plots import learning_rate_curve, write_pictures
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage.lock import locked
 from hypergen.training.direct_config import BaselineConfig
@@ -22,7 +22,7 @@ def test_learning_rates(
     device: torch.device,
     progress: Progress = SILENT,
 ) -> tuple[Path, tuple[float, float]]:
-    """Writes out/learning-rate.png; its path, and the lower and the upper bound.
+    """Writes out/learning-rate.png and .svg; its path, and the lower and the upper bound.
 
     `InputError`: there is such a picture already. `RunError`: the loss explodes at once.
     """
@@ -33,6 +33,12 @@ def test_learning_rates(
         progress.start(STEPS)
         rates, losses = range_test(config, dataset, device, STEPS, progress.advance)
         bounds = suggested_bounds(rates, losses)
-        title = f"{config.method} training of {config.target}, {dataset.name}"
-        write_picture(path, learning_rate_curve(rates, losses, bounds, title))
+        title = (
+            f"Learning-rate range test: {config.method} training\n{dataset.name}, {config.target}"
+        )
+        if config.method != "standard":
+            title += "".join(
+                f", {each.norm}, epsilon {each.epsilon:.4g}" for each in config.threats
+            )
+        write_pictures(path, learning_rate_curve(rates, losses, bounds, title))
     return path, bounds

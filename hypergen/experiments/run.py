@@ -28,9 +28,9 @@ from hypergen.experiments.run_folder import (
     require_free,
 )
 from hypergen.experiments.rungs import measure_rung
+from hypergen.experiments.shown import show_check, show_end
 from hypergen.measures import raised
 from hypergen.models.bundle import ModelBundle
-from hypergen.report.plots import scatter
 from hypergen.report.summary import run_table
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.torch_state import usual_state
@@ -127,6 +127,7 @@ def run(
         sampler = load_generator(folder, dataset)
         if done is None:
             done = report(folder, sampler, dataset, settings.report, recipes, phases["report"])
+            show_end(folder, sampler.config, done)
     return Run(folder, settings, done, sampler)
 
 
@@ -208,7 +209,8 @@ def train_generator(
     progress.start(length, trainer.step)
     if trainer.step == length:
         return
-    tracker = Tracker(folder, config.flat(), trainer.step)
+    names = [measure.name for measure in trainer.measures]
+    tracker = Tracker(folder, config.flat(), trainer.step, names)
     due = {max(1, round(rung * length)): rung for rung in rungs}
 
     def sampler() -> Sampler:
@@ -217,8 +219,7 @@ def train_generator(
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         if "check/robustness" in metrics:
-            title = "training images, attacked as in training"
-            tracker.figure(step, "scores", scatter(trainer.scores(), "robustness", title))
+            show_check(tracker, step, trainer, dataset)
             if front_growth.has_front(config.objective):
                 reached = front_growth.cheap_hypervolume(sampler(), dataset)
                 metrics = metrics | {front_growth.NAME: reached}

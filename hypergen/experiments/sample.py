@@ -28,7 +28,7 @@ from hypergen.measure_spec import parse_betas
 from hypergen.measures import Measure
 from hypergen.measures.attacked import accuracies
 from hypergen.models.latent import preference_weights
-from hypergen.report.plots import curve_picture, write_picture
+from hypergen.report.plots import curve_picture, write_pictures
 from hypergen.runtime.batching import gpu_memory
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT, SEED, SHARE, Settings
@@ -134,6 +134,7 @@ def draw_samples(
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     names = [measure.name for measure in further_measures(sampler)] if attack else []
     found = {"attack": attack, "dataset": dataset.name, "measures": names, "networks": shown}
+    found["targets"] = [sampler.config.target]
     found["summary"] = summarise(shown, names)
     if len(betas) > 1:
         found["curve"] = curve(shown, ("accuracy", "pgd", "sra") if attack else ("accuracy",))
@@ -141,7 +142,7 @@ def draw_samples(
             points = [[row["accuracy"]["mean"], row["sra"]["mean"]] for row in found["curve"]]
             found["hypervolume"] = hypervolume(points, dataset.num_classes)
         write_json(out / CURVE, found)
-        write_picture((out / CURVE).with_suffix(".png"), curve_picture(found))
+        write_pictures(out / CURVE, curve_picture(found))
     return found
 
 

@@ -25,8 +25,8 @@ from hypergen.experiments.run_folder import RESULTS, require_empty
 from hypergen.experiments.sample import further_measures, save_samples, verify
 from hypergen.measures import Stage, judged
 from hypergen.measures.attacked import accuracies
-from hypergen.report.plots import scatter, write_picture
-from hypergen.report.tables import caption
+from hypergen.report.plots import heading, write_pictures
+from hypergen.report.scatter import scatter
 from hypergen.runtime.batching import gpu_memory
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT, SEED, Range, Settings
@@ -75,7 +75,7 @@ def search(
     options: SearchConfig,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Searches, and writes networks, results.json and scatter.png to `out`.
+    """Searches, and writes networks, results.json, scatter.png and .svg to `out`.
 
     Returns what results.json holds: networks (a row each that is kept, with its file, its figures
     on test images and, under `val`, those on as many validation images), their summary,
@@ -206,6 +206,7 @@ def result_of(
     return {
         "version": __version__,
         "dataset": dataset.name,
+        "targets": [sampler.config.target],
         "attack": attack,
         "measures": [measure.name for measure in further_measures(sampler)],
         "search": asdict(options),
@@ -222,5 +223,6 @@ def draw(file: Path, result: dict[str, Any]) -> None:
     rows, key = result["networks"], result["figures"][1]
     points = [{**row["val"], "kind": "validation images"} for row in rows]
     points += [{**row, "kind": "test images"} for row in rows]
-    title = f"{caption(result)}\n{len(rows)} networks found by a search of the latent space"
-    write_picture(file, scatter(points, key, title))
+    title = heading(f"{len(rows)} networks found by a search of the latent space", result)
+    images = {"sra": result["attack"]["images"]} if key == "sra" else {}
+    write_pictures(file, scatter(points, key, title, images=images))

@@ -18,7 +18,7 @@ from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator, by_architecture
 from hypergen.evaluation.statistics import paired_error, summarise
 from hypergen.evaluation.trade_off import hypervolume
-from hypergen.experiments.evaluate import DISAGREEMENT_IMAGES, Judged, open_for
+from hypergen.experiments.evaluate import DISAGREEMENT_IMAGES, Judged, open_for, targets_of
 from hypergen.experiments.evaluate_config import AttackConfig
 from hypergen.experiments.run_folder import RESULTS, RunSettings
 from hypergen.experiments.sweep import SETTINGS as SWEEP
@@ -57,10 +57,11 @@ def compare(
 ) -> dict[str, Any]:
     """Judges the networks of each path as a group, and sets all groups beside the first.
 
-    Returns attack, dataset, groups (each with its path, networks, summary, disagreement and, of
-    figures `accuracy` and `robustness`, the differences to the first group: mean, low and high of a
-    95 % interval), hypervolumes (of each group's networks), and `settings`: those of runs, or of
-    what made weight files, in which groups differ, a list of values by name.
+    Returns attack, dataset, targets, all_images (how many test images there are), groups (each with
+    its path, networks, summary, disagreement and, of figures `accuracy` and `robustness`, the
+    differences to the first group: mean, low and high of a 95 % interval), hypervolumes (of each
+    group's networks), and `settings`: those of runs, or of what made weight files, in which groups
+    differ, a list of values by name.
 
     paths: as `evaluate` takes them; a sweep stands for the runs on its front.
     `InputError`: fewer than two groups, one twice, or networks of several architectures in a group.
@@ -87,6 +88,8 @@ def compare(
         "version": __version__,
         "attack": evaluator.describe(judged.dataset),
         "dataset": judged.dataset.name,
+        "targets": targets_of(judged.networks),
+        "all_images": len(judged.dataset.test),
         "groups": rows,
         "settings": differing([settings_of(path, own) for path, own in groups]),
     }

@@ -260,6 +260,7 @@ class Sweep:
             "measures": self.measures,
             "varied": list(self.vary),
             "dataset": self.dataset.name,
+            **sweep_report.about(self.config, self.vary),
             "images": {"val": len(self.dataset.val), "test": len(self.dataset.test)},
             "report": asdict(self.sizes),
             "failed": dict(failed or {}),

@@ -1,17 +1,33 @@
 """What a sweep tells at its end beside its front: how it got there, which settings mattered."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hypergen.config import TrainConfig
 from hypergen.evaluation.trade_off import hypervolume
-from hypergen.experiments.front import draw_trials
 from hypergen.experiments.pruning import reached
-from hypergen.report.plots import write_picture
-from hypergen.report.sweep_plots import history_curve, importance_bars, parallel_coordinates
+from hypergen.report.plots import write_pictures
+from hypergen.report.sweep_plots import (
+    history_curve,
+    importance_bars,
+    parallel_coordinates,
+    sweep_title,
+    trials_picture,
+)
+
+
+def about(config: TrainConfig, varied: Iterable[str]) -> dict[str, Any]:
+    """The `targets` and the `threat` of all trials; none and None where these are varied."""
+    varied = {*varied}
+    known = {"norm": config.threat.norm, "epsilon": config.threat.epsilon}
+    return {
+        "targets": [] if "target" in varied else [config.target],
+        "threat": None if varied & {*known} else known,
+    }
 
 
 def of_front(
@@ -82,14 +98,17 @@ def importance(study: optuna.Study, measures: Sequence[str]) -> dict[str, dict[s
 
 def draw(folder: Path, result: Mapping[str, Any]) -> None:
     """Draws the trials, the hypervolume's history, what mattered, and settings beside figures."""
-    rows, measures, dataset = result["trials"], result["measures"], result["dataset"]
-    draw_trials(folder / "scatter.png", rows, measures, dataset)
+    rows = result["trials"]
+    write_pictures(folder / "scatter.png", trials_picture(result))
     if not rows:
         return
-    title = f"{dataset}: {len(rows)} trials, validation images"
+    said = f"{len(rows)} trials of a sweep (validation images)"
     values = result["hypervolume"]["history"]
-    write_picture(folder / "hypervolume.png", history_curve(values, title))
+    title = sweep_title(f"What the front has reached after each of {said}", result)
+    write_pictures(folder / "hypervolume.png", history_curve(values, title))
     if any(result["importance"].values()):
-        write_picture(folder / "importance.png", importance_bars(result["importance"], title))
-    figure = parallel_coordinates(rows, result["varied"], measures, title)
-    write_picture(folder / "parallel.png", figure)
+        title = sweep_title(f"Which settings matter among {said}", result)
+        write_pictures(folder / "importance.png", importance_bars(result["importance"], title))
+    title = sweep_title(f"Settings and figures, a line for each of {said}", result)
+    figure = parallel_coordinates(rows, result["varied"], result["measures"], title)
+    write_pictures(folder / "parallel.png", figure)

@@ -13,7 +13,7 @@ from hypergen.catalog import ATTACKS
 from hypergen.errors import InputError, RunError
 from hypergen.evaluation.diversity import off_diagonal
 from hypergen.evaluation.transfer import MixedPopulation, carried_over, fooling_rates
-from hypergen.experiments.evaluate import open_for
+from hypergen.experiments.evaluate import open_for, targets_of
 from hypergen.experiments.evaluate_config import AttackConfig
 from hypergen.registry import nearest
 from hypergen.runtime.progress import SILENT, Progress
@@ -62,7 +62,7 @@ def transfer_files(
 ) -> dict[str, Any]:
     """The matrix of fooling rates between the networks of runs, folders and weight files.
 
-    Returns attack, dataset, networks, fooling [P][P], the means white_box, transfer and
+    Returns attack, dataset, targets, networks, fooling [P][P], the means white_box, transfer and
     carried_over (see `evaluation.transfer`), and failed: the networks that gave no numbers and are
     left out, with the reason. `RunError` when fewer than two are left.
     """
@@ -83,6 +83,7 @@ def transfer_files(
     return {
         "attack": attack,
         "dataset": dataset.name,
+        "targets": targets_of(networks),
         "networks": [
             {"file": str(network.path), "accuracy": share}
             for network, share in zip(networks, accuracy.tolist(), strict=True)

@@ -2,24 +2,21 @@
 
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hypergen.report.tables import MISSING, Table, short
+from hypergen.report.names import tails
+from hypergen.report.palette import colour
+from hypergen.report.plots import titled
+from hypergen.report.tables import MISSING, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {
-    "sample": "#0072B2",
-    "standard": "#D55E00",
-    "fbf": "#E69F00",
-    "pgd": "#009E73",
-}
-"""Of kinds of networks in all pictures: those of Okabe and Ito, which colour-blind people tell
-apart."""
-OTHER_COLOURS = "#CC79A7", "#56B4E9", "#000000", "#F0E442"
+MAX_CHARACTERS = 24
+"""Of names that have room side by side below a panel, and of a line of one."""
 
 
 def analysis_table(found: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> Table:
@@ -27,16 +24,20 @@ def analysis_table(found: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
 
     found: title, figures, rows, skipped and failed, as `experiments.analyze.analyze` has them.
     """
-    rows = []
+    names, rows = tails([group["name"] for group in groups]), []
     for group in groups:
         own = [row for row in found["rows"] if row["group"] == group["name"]]
         if own:
             cells = (figure_text([row.get(name) for row in own]) for name in found["figures"])
-            rows.append((short(group["name"]), str(len(own)), *cells))
+            rows.append((names[group["name"]], str(len(own)), *cells))
     headers = (found["title"], "networks", *found["figures"])
     notes = [f"{name}: {meaning}" for name, meaning in found["figures"].items()]
-    notes += [f"{short(name)} left out: {reason}" for name, reason in found["skipped"].items()]
-    notes += [f"{short(name)} failed: {reason}" for name, reason in found["failed"].items()]
+    notes += [
+        f"{names.get(name, name)} left out: {reason}" for name, reason in found["skipped"].items()
+    ]
+    notes += [
+        f"{names.get(name, name)} failed: {reason}" for name, reason in found["failed"].items()
+    ]
     return Table(headers, rows, notes)
 
 
@@ -50,20 +51,12 @@ def figure_text(values: Sequence[Any]) -> str:
     return mean if len(known) == 1 else f"{mean} +- {statistics.stdev(known):.2g}"
 
 
-def colour(name: str, names: Sequence[str]) -> str:
-    """The colour of a group among all groups of a picture; that of its kind, if it is known."""
-    kinds = [each.rpartition(": ")[2] for each in names]
-    kind = name.rpartition(": ")[2]
-    others = [each for each in kinds if each not in COLOURS]
-    return COLOURS.get(kind) or OTHER_COLOURS[others.index(kind) % len(OTHER_COLOURS)]
-
-
 def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (4.0, 3.2)) -> "Figure":
     """An empty picture with room for so many panels of `size` inches, and its title."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize="medium")
+    titled(figure, title)
     return figure
 
 
@@ -91,6 +84,17 @@ def points_by_group(
         offsets = [place + 0.25 * ((2 * i + 1) / len(own) - 1) for i in range(len(own))]
         axes.scatter(offsets, own, color=colour(name, names), s=18, alpha=0.8)
         axes.hlines(statistics.fmean(own), place - 0.35, place + 0.35, color="black", linewidth=1)
-    axes.set_xticks(range(len(shown)), [short(name) for name in shown], fontsize="small")
+    group_ticks(axes, names, shown)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
+
+
+def group_ticks(axes: "Axes", names: Sequence[str], shown: Sequence[str]) -> None:
+    """Names a panel's columns by groups, `shown` of all `names`; aslant where these are long."""
+    short = tails(names)
+    labels = [textwrap.fill(short[name], MAX_CHARACTERS) for name in shown]
+    axes.set_xticks(range(len(labels)), labels, fontsize="small")
+    widths = [max(map(len, label.splitlines())) for label in labels]
+    if sum(widths) > MAX_CHARACTERS:
+        for text in axes.get_xticklabels():
+            text.set(rotation=40, ha="right", rotation_mode="anchor")

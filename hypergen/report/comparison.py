@@ -1,8 +1,11 @@
 """Tables and rows of groups of networks side by side."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hypergen.report.names import tails
+from hypergen.report.plots import heading
+from hypergen.report.scatter import scatter
 from hypergen.report.tables import (
     MISSING,
     Table,
@@ -12,6 +15,9 @@ from hypergen.report.tables import (
     short,
     threat_text,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
@@ -66,10 +72,19 @@ def settings_table(result: Mapping[str, Any]) -> Table | None:
     return Table(("setting", *groups), rows)
 
 
-def points(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a picture shows: a point a network, whose kind names its group."""
-    return [
-        {**row, "kind": short(group["path"])}
+def comparison_picture(result: Mapping[str, Any]) -> "Figure":
+    """Accuracy against robustness, a point a network; a group is called by the end of its path.
+
+    result: as `comparison_table` takes it.
+    """
+    attack = result["attack"]
+    names = tails([group["path"] for group in result["groups"]])
+    points = [
+        {**row, "kind": names[group["path"]]}
         for group in result["groups"]
         for row in group["networks"]
     ]
+    said = "SRA" if attack["name"] == "standard" else attack["name"]
+    images = {"accuracy": result["all_images"], "robustness": attack["images"]}
+    title = heading("Groups of networks side by side, a point a network", result)
+    return scatter(points, "robustness", title, said, images)

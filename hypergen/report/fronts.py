@@ -65,7 +65,7 @@ def front_table(result: Mapping[str, Any]) -> Table:
     notes = [
         f"the front of {count} trials, % of {result['dataset']} images: chosen by validation "
         "images (val), then judged on test images",
-        "; ".join(_judged(measures, result["report"], result["images"])),
+        "; ".join(judged(measures, result["report"], result["images"])),
     ]
     if pruned:
         counts = Counter(f"{percent(row['rung'], 0)} %" for row in pruned)
@@ -83,7 +83,7 @@ def front_table(result: Mapping[str, Any]) -> Table:
     return Table(headers, rows, notes)
 
 
-def _judged(
+def judged(
     measures: Sequence[str], sizes: Mapping[str, int], there: Mapping[str, int]
 ) -> list[str]:
     """On how much each measure of a trial was taken.

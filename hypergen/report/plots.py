@@ -3,23 +3,32 @@
 matplotlib is imported inside the functions: it takes a second, which others need not spend.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypergen.errors import InputError
-from hypergen.report.tables import threat_text
+from hypergen.report.labels import Label, along, boxes, place
+from hypergen.report.names import tails
+from hypergen.report.palette import BLUE, GREY, colour
+from hypergen.report.tables import caption
 from hypergen.storage.atomic import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ATTACKED = {"robustness": "robustness", "sra": "SRA", "pgd": "PGD"}
-"""What shares of attacked images are called."""
-MANY_POINTS = 8
-"""Networks of a kind from which on their points are drawn small."""
 MAX_LABELLED = 12
 """Networks up to which the numbers stand in the cells of a heatmap."""
+FORMATS = ".png", ".svg"
+"""Endings of the files that a picture in a folder is drawn into."""
+LEFT, RIGHT, ABOVE, BELOW, LINE = 0.75, 0.25, 0.35, 0.65, 0.2
+"""Inches around the axes of a picture, and of each line of its title and notes."""
+BETWEEN = 0.6
+"""Inches between two axes."""
+CHARACTERS = 14
+"""Of a title, an inch."""
 
 
 def require_picture(file: Path, setting: str) -> None:
@@ -34,40 +43,65 @@ def require_picture(file: Path, setting: str) -> None:
 def write_picture(file: Path, figure: "Figure", dpi: int = 150) -> None:
     """Draws the figure into the file, with `dpi` dots an inch, as a whole or not at all.
 
-    The format is the file's ending.
+    The format is the file's ending. The same figure gives the same file.
     """
-    with replacing(file) as part:
-        figure.savefig(part, format=file.suffix[1:], dpi=dpi)
+    from matplotlib import rc_context
+
+    undated = {"Date": None} if file.suffix == ".svg" else None
+    with replacing(file) as part, rc_context({"svg.hashsalt": "hypergen"}):
+        figure.savefig(part, format=file.suffix[1:], dpi=dpi, metadata=undated)
 
 
-def scatter(networks: Sequence[dict[str, Any]], key: str, title: str) -> "Figure":
-    """Accuracy against another figure, one point a network, one colour a `kind`.
+def write_pictures(file: Path, figure: "Figure", dpi: int = 150) -> None:
+    """Draws the figure into files of that name with all endings of `FORMATS`."""
+    for suffix in FORMATS:
+        write_picture(file.with_suffix(suffix), figure, dpi)
 
-    networks: rows with `kind`, `accuracy` and most of them `key`, shares in [0,1]; those without
-    are left out. key: the figure of the horizontal axis, such as "sra", or any measure.
+
+def heading(text: str, result: Mapping[str, Any]) -> str:
+    """The title of a picture: what it shows, and below of which images, targets and attack.
+
+    result: as `caption` takes it.
+    """
+    return f"{text}\n{caption(result)}"
+
+
+def titled(figure: "Figure", title: str) -> int:
+    """Writes the title above all, long lines broken; the number of lines."""
+    limit = int(CHARACTERS * (figure.get_figwidth() - 0.2))
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, limit)]
+    figure.suptitle("\n".join(lines), fontsize="medium")
+    return len(lines)
+
+
+def plot_area(
+    title: str, columns: int = 1, size: tuple[float, float] = (5.2, 3.6), note: str = ""
+) -> "tuple[Figure, list[Axes]]":
+    """A figure and its axes side by side, each of `size` inches, below a title.
+
+    The layout is final, so that labels can be placed. Long lines of the title are broken. note:
+    stands in small letters below.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for kind in dict.fromkeys(row["kind"] for row in networks if key in row):
-        rows = [row for row in networks if row["kind"] == kind and key in row]
-        many = len(rows) >= MANY_POINTS
-        axes.scatter(
-            [100 * row[key] for row in rows],
-            [100 * row["accuracy"] for row in rows],
-            label=kind,
-            s=24 if many else 60,
-            marker="o" if many else "D",
-            alpha=0.8,
-        )
-    attacked = " of attacked images still classified correctly" if key in ATTACKED else ""
-    axes.set_xlabel(f"{ATTACKED.get(key, key)} (%{attacked})")
-    axes.set_ylabel("accuracy (% of images)")
-    axes.set_title(title, fontsize="medium")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3)  # where it hides no point
-    return figure
+    width = LEFT + RIGHT + columns * size[0] + (columns - 1) * BETWEEN
+    figure = Figure(figsize=(width, 1))
+    above = ABOVE + LINE * titled(figure, title)
+    below = BELOW + LINE * len(note.splitlines())
+    height = below + size[1] + above
+    figure.set_figheight(height)
+    figure.subplots_adjust(
+        left=LEFT / width,
+        right=1 - RIGHT / width,
+        bottom=below / height,
+        top=1 - above / height,
+        wspace=BETWEEN / size[0],
+    )
+    figure.text(0.01, 0.01, note, fontsize="x-small", color="0.35", va="bottom")
+    plots = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in plots:
+        axes.grid(alpha=0.3)
+    return figure, [*plots]
 
 
 def curve_picture(result: Mapping[str, Any]) -> "Figure":
@@ -76,56 +110,78 @@ def curve_picture(result: Mapping[str, Any]) -> "Figure":
     result: `dataset`, `attack` (None or as `Evaluator.describe` has it), and `curve`, a point for
     each `beta` with the `mean` and `interval` of each figure.
     """
-    from matplotlib.figure import Figure
-
     points, attack = result["curve"], result["attack"]
     betas = [point["beta"] for point in points]
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name in ("accuracy", "pgd", "sra"):
+    names = {"accuracy": "accuracy", "sra": "SRA"}
+    if "sra" not in points[0]:
+        names = {"accuracy": "accuracy", "pgd": "PGD"}
+    text = f"One generator's trade-off: {points[0]['count']} networks at each beta"
+    title = heading(text, result) if attack else f"{text}\n{_unattacked(result)}"
+    band = "Bands: where the next network of the same beta lies in 19 of 20 cases."
+    figure, (axes,) = plot_area(title, note=band if points[0]["accuracy"]["interval"] else "")
+    labels, hidden = [], []
+    for name, said in names.items():
         if name not in points[0]:
             continue
         means = [100 * point[name]["mean"] for point in points]
-        (line,) = axes.plot(betas, means, marker="o", markersize=4, label=ATTACKED.get(name, name))
+        hue = colour(said, [*names.values()])
+        axes.plot(betas, means, marker="o", markersize=4, color=hue)
         if points[0][name]["interval"] is not None:
             ends = zip(*(point[name]["interval"] for point in points), strict=True)
             low, high = ([100 * min(max(end, 0.0), 1.0) for end in side] for side in ends)
-            axes.fill_between(betas, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.set_xlabel("beta (weight of robustness)")
-    axes.set_ylabel("% of test images classified correctly")
-    title = f"{result['dataset']}, {points[0]['count']} networks a beta"
-    if attack:
-        title += f", {threat_text(attack['threat'])}"
-        title += f"\nattacks on {attack['images']} test images"
-    axes.set_title(title, fontsize="medium")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3)  # where it hides no point
+            axes.fill_between(betas, low, high, alpha=0.2, color=hue, linewidth=0)
+        labels.append(Label(said, (betas[-1], means[-1]), hue))
+        hidden += [*along([*zip(betas, means, strict=True)])]
+    axes.set_xlabel("beta (weight of robustness, from 0 to 1)")
+    axes.set_ylabel("images classified correctly (%)")
+    axes.autoscale_view()
+    place(axes, labels, boxes(axes, hidden, 4))
     return figure
 
 
-def heatmap(rates: Sequence[Sequence[float]], title: str) -> "Figure":
+def _unattacked(result: Mapping[str, Any]) -> str:
+    return ", ".join([result["dataset"], *result.get("targets", ()), "test images, no attack"])
+
+
+def transfer_picture(result: Mapping[str, Any]) -> "Figure":
+    """Which networks are fooled by what was made to fool which, as `hypergen transfer` found it."""
+    files = [row["file"] for row in result["networks"]]
+    names = tails(files)
+    title = heading("How far examples made against one network fool the others", result)
+    return heatmap(result["fooling"], title, [names[file] for file in files])
+
+
+def heatmap(
+    rates: Sequence[Sequence[float]], title: str, names: Sequence[str] | None = None
+) -> "Figure":
     """Fooling rates [P,P] in [0,1], a row for each network that examples were made against.
 
-    The colours end at the highest rate: among robust networks all are low.
+    The colours end at the highest rate: among robust networks all are low. names: of the networks;
+    by default their numbers, as where there are more than `MAX_LABELLED`.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    count = len(rates)
+    shown = names if names is not None and count <= MAX_LABELLED else None
+    longest = max(map(len, shown)) if shown else 0
+    room = 0.07 * longest  # inches, for the names
+    figure = Figure(figsize=(6.5 + room, 5.2 + room), layout="constrained")
     axes = figure.subplots()
     percent = [[100 * rate for rate in row] for row in rates]
     highest = max(1.0, *(max(row) for row in percent))
     image = axes.imshow(percent, vmin=0, vmax=highest)
     figure.colorbar(image, label="fooling rate (% of test images)")
-    if len(percent) <= MAX_LABELLED:
-        axes.set_xticks(range(len(percent)))
-        axes.set_yticks(range(len(percent)))
+    if count <= MAX_LABELLED:
+        axes.set_xticks(range(count), shown)
+        axes.set_yticks(range(count), shown)
+        axes.tick_params(axis="x", rotation=90 if shown else 0)
         for row, values in enumerate(percent):
             for column, value in enumerate(values):
-                colour = "black" if value > highest / 2 else "white"
-                axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
+                dark = "black" if value > highest / 2 else "white"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=dark)
     axes.set_xlabel("tried on network")
     axes.set_ylabel("made against network")
-    axes.set_title(title, fontsize="medium")
+    titled(figure, title)
     return figure
 
 
@@ -133,17 +189,17 @@ def learning_rate_curve(
     rates: Sequence[float], losses: Sequence[float], bounds: Sequence[float], title: str
 ) -> "Figure":
     """The smoothed loss over the learning rate, with the suggested bounds marked."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(rates, losses)
-    for bound in bounds:
-        axes.axvline(bound, linestyle="--", color="grey")
-        axes.text(bound, max(losses), f" {bound:.2g}", va="top")
+    figure, (axes,) = plot_area(title)
+    axes.plot(rates, losses, color=BLUE)
+    for bound, name in zip(bounds, ("lower", "upper"), strict=True):
+        axes.axvline(bound, linestyle="--", color=GREY)
+        above = (bound, 1.0)
+        said = f"{name}: {bound:.2g}"
+        transform = axes.get_xaxis_transform()
+        axes.annotate(
+            said, above, (0, 3), transform, "offset points", fontsize="small", ha="center"
+        )
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("loss, smoothed")
-    axes.set_title(title, fontsize="medium")
-    axes.grid(alpha=0.3)
+    axes.set_xlabel("learning rate (no unit)")
+    axes.set_ylabel("training loss, smoothed (nats)")
     return figure

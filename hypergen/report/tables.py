@@ -77,11 +77,12 @@ def images_text(attack: Mapping[str, Any]) -> str:
 
 
 def caption(result: Mapping[str, Any]) -> str:
-    """Data set, threat, attack and number of attacked images: the title of a plot."""
+    """Data set, targets if known, threat, attack and number of attacked images."""
     attack = result["attack"]
     threat = threat_text(attack["threat"])
     images = f"{attack['images']} {images_text(attack)}"
-    return f"{result['dataset']}, {threat}, {attack['name']} on {images}"
+    name = {"standard": "standard attacks"}.get(attack["name"], attack["name"])
+    return ", ".join([result["dataset"], *result.get("targets", ()), threat, f"{name} on {images}"])
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Table:

@@ -2,17 +2,19 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypergen.errors import RunError
 from hypergen.runtime.event_file import EventFile
+from hypergen.runtime.tags import layout
 from hypergen.storage.atomic import write_text
 from hypergen.storage.json_lines import json_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 METRICS = "metrics.jsonl"
 
@@ -27,13 +29,20 @@ class Tracker:
         folder: of the run.
         settings: shown beside the metrics.
         step: the first that will be logged.
+        measures: names of what the run is trained for, by which TensorBoard groups charts.
 
     Raises:
         RunError: a file cannot be written, also later on.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], step: int = 0):
-        self.path = folder / METRICS
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        step: int = 0,
+        measures: Sequence[str] = (),
+    ):
+        self.path, self.settings = folder / METRICS, settings
         with _told(self.path):
             kept = list(_lines_before(step, self.path)) if self.path.exists() else []
             write_text(self.path, "".join(kept))
@@ -42,6 +51,7 @@ class Tracker:
         with _told(self._events.path):
             text = "\n".join(f"    {name}: {value}" for name, value in settings.items())
             self._events.text("config", text)
+            self._events.layout(layout(measures))
             self._events.flush()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -54,9 +64,26 @@ class Tracker:
             self._events.flush()
 
     def figure(self, step: int, name: str, figure: "Figure") -> None:
-        """Adds a picture for TensorBoard."""
+        """Adds a picture drawn by matplotlib for TensorBoard."""
         with _told(self._events.path):
             self._events.figure(step, name, figure)
+            self._events.flush()
+
+    def image(self, step: int, name: str, image: "Image") -> None:
+        """Adds a picture for TensorBoard."""
+        with _told(self._events.path):
+            self._events.image(step, name, image)
+            self._events.flush()
+
+    def finish(self, step: int, values: Mapping[str, float], compared: Sequence[str]) -> None:
+        """Adds what came out in the end, for TensorBoard alone.
+
+        compared: of these `values`, by which its page of settings compares runs.
+        """
+        with _told(self._events.path):
+            for name, value in values.items():
+                self._events.scalar(step, name, value)
+            self._events.hparams(self.settings, compared)
             self._events.flush()
 
     def close(self) -> None:

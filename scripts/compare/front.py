@@ -20,7 +20,7 @@ from hypergen.data import Dataset
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.experiments.base import direct_recipe
 from hypergen.experiments.run import load_generator
-from hypergen.report.plots import scatter
+from hypergen.report.scatter import scatter
 from hypergen.storage.checkpoint import CHECKPOINT
 from scripts.common import (
     RESULTS,
@@ -128,7 +128,14 @@ def main(config: FrontConfig) -> None:
     show(rows)
     seconds = {"generator": made["seconds"]} | {name: total(each) for name, each in spent.items()}
     print("seconds:", seconds)
-    picture = scatter(rows, "sra", f"{dataset.name}: one generator beside direct training")
+    threat = config.train.threat
+    title = (
+        "One generator at several beta beside direct training at each, a point a network\n"
+        f"{dataset.name}, {config.train.target}, {threat.norm}, epsilon {threat.epsilon:.4g}, "
+        f"standard attacks on {config.images} test images"
+    )
+    images = {"accuracy": len(dataset.test), "sra": config.images}
+    picture = scatter(rows, "sra", title, images=images)
     publish(config.out, settings, {"networks": rows, "seconds": seconds}, picture=picture)
 
 

@@ -22,7 +22,7 @@ from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import CALIBRATION_IMAGES
 from hypergen.evaluation.statistics import summarise
 from hypergen.experiments.competitors import trivial_competitors
-from hypergen.report.plots import scatter
+from hypergen.report.scatter import scatter
 from hypergen.storage.atomic import read_json
 from hypergen.storage.results_cache import ResultsCache
 from hypergen.storage.weights import load_network, read_metadata, save_network
@@ -291,7 +291,12 @@ def main(config: TableConfig) -> None:
     show(table["summary"])
     aside = ("standard", "thesis", *TRIVIAL)  # far from all others, these would hide them
     drawn = [point for point in table["networks"] if point["kind"] not in aside]
-    picture = scatter(drawn, "sra", f"{config.dataset}, linf, epsilon {config.epsilon:g}")
+    title = (
+        "Generators beside directly trained networks, a point a network\n"
+        f"{config.dataset}, {config.target}, linf, epsilon {config.epsilon:g}, standard attacks on "
+        f"{config.images} test images"
+    )
+    picture = scatter(drawn, "sra", title)
     publish(config.table, settings, {**table, **surroundings()}, failed, picture)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hypergen import data
 from hypergen.evaluation.evaluator import Evaluator
-from hypergen.report.plots import scatter
+from hypergen.report.scatter import scatter
 from hypergen.storage.results_cache import ResultsCache
 from hypergen.training.direct_config import BaselineConfig
 from scripts.common import (
@@ -123,7 +123,14 @@ def main(config: StudyConfig) -> None:
     for row in found.values():
         shown = [row[key] for key in ("accuracy", "pgd", "sra", "outside_dictionary")]
         print(f"{row['kind']:<24}" + "".join(f"{100 * value:>10.2f}" for value in shown))
-    picture = scatter(list(found.values()), "pgd", f"{config.dataset}: {config.method} training")
+    threat = BaselineConfig.of(method=config.method, dataset=config.dataset).threat
+    title = (
+        f"Activations under {config.method} training, a point a network\n{config.dataset}, "
+        f"{threat.norm}, epsilon {threat.epsilon:.4g}, standard attacks on {config.sra_images} "
+        "test images"
+    )
+    images = {"accuracy": len(dataset.test), "sra": config.sra_images}
+    picture = scatter(list(found.values()), "sra", title, images=images)
     publish(config.out, settings, {"networks": found}, failed, picture)
 
 

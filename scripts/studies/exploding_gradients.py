@@ -20,6 +20,8 @@ from torch.nn import functional as F
 
 from hypergen import data
 from hypergen.models.bundle import fresh_target
+from hypergen.report.palette import colour
+from hypergen.report.plots import titled
 from hypergen.runtime.rng import seeded
 from scripts.common import RESULTS, device, ensure_same_settings, publish, rows, run
 
@@ -165,22 +167,24 @@ def trained(config: StudyConfig, variant: Variant, dataset: data.Dataset) -> dic
     return history.figures(averaged=warm_up)
 
 
-def picture(rows: dict[str, dict[str, Any]]) -> "Figure":
+def picture(rows: dict[str, dict[str, Any]], dataset: str) -> "Figure":
     """Norms over depth: gradients at the first step and at the worst, weights in the end."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 4), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     titles = {"first": "gradient, first step", "worst": "gradient, worst step"}
     titles |= {"weights": "weights in the end"}
     for axes, (when, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name, row in rows.items():
             norms = list(row[when].values())
-            axes.plot([i / (len(norms) - 1) for i in range(len(norms))], norms, label=name)
+            depth = [100 * i / (len(norms) - 1) for i in range(len(norms))]
+            axes.plot(depth, norms, label=name, color=colour(name, [*rows]))
         axes.set_yscale("log")
-        axes.set_xlabel("depth, input to output")
-        axes.set_ylabel("norm")
-        axes.set_title(title)
-    axes.legend(fontsize="x-small")
+        axes.set_xlabel("depth (% of layers, from input to output)")
+        axes.set_ylabel("L2 norm of a layer (no unit)")
+        axes.set_title(title, fontsize="small")
+    titled(figure, f"Gradients and weights of deep networks by layer\n{dataset}, training images")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -194,7 +198,7 @@ def main(config: StudyConfig) -> None:
         first, worst = (max(row[when].values()) for when in ("first", "worst"))
         end = "diverged" if row["diverged"] else "dead" if row["dead"] else f"{row['loss']:.3f}"
         print(f"{name:<28}{row['steps']:>8}{end:>10}{first:>18.3g}{worst:>18.3g}")
-    publish(config.out, settings, {"ways": found}, failed, picture(found))
+    publish(config.out, settings, {"ways": found}, failed, picture(found, config.dataset))
 
 
 if __name__ == "__main__":

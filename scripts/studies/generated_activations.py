@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hypergen.errors import InputError
-from hypergen.report.plots import scatter
+from hypergen.report.scatter import scatter
 from hypergen.storage.atomic import read_json
 from scripts.common import (
     RESULTS,
@@ -139,7 +139,12 @@ def main(config: StudyConfig) -> None:
     rows, failed = try_all(pairs, lambda pair: row(config, *pairs[pair]))
     show(rows)
     points = [point for found in rows.values() for point in found.pop("networks")]
-    picture = scatter(points, "robustness", f"{config.dataset}, {config.target}")
+    title = (
+        "Generators of networks with each activation, and FBF networks, a point a network\n"
+        f"{config.dataset}, {config.target}, judged by {config.evaluate}, on {config.images} test "
+        "images"
+    )
+    picture = scatter(points, "robustness", title)
     publish(config.out, settings, {"summary": rows, "networks": points}, failed, picture)
 
 

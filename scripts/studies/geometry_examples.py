@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from hypergen.analysis.convex_difference import convex_parts
 from hypergen.analysis.one_dimensional import knot_bound, knots
+from hypergen.report.palette import BLUE, GREEN, PURPLE, VERMILLION
+from hypergen.report.plots import titled
 from scripts.common import RESULTS, publish, run, settings_of
 
 if TYPE_CHECKING:
@@ -102,29 +104,32 @@ def picture(network: nn.Sequential, places: list[float], found: dict[str, Any]) 
     with torch.no_grad():
         heights = network(bends.view(-1, 1, 1, 1))[:, 0]
     left.plot(x, cubic(x), color="grey", linestyle="--")
-    left.plot(x, plus - minus, color="#0072B2")
-    left.plot(bends, heights, "o", color="#D55E00")
+    left.plot(x, plus - minus, color=BLUE)
+    left.plot(bends, heights, "o", color=VERMILLION)
     left.text(-1.9, 4, f"dashed: x³ + x² - x - 1\nline: six ReLUs\ndots: its {len(places)} knots")
     left.set_title("A cubic by six ReLUs")
-    left.set_xlabel("x")
+    left.set_xlabel("x (no unit)")
+    left.set_ylabel("value (no unit)")
     for place, row in enumerate(found.values()):
         counts = torch.tensor(row["knots"])
-        middle.plot([place] * len(counts), counts, ".", color="#0072B2", alpha=0.3)
-        middle.hlines(row["bound"], place - 0.3, place + 0.3, color="#D55E00")
+        middle.plot([place] * len(counts), counts, ".", color=BLUE, alpha=0.3)
+        middle.hlines(row["bound"], place - 0.3, place + 0.3, color=VERMILLION)
         middle.hlines(row["units"], place - 0.3, place + 0.3, color="grey")
     middle.set_yscale("log")
     middle.set_xticks(range(len(found)), [*found], fontsize="small")
-    middle.set_xlabel("widths of hidden layers")
-    middle.set_ylabel("knots")
+    middle.set_xlabel("widths of hidden layers (units)")
+    middle.set_ylabel("knots (number)")
     middle.set_title("Knots of random networks (dots),\nthe bound (red), ReLUs (grey)")
-    right.plot(x, plus, color="#009E73")
-    right.plot(x, minus, color="#CC79A7")
-    right.plot(x, plus - minus, color="#0072B2")
+    right.plot(x, plus, color=GREEN)
+    right.plot(x, minus, color=PURPLE)
+    right.plot(x, plus - minus, color=BLUE)
     for line, name in ((plus, "p"), (minus, "q"), (plus - minus, "p - q,\nthe network")):
         right.annotate(name, (HIGH, float(line[-1])), (4, 0), textcoords="offset points")
     right.set_xlim(LOW, HIGH + 1.2)
     right.set_title("The six ReLUs as a difference\nof two convex functions")
-    right.set_xlabel("x")
+    right.set_xlabel("x (no unit)")
+    right.set_ylabel("value (no unit)")
+    titled(figure, "ReLU networks of one input: where they bend, and how often they can")
     return figure
 
 

@@ -18,7 +18,7 @@ import attacks
 from attacks.adaptive import STAGES
 from hypergen import data
 from hypergen.measures.attacked import attack_population
-from hypergen.report.plots import scatter
+from hypergen.report.scatter import scatter
 from hypergen.storage.results_cache import ResultsCache
 from hypergen.training.direct_config import BaselineConfig
 from scripts.common import (
@@ -148,7 +148,12 @@ def main(config: StudyConfig) -> None:
         {"kind": title, "accuracy": row["clean"], "robustness": row[heads[-1]]}
         for title, row in found.items()
     ]
-    picture = scatter(points, "robustness", "k-WTA beside ReLU, trained ordinarily")
+    title = (
+        "k-WTA beside ReLU, trained ordinarily, a point a network\n"
+        f"{', '.join(config.datasets)}, linf, {heads[-1] if heads else ''} on {config.images} test "
+        "images"
+    )
+    picture = scatter(points, "robustness", title)
     publish(config.out, settings, {"networks": found}, failed, picture)
 
 

@@ -14,6 +14,6 @@ def test_bounds_and_a_picture(few, cpu, tmp_path, monkeypatch):
     path, (lower, upper) = lr_range_test.test_learning_rates(config, few, out, cpu)
     assert path == out / PICTURE and path.read_bytes().startswith(b"\x89PNG")
     assert 0 < lower <= upper
-    assert [each.name for each in out.iterdir()] == [PICTURE]
+    assert {each.name for each in out.iterdir()} == {PICTURE, "learning-rate.svg"}
     with pytest.raises(InputError, match="exists; choose another `out`"):
         lr_range_test.test_learning_rates(config, few, out, cpu)

@@ -17,6 +17,7 @@ from hypergen.experiments.compare import SAMPLE_SEED
 from hypergen.experiments.run import load_generator, run, train_generator
 from hypergen.experiments.run_folder import RESULTS, ReportConfig, RunSettings
 from hypergen.runtime.progress import SILENT
+from hypergen.runtime.tags import tag_of
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.lock import locked
@@ -75,8 +76,15 @@ def test_a_run_from_end_to_end(
     assert json.loads((folder / RESULTS).read_text()) == json.loads(json.dumps(result))
     assert RunSettings.load(folder) == done.settings and done.settings.config == config
     assert (folder / "scatter.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "scatter.svg").read_bytes().startswith(b"<?xml")
+    assert result["targets"] == [config.target]
     assert "</html>" in (folder / "report.html").read_text()
-    assert list(folder.glob("events.out.tfevents.*"))
+    shown = EventAccumulator(str(folder)).Reload()
+    for name, figure in result["summary"]["sample"].items():
+        if name in ("accuracy", "pgd"):
+            (event,) = shown.Scalars(f"final/sample/{name}")
+            assert event.step == 6 and event.value == pytest.approx(figure["mean"])
+    assert not any("robustness" in name for name in shown.scalars.Keys() if "final" in name)
     assert steps(folder) == list(range(6))
     assert {"attack", "dataset", "networks", "summary"} <= result.keys()
     assert set(result["summary"]) == {"sample", "start", "2 sample voting"}
@@ -116,6 +124,9 @@ def test_tensorboard_shows_figures_and_the_scatter(tiny, few, cpu, tmp_path):
     assert names | {f"check/{name}" for name in checked} <= {*shown.scalars.Keys()}
     pictures = shown.Images("scores")
     assert all(each.encoded_image_string.startswith(b"\x89PNG") for each in pictures)
+    examples = shown.Images("examples")
+    assert [each.step for each in examples] == [each.step for each in pictures]
+    assert shown.SummaryMetadata("examples").summary_description == tag_of("examples").meaning
 
 
 def test_a_raised_budget_outlives_the_training(tiny, few, cpu, tmp_path):

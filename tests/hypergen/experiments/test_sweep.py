@@ -23,6 +23,7 @@ from hypergen.experiments.sweep import Sweep, run_sweep
 from hypergen.experiments.sweep_config import SweepConfig
 from hypergen.experiments.trials import Machine, Trials
 from hypergen.report.fronts import front_table
+from hypergen.report.sweep_plots import trial_points
 from hypergen.runtime.progress import SILENT
 from hypergen.storage.lock import lock
 
@@ -278,7 +279,7 @@ def test_the_front_alone_is_judged_on_test_images_and_once(opened, tmp_path, mon
     found = {Path(row["run"]).name: row["test"] for row in result["trials"]}
     assert found["trial-0000"] == {"accuracy": 0.75, "robustness": 0.25}
     assert found["trial-0001"] is None and found["trial-0002"] is None
-    assert {row["kind"] for row in front.points(result["trials"])} == {
+    assert {row["kind"] for row in trial_points(result["trials"])} == {
         "front, validation images",
         "dominated, validation images",
         "front, test images",

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hypergen.errors import RunError
+from hypergen.runtime.tags import tag_of
 from hypergen.runtime.tracker import METRICS, Tracker
 
 
@@ -56,6 +59,63 @@ def test_a_picture_is_kept(tmp_path):
     (picture,) = events(tmp_path).Images("curve")
     assert (picture.step, picture.width, picture.height) == (4, 100, 50)
     assert picture.encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_an_image_is_kept_as_it_is(tmp_path):
+    from PIL import Image
+
+    tracker = Tracker(tmp_path, {})
+    tracker.image(2, "examples", Image.new("RGB", (30, 20), "red"))
+    tracker.close()
+    (picture,) = events(tmp_path).Images("examples")
+    assert (picture.step, picture.width, picture.height) == (2, 30, 20)
+
+
+def test_tags_are_described_in_every_file(tmp_path):
+    """TensorBoard keeps the first description it meets, in whichever file that is."""
+    for step in (0, 2):
+        tracker = Tracker(tmp_path, {}, step)
+        tracker.log(step, {"loss": 1.0, "check/robustness/gap": 0.1, "own": 2.0})
+        tracker.log(step + 1, {"loss": 1.0})
+        tracker.close()
+    for path in tmp_path.glob("events*"):
+        values = [
+            value for event in LegacyEventFileLoader(str(path)).Load() for value in values_of(event)
+        ]
+        described = [each for each in values if each.metadata.summary_description]
+        assert {each.tag for each in described} == {"loss", "check/robustness/gap"}
+        (gap,) = (each.metadata for each in described if each.tag != "loss")
+        assert gap.display_name == "check/robustness/gap (difference of shares, from -1 to 1)"
+        assert gap.summary_description == tag_of("check/robustness/gap").meaning
+        assert len([each for each in values if each.tag == "loss"]) == 2
+
+
+def values_of(event) -> list:
+    return [*event.summary.value] if event.HasField("summary") else []
+
+
+def test_the_end_has_final_figures_and_what_led_to_them(tmp_path):
+    settings = {"seed": 3, "dataset": "digits", "base": None, "measures": ("accuracy",)}
+    tracker = Tracker(tmp_path, settings, measures=["accuracy"])
+    tracker.log(0, {"loss": 1.0})
+    tracker.close()
+    for share in (0.5, 0.75):  # a report that is made anew
+        tracker = Tracker(tmp_path, settings, 1, ["accuracy"])
+        names = ["final/sample/accuracy", "final/start/accuracy"]
+        tracker.finish(1, dict.fromkeys(names, share), names[:1])
+        tracker.close()
+    found = events(tmp_path)
+    assert [(e.step, e.value) for e in found.Scalars("final/sample/accuracy")] == [(1, 0.75)]
+    assert [e.step for e in found.Scalars("loss")] == [0]
+    assert records(tmp_path) == [{"step": 0, "loss": 1.0}]
+    started = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = HParamsPluginData.FromString(started).session_start_info.hparams
+    assert {*hparams} == {"seed", "dataset", "measures"} and hparams["seed"].number_value == 3
+    experiment = found.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    metrics = HParamsPluginData.FromString(experiment).experiment.metric_infos
+    assert [each.name.tag for each in metrics] == ["final/sample/accuracy"]
+    (charts,) = found.Tensors("custom_scalars__config__")[:1]
+    assert b"/accuracy$" in charts.tensor_proto.string_val[0]
 
 
 def test_a_resumed_run_writes_later_steps_again(tmp_path):
