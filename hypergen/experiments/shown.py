@@ -38,8 +38,8 @@ def show_check(tracker: Tracker, step: int, trainer: Trainer, dataset: Dataset) 
         for each in (images, attacked)
     ]
     right = [names[index] for index in labels.tolist()]
-    arrays = (each.cpu().numpy() for each in (images, attacked))
-    tracker.image(step, "examples", example_grid(*arrays, answers, right))
+    clean, changed = (each.cpu().numpy() for each in (images, attacked))
+    tracker.image(step, "examples", example_grid(clean, changed, answers, right))
 
 
 def show_end(folder: Path, config: TrainConfig, result: Mapping[str, Any]) -> None:

@@ -98,6 +98,9 @@ class EventFile:
             if tag.unit:
                 value.metadata.display_name = f"{value.tag} ({tag.unit})"
                 value.metadata.summary_description = tag.meaning
+                # Without it TensorBoard's reader says that the tag is "oddly" of no plugin.
+                kind = "scalars" if value.WhichOneof("value") == "simple_value" else "images"
+                value.metadata.plugin_data.plugin_name = kind
         self._write(step, summary=self._content.Summary(value=[value]))
 
     def _write(self, step: int = 0, **content: Any) -> None:

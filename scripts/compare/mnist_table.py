@@ -3,8 +3,8 @@
 Accuracy and PGD-50 are over all 10,000 test images. SRA is over the first 1,000, for 8 samples of
 each generator and for every baseline; what each of its attacks leaves stands beside it. Every row
 is made and judged by `hypergen` commands whose files are kept, so a killed run of this script
-continues where it was; `--rows` makes these anew and leaves the table's others. A generator takes
-one core about two hours, most of them in the standard attacks.
+continues where it was; `--rows` makes these anew and leaves the others. One core takes about two
+hours a generator.
 
     HYPERGEN_DATA=... python -m scripts.compare.mnist_table --epsilon 0.2
 """
@@ -289,15 +289,11 @@ def main(config: TableConfig) -> None:
     table["summary"] = {name: table["summary"][name] for name in known if name in table["summary"]}
     table["networks"].sort(key=lambda point: known.index(point["kind"]))
     show(table["summary"])
-    aside = ("standard", "thesis", *TRIVIAL)  # far from all others, these would hide them
-    drawn = [point for point in table["networks"] if point["kind"] not in aside]
-    title = (
-        "Generators beside directly trained networks, a point a network\n"
-        f"{config.dataset}, {config.target}, linf, epsilon {config.epsilon:g}, standard attacks on "
-        f"{config.images} test images"
-    )
-    picture = scatter(drawn, "sra", title)
-    publish(config.table, settings, {**table, **surroundings()}, failed, picture)
+    aside = {"standard", "thesis", *TRIVIAL}  # far from all others
+    near = [point for point in table["networks"] if point["kind"] not in aside]
+    about = f"{config.dataset}, {config.target}, linf, epsilon {config.epsilon:g}"
+    title = f"Generated and directly trained networks\n{about}, SRA on {config.images} test images"
+    publish(config.table, settings, table | surroundings(), failed, scatter(near, "sra", title))
 
 
 if __name__ == "__main__":
