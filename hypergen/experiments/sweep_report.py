@@ -10,8 +10,13 @@ from optuna.trial import FrozenTrial, TrialState
 from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments.front import draw_trials
 from hypergen.experiments.pruning import reached
+from hypergen.report.page.blocks import Page
+from hypergen.report.page.sweep import sweep_page
 from hypergen.report.plots import write_picture
 from hypergen.report.sweep_plots import history_curve, importance_bars, parallel_coordinates
+from hypergen.storage.atomic import read_json
+
+SETTINGS, PARALLEL = "sweep.json", "parallel.png"
 
 
 def of_front(
@@ -92,4 +97,15 @@ def draw(folder: Path, result: Mapping[str, Any]) -> None:
     if any(result["importance"].values()):
         write_picture(folder / "importance.png", importance_bars(result["importance"], title))
     figure = parallel_coordinates(rows, result["varied"], measures, title)
-    write_picture(folder / "parallel.png", figure)
+    write_picture(folder / PARALLEL, figure)
+
+
+def page_of_sweep(folder: Path, result: Mapping[str, Any]) -> Page:
+    """The page of a sweep, of what its folder holds beside its results."""
+    settings, picture = folder / SETTINGS, folder / PARALLEL
+    return sweep_page(
+        folder.absolute().name,
+        result,
+        read_json(settings) if settings.exists() else {},
+        picture.read_bytes() if picture.exists() else None,
+    )
