@@ -10,9 +10,9 @@ from typing import Any
 import numpy
 from PIL import Image
 
-from hypergen.report.analysis import colour
 from hypergen.report.page.blocks import Attacked, Block, Chart, Figures, Gallery, Paragraphs
-from hypergen.report.page.charts import SYMBOLS, axis, hundred
+from hypergen.report.page.charts import axis, hundred, mark
+from hypergen.report.palette import colour
 from hypergen.report.tables import MISSING, Table, images_text, percent, threat_text
 
 PIXELS = 96
@@ -139,10 +139,10 @@ def after_chart(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             "x": names,
             "y": hundred(shares),
             "hovertemplate": "%{x}: %{y:.1f} %<extra>%{fullData.name}</extra>",
-            "marker": {"color": colour(kind, kinds), "symbol": SYMBOLS[place % len(SYMBOLS)]},
+            "marker": mark(kind, kinds),
             "line": {"color": colour(kind, kinds)},
         }
-        for place, (kind, shares) in enumerate(means.items())
+        for kind, shares in means.items()
     ]
     layout = {
         "xaxis": axis("attack, after all to its left"),
@@ -150,9 +150,10 @@ def after_chart(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     }
     count = max(sum(row["kind"] == kind for row in rows) for kind in kinds)
     images = (result.get("sra") or result["attack"])["images"]
+    over = f", mean over up to {count} networks of a kind" if count > 1 else ""
     caption = (
-        f"Images still right after each attack of the suite, mean over up to {count} networks of a "
-        f"kind, {images} {images_text(result['attack'])}"
+        f"Of {images} {images_text(result['attack'])}, what is right after each attack of the "
+        f"suite{over}"
     )
     cells = [(kind, *(percent(share, 1) for share in shares)) for kind, shares in means.items()]
     return Chart(caption, traces, layout, Table(("kind", *names), cells or [(MISSING,)]))

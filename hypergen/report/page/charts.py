@@ -4,13 +4,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hypergen.report.analysis import colour
 from hypergen.report.page.blocks import Chart, View
-from hypergen.report.plots import ATTACKED
+from hypergen.report.palette import colour, marker
 from hypergen.report.tables import Table, percent
 
-SYMBOLS = "circle", "diamond", "square", "triangle-up", "x", "cross", "triangle-down", "star"
-"""Of kinds, in their order: kinds that colours alone do not tell apart."""
+SYMBOLS = {
+    "o": "circle",
+    "X": "x",
+    "s": "square",
+    "D": "diamond",
+    "*": "star",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "P": "cross",
+    "d": "diamond-tall",
+}
+"""Markers, as matplotlib names them -> as plotly does."""
+LABELS = {"sra": "SRA", "pgd": "PGD"}
+"""What figures are called whose names in a row are short."""
 SHOWN_Z = 8
 """Numbers of a latent sample that a point tells."""
 NEAR = 10.0
@@ -31,7 +42,7 @@ def hundred(values: Iterable[float | None]) -> list[float | None]:
 
 def label(key: str) -> str:
     """What a figure of a network is called."""
-    return ATTACKED.get(key, key)
+    return LABELS.get(key, key)
 
 
 def told(row: Mapping[str, Any], keys: Sequence[str], settings: Sequence[str] = ()) -> str:
@@ -50,6 +61,11 @@ def told(row: Mapping[str, Any], keys: Sequence[str], settings: Sequence[str] = 
         more = f", ... ({len(row['z'])} numbers)" if len(row["z"]) > SHOWN_Z else ""
         lines.append(f"z = {numbers}{more}")
     return "<br>".join(lines)
+
+
+def mark(kind: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """Colour and symbol of a kind among all of a chart, those of pictures."""
+    return {"color": colour(kind, kinds), "symbol": SYMBOLS[marker(kind, kinds)]}
 
 
 def error_bars(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict[str, Any]:
@@ -83,7 +99,6 @@ def points(
         own = [row for row in rows if row["kind"] == kind and key in row]
         if not own:
             continue
-        symbol = SYMBOLS[[*kinds].index(kind) % len(SYMBOLS)]
         trace: dict[str, Any] = {
             "type": "scatter",
             "mode": "markers",
@@ -92,7 +107,7 @@ def points(
             "y": hundred(row["accuracy"] for row in own),
             "text": [told(row, shown, settings) for row in own],
             "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
-            "marker": {"color": colour(kind, kinds), "size": 9, "symbol": symbol, "opacity": 0.85},
+            "marker": mark(kind, kinds) | {"size": 9, "opacity": 0.85},
         }
         if interval is not None:
             trace["error_x"] = error_bars(own, key, interval) | {"color": colour(kind, kinds)}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hypergen.report.comparison import comparison_table, points, settings_table
+from hypergen.report.comparison import comparison_table, settings_table
 from hypergen.report.page.blocks import Block, Card, Figures, Page, Section
 from hypergen.report.page.charts import scatter
 from hypergen.report.tables import Table, mean_and_std, percent, short, threat_text
@@ -24,7 +24,11 @@ def comparison_page(result: Mapping[str, Any], verdicts: Mapping[str, str]) -> P
             Figures("All judged anew, on the same images", comparison_table(result)),
             scatter(
                 "A point a network; bars are the 95 % intervals that so few attacked images leave",
-                points(result),
+                [
+                    {**row, "kind": short(group["path"])}
+                    for group in result["groups"]
+                    for row in group["networks"]
+                ],
                 {strongest: ("robustness", "interval")},
                 networks_table(result, strongest),
             ),

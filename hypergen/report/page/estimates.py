@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hypergen.report.analysis import COLOURS
 from hypergen.report.page.blocks import Block, Chart, Figures, Paragraphs
-from hypergen.report.page.charts import axis, hundred, span, told
+from hypergen.report.page.charts import axis, hundred, mark, span, told
 from hypergen.report.tables import MISSING, Table, percent
 
 SHARES = {
@@ -69,7 +68,7 @@ def estimates_chart(name: str, rows: Sequence[Mapping[str, Any]], key: str) -> C
             "y": estimated,
             "text": [told(row, ("accuracy", key)) for row in known],
             "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"color": COLOURS["sample"], "size": 9, "opacity": 0.85},
+            "marker": mark("sample", ["sample"]) | {"size": 9, "opacity": 0.85},
         },
     ]
     layout = {

@@ -13,15 +13,16 @@
   const themed = (layout) => {
     const lines = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--soft"), automargin: true };
     const { square, ...own } = layout;
+    const titled = (axis) => ({ ...lines, ...axis, title: { standoff: 8, ...axis.title } });
     return {
       ...own,
-      xaxis: { ...lines, ...own.xaxis },
-      yaxis: { ...lines, ...own.yaxis },
+      xaxis: titled(own.xaxis),
+      yaxis: titled(own.yaxis),
       font: { family: "system-ui, sans-serif", size: narrow.matches ? 12 : 13, color: colour("--ink") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 56, r: 16, t: 12, b: 48 },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.22, yanchor: "top" },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.2, yanchor: "top" },
       hoverlabel: { align: "left", bgcolor: colour("--tint"), bordercolor: colour("--soft"), font: { color: colour("--ink") } },
       // A finger that moves over a chart moves the page.
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",

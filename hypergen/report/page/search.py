@@ -15,6 +15,7 @@ from hypergen.report.tables import percent, threat_text
 def search_page(name: str, result: Mapping[str, Any]) -> Page:
     """The page of a search; name: of its folder, result: what results.json holds."""
     table, rows, key = search_table(result), result["networks"], result["figures"][1]
+    names = " and ".join(map(label, result["figures"]))
     points = [{**row, "kind": "test images"} for row in rows]
     points += [{**row, **row["val"], "kind": "validation images"} for row in rows]
     # Those of validation images have no interval there.
@@ -41,7 +42,7 @@ def search_page(name: str, result: Mapping[str, Any]) -> Page:
     return Page(
         name,
         f"search of a latent space, {result['dataset']}, {threat_text(result['attack']['threat'])}",
-        f"Which networks of this generator are best in {' and '.join(result['figures'])}?",
+        f"Which networks of this generator are best in {names}?",
         verdict(result),
         [],
         [
@@ -59,12 +60,14 @@ def search_page(name: str, result: Mapping[str, Any]) -> Page:
 
 def verdict(result: Mapping[str, Any]) -> str:
     """The best network by each figure, on test images."""
-    best = []
-    for name in result["figures"]:
+    names = result["figures"]
+    best: dict[str, list[str]] = {}
+    for name in names:
         row = max(result["networks"], key=lambda row: row[name])
-        figures = " and ".join(f"{each} {percent(row[each], 1)} %" for each in result["figures"])
-        best.append(f"{row['file']} is best in {label(name)} ({figures})")
-    return f"On test images {'; '.join(best)}."
+        figures = " and ".join(f"{label(each)} {percent(row[each], 1)} %" for each in names)
+        best.setdefault(f"{row['file']} ({figures})", []).append(label(name))
+    told = (f"{network} is best in {' and '.join(of)}" for network, of in best.items())
+    return f"On test images {'; '.join(told)}."
 
 
 def measured_blocks(result: Mapping[str, Any]) -> list[Block]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hypergen.report.analysis import COLOURS
 from hypergen.report.fronts import front_table
 from hypergen.report.page.blocks import (
     Block,
@@ -18,7 +17,7 @@ from hypergen.report.page.blocks import (
 )
 from hypergen.report.page.charts import axis, hundred, scatter
 from hypergen.report.page.settings import settings_table
-from hypergen.report.page.training import COLOURS as MEASURE_COLOURS
+from hypergen.report.palette import COLOURS, colour
 from hypergen.report.tables import MISSING, Table, percent
 
 
@@ -121,10 +120,10 @@ def importance_blocks(importance: Mapping[str, Mapping[str, float]]) -> list[Blo
             "name": escape(measure),
             "y": settings,
             "x": hundred(own.get(name, 0.0) for name in settings),
-            "marker": {"color": MEASURE_COLOURS[place % len(MEASURE_COLOURS)]},
+            "marker": {"color": colour(measure, [*importance])},
             "hovertemplate": "%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
         }
-        for place, (measure, own) in enumerate(importance.items())
+        for measure, own in importance.items()
     ]
     layout = {
         "xaxis": axis("variance over trials that a setting explains (%)"),
@@ -148,12 +147,12 @@ def history_blocks(values: Sequence[float]) -> list[Block]:
         "mode": "lines+markers",
         "x": trials,
         "y": hundred(values),
-        "line": {"shape": "hv", "color": COLOURS["sample"]},
+        "line": {"shape": "hv", "color": COLOURS["front"]},
         "hovertemplate": "after %{x} trials: %{y:.2f} %<extra></extra>",
     }
     layout = {
         "xaxis": axis("finished trials"),
-        "yaxis": axis("hypervolume (% of what is better than guessing)"),
+        "yaxis": axis("hypervolume (%)"),
     }
     cells = [(str(trial), percent(value)) for trial, value in zip(trials, values, strict=True)]
     table = Table(("trials", "hypervolume"), cells, ["% of what is better than guessing"])

@@ -6,9 +6,8 @@ from typing import Any
 from hypergen.report.fronts import curve_table
 from hypergen.report.page.blocks import Block, Chart
 from hypergen.report.page.charts import axis, hundred, label, told
+from hypergen.report.palette import COLOURS, GREY
 from hypergen.report.tables import Table, percent
-
-COLOURS = {"accuracy": "#0072B2", "pgd": "#009E73", "sra": "#D55E00", "robustness": "#009E73"}
 
 
 def trade_off_blocks(
@@ -44,6 +43,7 @@ def front_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]])
             "showscale": True,
             "colorbar": {"title": {"text": "beta"}, "thickness": 12},
             "size": 11,
+            "line": {"color": GREY, "width": 1},
         },
     }
     layout = {
@@ -62,15 +62,15 @@ def over_beta_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, An
     traces = []
     for measure, key in (("accuracy", "accuracy"), ("robustness", "pgd")):
         base = {"type": "scatter", "mode": "markers", "x": betas}
-        colour = COLOURS[key]
+        own = COLOURS[label(key)]
         hover = {"hovertemplate": "beta %{x:.3f}: %{y:.1f} %<extra>%{fullData.name}</extra>"}
         measured = hundred(row[key] for row in rows)
         estimated = hundred(row["estimated"].get(measure) for row in rows)
-        marks = {"color": colour, "size": 9}
+        marks = {"color": own, "size": 9}
         name = f"{label(key)}, measured"
         traces.append({**base, "name": name, "y": measured, "marker": marks, **hover})
         if any(value is not None for value in estimated):
-            marks = {"color": colour, "size": 9, "symbol": "circle-open"}
+            marks = {"color": own, "size": 9, "symbol": "circle-open"}
             name = f"{measure}, estimated"
             traces.append({**base, "name": name, "y": estimated, "marker": marks, **hover})
     layout = {
@@ -108,7 +108,7 @@ def curve_chart(name: str, result: Mapping[str, Any]) -> Chart:
             "name": label(key),
             "x": betas,
             "y": hundred(point[key]["mean"] for point in points),
-            "line": {"color": COLOURS[key]},
+            "line": {"color": COLOURS[label(key)]},
             "hovertemplate": "beta %{x:.3f}: %{y:.1f} %<extra>%{fullData.name}</extra>",
         }
         if all(point[key]["interval"] for point in points):
@@ -146,7 +146,7 @@ def growth_chart(growth: Mapping[str, Sequence[float]]) -> Chart:
     }
     layout = {
         "xaxis": axis("step"),
-        "yaxis": axis("hypervolume (% of what is better than guessing)"),
+        "yaxis": axis("hypervolume (%)"),
     }
     rows = [
         (str(step), percent(value))

@@ -7,12 +7,11 @@ from typing import Any
 
 from hypergen.report.page.blocks import Block, Chart
 from hypergen.report.page.charts import axis, hundred
+from hypergen.report.palette import colour
 from hypergen.report.tables import Table, percent
 
 POINTS = 200
 """A curve has at most so many; each is the mean over as many steps as that takes."""
-COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-"""Of measures, by their place."""
 TABLE_ROWS = 10
 
 
@@ -41,23 +40,23 @@ def curve(metrics: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float],
 def measures_chart(metrics: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> Chart:
     """Each measure as it was measured (a line), estimated (dots) and checked (diamonds)."""
     traces = []
-    for place, name in enumerate(measures):
-        colour = COLOURS[place % len(COLOURS)]
+    for name in measures:
+        own = colour(name, measures)
         for source, dash in (("measured", "solid"), ("estimated", "dot")):
             steps, values = curve(metrics, f"{source}/{name}")
-            trace = _line(f"{name}, {source}", steps, hundred(values), colour, dash)
+            trace = _line(f"{name}, {source}", steps, hundred(values), own, dash)
             traces += [trace | {"hovertemplate": HOVER}] if steps else []
         checks = [row for row in metrics if f"check/{name}" in row]
         if checks:
-            traces.append(_checks(name, checks, colour))
+            traces.append(_checks(name, checks, own))
     layout = {
         "xaxis": axis("step"),
-        "yaxis": axis("% of images", range=[0, 100]),
+        "yaxis": axis("% of images", range=[0, 103]),
         "hovermode": "closest",
     }
     caption = (
-        "What training was told of the networks it generated, on training images. Diamonds are "
-        "longer measurements on validation images, which it was checked by"
+        "What training was told of its networks, on training images; diamonds are longer "
+        "measurements on validation images, to check it"
     )
     return Chart(caption, traces, layout, checks_table(metrics, measures))
 
@@ -66,7 +65,7 @@ HOVER = "step %{x:.0f}: %{y:.1f} %<extra>%{fullData.name}</extra>"
 
 
 def _line(
-    name: str, x: Sequence[float], y: Sequence[float | None], colour: str, dash: str
+    name: str, x: Sequence[float], y: Sequence[float | None], line: str, dash: str
 ) -> dict[str, Any]:
     return {
         "type": "scatter",
@@ -74,11 +73,11 @@ def _line(
         "name": escape(name),
         "x": x,
         "y": y,
-        "line": {"color": colour, "dash": dash, "width": 1.5},
+        "line": {"color": line, "dash": dash, "width": 1.5},
     }
 
 
-def _checks(name: str, checks: Sequence[Mapping[str, Any]], colour: str) -> dict[str, Any]:
+def _checks(name: str, checks: Sequence[Mapping[str, Any]], mark: str) -> dict[str, Any]:
     told = [
         f"checked: {percent(row[f'check/{name}'], 1)} %"
         + "".join(
@@ -96,7 +95,7 @@ def _checks(name: str, checks: Sequence[Mapping[str, Any]], colour: str) -> dict
         "y": hundred(row[f"check/{name}"] for row in checks),
         "text": told,
         "hovertemplate": "step %{x}<br>%{text}<extra>%{fullData.name}</extra>",
-        "marker": {"color": colour, "symbol": "diamond", "size": 11},
+        "marker": {"color": mark, "symbol": "diamond", "size": 11},
     }
 
 
@@ -119,10 +118,10 @@ def losses_chart(metrics: Sequence[Mapping[str, Any]]) -> Chart:
     """The generator's and the value network's loss."""
     names = {"loss": "generator", "value_loss": "value network"}
     traces, rows = [], []
-    for place, (key, name) in enumerate(names.items()):
+    for key, name in names.items():
         steps, values = curve(metrics, key)
         if steps:
-            trace = _line(name, steps, values, COLOURS[place], "solid")
+            trace = _line(name, steps, values, colour(name, [*names.values()]), "solid")
             traces.append(trace | {"hovertemplate": "step %{x:.0f}: %{y:.4g}"})
             rows.append((name, f"{values[0]:.4g}", f"{min(values):.4g}", f"{values[-1]:.4g}"))
     layout = {"xaxis": axis("step"), "yaxis": axis("loss")}
