@@ -27,8 +27,8 @@ def attacked_samples(
 ) -> list[AttackedSample]:
     """Images before and after PGD against the first samples, those that fooled them first.
 
-    Of the first images only those that a sample gets right are shown. It takes about
-    as long as two steps of training.
+    Of the first images only those that a sample gets right are shown; one that gets none right is
+    left out. It takes about as long as two steps of training.
 
     names: of the samples, as they are to be called; evaluator: whose threat, seed and split of
     images are taken.
@@ -44,13 +44,16 @@ def attacked_samples(
         AttackedSample(
             names[place],
             described,
-            *(x[shown].float().cpu().numpy() for x in (images, attacked[place])),
+            images[shown].float().cpu().numpy(),
+            attacked[place][shown].float().cpu().numpy(),
             labels[shown].tolist(),
-            *(_sure(answers[place][shown]) for answers in (before, after)),
+            _sure(before[place][shown]),
+            _sure(after[place][shown]),
             dataset.info.class_names,
         )
         for place in range(len(few))
         for shown in [chosen(before[place], after[place], labels)]
+        if len(shown)
     ]
 
 

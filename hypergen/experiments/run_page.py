@@ -46,7 +46,7 @@ def page_of_run(
     )
 
 
-def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def numbers(row: Mapping[str, Any]) -> Mapping[str, float]:
     """What is a number in a row of metrics.jsonl; nothing where its step is none."""
     known = {name: value for name, value in row.items() if isinstance(value, int | float)}
     return known if "step" in known else {}
