@@ -139,7 +139,7 @@ def after_chart(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             "x": names,
             "y": hundred(shares),
             "hovertemplate": "%{x}: %{y:.1f} %<extra>%{fullData.name}</extra>",
-            "marker": mark(kind, kinds),
+            "marker": mark(kind, kinds) | {"size": 8},
             "line": {"color": colour(kind, kinds)},
         }
         for kind, shares in means.items()

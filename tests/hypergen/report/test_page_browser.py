@@ -20,7 +20,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 if DRIVER is None or BROWSER is None:
     pytest.skip("no Chromium with its driver: apt-get install chromium-driver", True)
 FOLDER = "<script>alert(1)<"
-WAIT, SECONDS = 30, 2.0
+WAIT, SECONDS = 60, 2.0
 """Seconds to wait on a busy machine, and of work until a page can be used."""
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 
@@ -34,6 +34,7 @@ def browser() -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(executable_path=DRIVER)
     driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(2 * WAIT)
     yield driver
     driver.quit()
 
@@ -105,11 +106,13 @@ def faults(browser: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("phone", "dark")])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [pytest.param("wide", "light", marks=pytest.mark.slow), ("phone", "dark")]
+)
 def test_the_page_is_drawn_and_asks_nobody(open_page, size, scheme):
     browser = open_page(size, scheme)
-    go_to_first_chart(browser)
     assert work(browser) < SECONDS
+    go_to_first_chart(browser)
     assert [entry["message"] for entry in browser.get_log("browser")] == []
     (own,) = asked_for(browser)
     assert own.startswith("file:") and own.endswith("report.html")
@@ -122,6 +125,7 @@ def test_the_page_is_drawn_and_asks_nobody(open_page, size, scheme):
     assert browser.title == FOLDER
 
 
+@pytest.mark.slow  # as the page above, each takes some seconds
 def test_charts_answer(open_page):
     """A point tells of its network; buttons change what is shown, from the keyboard too."""
     from selenium.webdriver.common.action_chains import ActionChains
