@@ -56,7 +56,9 @@
   };
 
   const loaded = async () => {
-    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (each) => each.charCodeAt(0));
+    const letters = atob(document.getElementById("plotly").textContent);
+    const packed = new Uint8Array(letters.length);
+    for (let place = 0; place < letters.length; place += 1) packed[place] = letters.charCodeAt(place); // 2 million
     const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
     script.textContent = await new Response(plain).text();
