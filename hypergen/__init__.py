@@ -32,6 +32,7 @@ _PLACES = {
     "analyze": "hypergen.experiments.api",
     "attack": "hypergen.experiments.api",
     "ensemble": "hypergen.experiments.api",
+    "write_report": "hypergen.experiments.report",
     "export": "hypergen.storage.export",
     "load_dataset": "hypergen.experiments.objects",
     "load_generator": "hypergen.experiments.run",

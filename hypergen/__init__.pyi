@@ -16,6 +16,7 @@ from hypergen.experiments.registration import register_generator as register_gen
 from hypergen.experiments.registration import register_measure as register_measure
 from hypergen.experiments.registration import register_target as register_target
 from hypergen.experiments.registration import register_value_network as register_value_network
+from hypergen.experiments.report import write_report as write_report
 from hypergen.experiments.run import Run as Run
 from hypergen.experiments.run import load_generator as load_generator
 from hypergen.experiments.run_folder import ReportConfig as ReportConfig

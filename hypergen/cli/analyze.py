@@ -36,5 +36,5 @@ def run(settings: dict[str, Any], own: AnalyzeOptions) -> int:
         )
     for found in result["analyses"].values():
         print(f"{analysis_table(found, result['groups'])}\n")
-    print(f"written to {out}: results.json, and a picture of what was found by each analysis")
+    print(f"written to {out}: results.json, report.html, and a picture of each analysis")
     return int(any(found["failed"] for found in result["analyses"].values()))

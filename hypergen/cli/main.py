@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Measure accuracy and robustness of networks on test images.",
     "compare": "Set runs, sweeps and networks side by side, on the same images.",
     "analyze": "Look at the geometry of networks: regions, sensitivity, curvature, ...",
+    "report": "Write a run, a sweep or several side by side as a page to read.",
     "transfer": "Try on every network what was made to fool each other one.",
     "baseline": "Train one network directly: ordinarily, or against attacks.",
     "sweep": "Train many generators, their settings chosen by Optuna.",

@@ -40,4 +40,5 @@ def run(settings: dict[str, Any], own: SearchOptions) -> None:
     with ProgressBar("search") as bar:
         result = search(sampler, dataset, out, options, bar)
     print(search_table(result))
-    print(f"written to {out}: results.json, scatter.png and {len(result['networks'])} networks")
+    count = len(result["networks"])
+    print(f"written to {out}: results.json, scatter.png, report.html and {count} networks")

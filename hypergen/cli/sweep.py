@@ -62,5 +62,5 @@ def run(settings: dict[str, Any], own: SweepOptions) -> int:
         again = f"repeat the command with --out {shlex.quote(str(folder))} to continue"
         raise KeyboardInterrupt(f"; {again}") from None
     print(front_table(result))
-    print(f"written to {folder}: results.json, pictures, one run folder a trial")
+    print(f"written to {folder}: results.json, report.html, pictures, one run folder a trial")
     return told_failures(result)

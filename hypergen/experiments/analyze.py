@@ -21,8 +21,11 @@ from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import by_architecture
 from hypergen.experiments.evaluate import open_for
 from hypergen.experiments.evaluate_config import AttackConfig
+from hypergen.experiments.pages import REPORT, write_page
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.run_folder import RESULTS
+from hypergen.experiments.run_page import analyses_in
+from hypergen.report.page.analyses import analysis_page
 from hypergen.report.plots import FORMATS, write_pictures
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT
@@ -157,8 +160,8 @@ def analyze(
     and the preference it was drawn at), and `analyses`: by name, title, figures (what they mean),
     rows (one a network), skipped (groups it says nothing of, and why) and failed (what it broke on,
     and how). The same is in results.json of the folder `out`, beside pictures NAME.png and .svg of
-    each analysis; all grow with every analysis done, and what an earlier call has found about the
-    same stays there.
+    each analysis and report.html; all grow with every analysis done, and what an earlier call has
+    found about the same stays there.
 
     `InputError`: an `out` that holds what was found about other networks or images.
     """
@@ -194,6 +197,9 @@ def analyze(
                 (out / f"{name}{suffix}").unlink(missing_ok=True)
         else:
             write_pictures(out / f"{name}.png", found.figure)
+    told = None if out is None else analyses_in(out)
+    if out is not None and told is not None:
+        write_page(out / REPORT, analysis_page(out.absolute().name, told))
     return result
 
 

@@ -22,18 +22,19 @@ from hypergen.evaluation.statistics import (
     ranking_error,
     summarise,
 )
+from hypergen.experiments.attacked_samples import attacked_samples
 from hypergen.experiments.competitors import competitors
 from hypergen.experiments.front_growth import growth, has_front
+from hypergen.experiments.pages import REPORT, write_page
 from hypergen.experiments.run_folder import RESULTS, ReportConfig, read_metrics
+from hypergen.experiments.run_page import page_of_run
 from hypergen.experiments.sample import save_samples
 from hypergen.measures import Measure
-from hypergen.report.page import page
+from hypergen.report.page.attacks import AttackedSample
 from hypergen.report.plots import write_pictures
 from hypergen.report.scatter import run_scatter
-from hypergen.report.summary import run_table
-from hypergen.report.verdict import verdict
 from hypergen.runtime.progress import SILENT, Progress
-from hypergen.storage.atomic import write_json, write_text
+from hypergen.storage.atomic import write_json
 from hypergen.training.direct_config import BaselineConfig
 from targets import Ensemble, Population
 
@@ -93,7 +94,9 @@ def report(
         figures["ranking_error"] = errors.get(JUDGED.get(each.name, ""), {}).get("sample", error)
         figures["training_tau"] = taus.get(each.name)
     _write_samples(folder, sampler, population, own, result["attack"], seed)
-    write(folder, result)
+    names = [Path(row["file"]).stem for row in own]
+    shown = attacked_samples(population, names, dataset, evaluator)
+    write(folder, result, shown)
     return result
 
 
@@ -108,13 +111,13 @@ def judge_of(config: TrainConfig, sizes: ReportConfig) -> Evaluator:
     )
 
 
-def write(folder: Path, result: dict[str, Any]) -> None:
-    """Writes scatter.png and .svg, report.html and, last, results.json."""
-    picture = folder / "scatter.png"
-    write_pictures(picture, run_scatter(result))
-    paragraphs = [verdict(result).replace("`", "")]
-    html = page(folder.name, paragraphs, run_table(result), picture.read_bytes())
-    write_text(folder / "report.html", html)
+def write(folder: Path, result: dict[str, Any], attacked: Sequence[AttackedSample] = ()) -> None:
+    """Writes scatter.png and .svg, report.html and, last, results.json.
+
+    attacked: images to show, attacked against some samples.
+    """
+    write_pictures(folder / "scatter.png", run_scatter(result))
+    write_page(folder / REPORT, page_of_run(folder, result, attacked))
     write_json(folder / RESULTS, result)
 
 
@@ -151,7 +154,8 @@ def measure(
         strongly = strong.judge(everyone.choose(few), dataset, phases["SRA"])
         errors["sra"] = _image_errors([kinds[index] for index in few], strongly.figures["sra"])
         for index, row in zip(few, strongly.rows, strict=True):
-            networks[index] |= {"sra": row["sra"], "after": row["after"]}
+            networks[index] |= {"sra": row["sra"], "sra_interval": row["interval"]}
+            networks[index]["after"] = row["after"]
             networks[index]["pgd_on_sra_images"] = row["pgd"]
     for kind in ("sample", "fbf"):
         if len(groups.get(kind, ())) > 1:

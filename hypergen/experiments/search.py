@@ -21,10 +21,12 @@ from hypergen.evaluation.selection import attack_schedule
 from hypergen.evaluation.statistics import summarise
 from hypergen.evaluation.trade_off import hypervolume, on_front, spread
 from hypergen.experiments.latent_search import Candidates, Method, propose
+from hypergen.experiments.pages import REPORT, write_page
 from hypergen.experiments.run_folder import RESULTS, require_empty
 from hypergen.experiments.sample import further_measures, save_samples, verify
 from hypergen.measures import Stage, judged
 from hypergen.measures.attacked import accuracies
+from hypergen.report.page.search import search_page
 from hypergen.report.plots import heading, write_pictures
 from hypergen.report.scatter import scatter
 from hypergen.runtime.batching import gpu_memory
@@ -75,7 +77,7 @@ def search(
     options: SearchConfig,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Searches, and writes networks, results.json, scatter.png and .svg to `out`.
+    """Searches, and writes networks, results.json, scatter.png, .svg and report.html to `out`.
 
     Returns what results.json holds: networks (a row each that is kept, with its file, its figures
     on test images and, under `val`, those on as many validation images), their summary,
@@ -104,6 +106,7 @@ def search(
         rows = [{**row, "file": path.name} for row, path in zip(rows, paths, strict=True)]
         result = result_of(sampler, dataset, rows, attack, measured, options)
         draw(out / "scatter.png", result)
+        write_page(out / REPORT, search_page(out.absolute().name, result))
         write_json(out / RESULTS, result)
     return result
 

@@ -21,7 +21,7 @@ from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments.evaluate import DISAGREEMENT_IMAGES, Judged, open_for, targets_of
 from hypergen.experiments.evaluate_config import AttackConfig
 from hypergen.experiments.run_folder import RESULTS, RunSettings
-from hypergen.experiments.sweep import SETTINGS as SWEEP
+from hypergen.experiments.sweep_report import SETTINGS as SWEEP
 from hypergen.report.verdict import difference
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT

@@ -29,6 +29,7 @@ from hypergen.experiments import study, sweep_report
 from hypergen.experiments.base import require_base
 from hypergen.experiments.front import judge_front, on_test
 from hypergen.experiments.memory import require_run_memory
+from hypergen.experiments.pages import REPORT, write_page
 from hypergen.experiments.pruning import build_pruner
 from hypergen.experiments.run_folder import (
     RESULTS,
@@ -40,6 +41,7 @@ from hypergen.experiments.run_folder import (
 from hypergen.experiments.rungs import RUNGS
 from hypergen.experiments.samplers import build_sampler
 from hypergen.experiments.sweep_config import SweepConfig
+from hypergen.experiments.sweep_report import SETTINGS
 from hypergen.experiments.trials import GRACE_SECONDS, Machine, Trials
 from hypergen.experiments.vary import default_vary, parse_all, with_chosen
 from hypergen.measures import build_measures
@@ -49,7 +51,6 @@ from hypergen.storage.folders import CONFIG, is_empty, require_folder
 from hypergen.storage.lock import lock, unlock
 from hypergen.training.length import with_steps
 
-SETTINGS = "sweep.json"
 FRONT_COST = 0.05
 """About how long the front takes to judge, in times of all trials."""
 
@@ -267,6 +268,7 @@ class Sweep:
             **sweep_report.of_front(self.study, front, self.measures, self.dataset.num_classes),
         }
         sweep_report.draw(self.folder, result)
+        write_page(self.folder / REPORT, sweep_report.page_of_sweep(self.folder, result))
         write_json(self.folder / RESULTS, result)
         return result
 

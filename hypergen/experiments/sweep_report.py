@@ -10,6 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hypergen.config import TrainConfig
 from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments.pruning import reached
+from hypergen.report.page.blocks import Page
+from hypergen.report.page.sweep import sweep_page
 from hypergen.report.plots import write_pictures
 from hypergen.report.sweep_plots import (
     history_curve,
@@ -18,6 +20,9 @@ from hypergen.report.sweep_plots import (
     sweep_title,
     trials_picture,
 )
+from hypergen.storage.atomic import read_json
+
+SETTINGS, PARALLEL = "sweep.json", "parallel.png"
 
 
 def about(config: TrainConfig, varied: Iterable[str]) -> dict[str, Any]:
@@ -111,4 +116,15 @@ def draw(folder: Path, result: Mapping[str, Any]) -> None:
         write_pictures(folder / "importance.png", importance_bars(result["importance"], title))
     title = sweep_title(f"Settings and figures, a line for each of {said}", result)
     figure = parallel_coordinates(rows, result["varied"], result["measures"], title)
-    write_pictures(folder / "parallel.png", figure)
+    write_pictures(folder / PARALLEL, figure)
+
+
+def page_of_sweep(folder: Path, result: Mapping[str, Any]) -> Page:
+    """The page of a sweep, of what its folder holds beside its results."""
+    settings, picture = folder / SETTINGS, folder / PARALLEL
+    return sweep_page(
+        folder.absolute().name,
+        result,
+        read_json(settings) if settings.exists() else {},
+        picture.read_bytes() if picture.exists() else None,
+    )

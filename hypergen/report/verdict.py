@@ -46,7 +46,12 @@ class Difference:
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-    """One or two sentences on a run's results.json: what its samples are worth, and what to change.
+    """What a run's samples are worth, and what to change: its `sentences`, one after the other."""
+    return " ".join(sentences(result))
+
+
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """Some sentences on a run's results.json: first what its samples are worth.
 
     Samples are compared in accuracy and in SRA, or in PGD where SRA was not measured, with the
     first of `REFERENCES`. Better and worse mean that the 95 % interval of the difference does not
@@ -82,8 +87,8 @@ def verdict(result: Mapping[str, Any]) -> str:
             "little; train longer: hypergen baseline --epochs."
         )
     advice = _advice(result, reference, found)
-    sentences = (compared, learned_nothing, advice, *_overestimates(result))
-    return " ".join(sentence for sentence in sentences if sentence)
+    told = (compared, learned_nothing, advice, *_overestimates(result))
+    return [sentence for sentence in told if sentence]
 
 
 def differences(result: Mapping[str, Any], reference: str) -> list[Difference]:

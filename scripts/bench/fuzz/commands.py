@@ -47,6 +47,12 @@ START: dict[str, Sequence[str]] = {
         "run --images 4 --steps 2 --what activations",
         "base.safetensors mine --plugin my_net.py --images 4 --steps 2 --out new",
     ],
+    "report": [
+        "run --format md",
+        "run --data-dir nowhere",
+        "sweep --out o.html",
+        f"run base.safetensors {scene.EVALUATE} --format md --out o.md",
+    ],
     "transfer": [
         f"run {scene.EVALUATE} --json o.json",
         f"run mine --plugin my_net.py {scene.EVALUATE} --picture o.png",

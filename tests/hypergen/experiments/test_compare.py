@@ -33,10 +33,17 @@ def recipes(ranged_run, few, tmp_path_factory):
     return made
 
 
-def test_the_report_compares_with_direct_training(ranged_run, recipes, few, tmp_path):
+@pytest.fixture
+def folder(ranged_run, tmp_path):
+    """A folder for another report of the run."""
+    ranged_run.settings.save(tmp_path)
+    return tmp_path
+
+
+def test_the_report_compares_with_direct_training(ranged_run, recipes, few, folder):
     sizes = ReportConfig(samples=2, images=20, sra_samples=1, sra_images=5)
     sampler = load_generator(ranged_run.folder, few)
-    result = report(tmp_path, sampler, few, sizes, recipes)
+    result = report(folder, sampler, few, sizes, recipes)
     counts = {kind: summary["count"] for kind, summary in result["summary"].items()}
     assert counts == {
         "sample": 2,
@@ -78,14 +85,14 @@ def test_the_report_compares_with_direct_training(ranged_run, recipes, few, tmp_
     assert known["robustness"]["ranking_error"] == result["image_errors"]["pgd"]["sample"]
     assert result["baselines"] and result["report"]["sra_images"] == 5
     assert result["sra"] == {"images": 5, "name": "standard"}
-    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(result))
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(result))
 
 
-def test_without_fbf_the_report_does_without_it(ranged_run, recipes, few, tmp_path):
+def test_without_fbf_the_report_does_without_it(ranged_run, recipes, few, folder):
     """As in l1."""
     others = {path: recipe for path, recipe in recipes.items() if recipe.method != "fbf"}
     sampler = load_generator(ranged_run.folder, few)
-    result = report(tmp_path, sampler, few, ReportConfig(2, 10, 0), others)
+    result = report(folder, sampler, few, ReportConfig(2, 10, 0), others)
     assert set(result["summary"]) == {"sample", "start", "standard", "pgd", "2 sample voting"}
 
 

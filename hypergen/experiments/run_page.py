@@ -1,0 +1,100 @@
+"""Gathers what is known of a run into its page."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hypergen.config import TrainConfig
+from hypergen.experiments.run_folder import RESULTS, RunSettings, read_metrics
+from hypergen.experiments.sample import CURVE
+from hypergen.report.page.analyses import Found
+from hypergen.report.page.attacks import AttackedSample
+from hypergen.report.page.blocks import Page
+from hypergen.report.page.run import RunFound, run_page
+from hypergen.storage.atomic import read_json
+from hypergen.storage.folders import CONFIG
+
+ANALYSIS = "analysis"
+"""The folder, in that of a run, where `hypergen analyze` writes."""
+
+
+def page_of_run(
+    folder: Path,
+    result: Mapping[str, Any],
+    attacked: Sequence[AttackedSample] = (),
+    missing: str = "",
+) -> Page:
+    """The page of a run, of what its folder holds beside its results.
+
+    attacked: images to show, attacked against samples; missing: why there are none.
+    """
+    settings = RunSettings.load(folder)
+    return run_page(
+        RunFound(
+            folder.absolute().name,
+            result,
+            read_json(folder / CONFIG),
+            [*filter(None, map(numbers, read_metrics(folder)))],
+            shlex.join(command(settings)),
+            spent(settings),
+            attacked,
+            missing,
+            {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*/{CURVE}"))},
+            analyses_in(folder / ANALYSIS),
+        )
+    )
+
+
+def numbers(row: Mapping[str, Any]) -> Mapping[str, float]:
+    """What is a number in a row of metrics.jsonl; nothing where its step is none."""
+    known = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    return known if "step" in known else {}
+
+
+def analyses_in(folder: Path) -> Found | None:
+    """What analyses have left in a folder; None where there is none of it."""
+    path = folder / RESULTS
+    if not path.exists():
+        return None
+    result = read_json(path)
+    if not isinstance(result.get("analyses"), dict):
+        return None
+    pictures = {name: folder / f"{name}.png" for name in result["analyses"]}
+    return Found(result, {n: file.read_bytes() for n, file in pictures.items() if file.exists()})
+
+
+def command(settings: RunSettings) -> list[str]:
+    """The words of the command that makes the same run again, in another folder."""
+    words = ["hypergen", "train"]
+    for own, usual in (
+        (settings.config, TrainConfig()),
+        (settings.report, type(settings.report)()),
+    ):
+        default = usual.flat()
+        for name, value in own.flat().items():
+            if value != default[name]:
+                words += _option(name, value)
+    return words + ([] if settings.baselines else ["--no-baseline"])
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, tuple):
+        return [word for each in value for word in (option, str(each))]
+    if isinstance(value, bool):
+        return [option if value else option.replace("--", "--no-", 1)]
+    return [option, "none" if value is None else str(value)]
+
+
+def spent(settings: RunSettings) -> dict[str, str]:
+    """What a training took, by its settings."""
+    config = settings.config
+    step = config.optimisation
+    images = step.length * step.population * step.batch_size
+    gradients = images * (config.adversary.attack_steps + 1)
+    return {
+        "steps": f"{step.length:,} of {step.population} networks and {step.batch_size} images",
+        "gradients in training": f"{gradients:,}, each of one network and one image, by the "
+        "settings (steps of attacks that were raised meanwhile come on top; baselines too)",
+    }
