@@ -109,10 +109,9 @@ def faults(browser: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("size", "scheme"), [pytest.param("wide", "light", marks=pytest.mark.slow), ("phone", "dark")]
 )
-def test_the_page_is_drawn_and_asks_nobody(open_page, size, scheme):
+def test_the_page_is_drawn_and_asks_nobody(open_page, browser, size, scheme):
     least = min(work(open_page(size, scheme)) for _ in range(2))  # the first starts a browser too
     assert least < SECONDS
-    browser = open_page(size, scheme)
     go_to_first_chart(browser)
     assert [entry["message"] for entry in browser.get_log("browser")] == []
     (own,) = asked_for(browser)
