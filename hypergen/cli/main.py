@@ -90,6 +90,11 @@ def run_command(arguments: list[str]) -> int | None:
     if arguments[0] == "--version":
         print(version())
         return 0
+    if arguments[0] == "--print-completion":
+        from hypergen.cli.completion import completion
+
+        print(completion(COMMANDS, arguments[1:]))
+        return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         from hypergen.registry import nearest
@@ -122,4 +127,6 @@ def version() -> str:
 def usage() -> str:
     """What `hypergen --help` prints."""
     lines = ["usage: hypergen COMMAND [options]   (hypergen COMMAND --help lists them)", ""]
-    return "\n".join(lines + [f"  {name:<10}{doc}" for name, doc in COMMANDS.items()])
+    lines += [f"  {name:<10}{doc}" for name, doc in COMMANDS.items()]
+    lines += ["", "  --version", "  --print-completion {bash,zsh,fish}"]
+    return "\n".join(lines)
