@@ -33,6 +33,7 @@ _PLACES = {
     "attack": "hypergen.experiments.api",
     "ensemble": "hypergen.experiments.api",
     "export": "hypergen.storage.export",
+    "HubModel": "hypergen.storage.hub",
     "load_dataset": "hypergen.experiments.objects",
     "load_generator": "hypergen.experiments.run",
     "load_network": "hypergen.storage.weights",

@@ -29,11 +29,8 @@ def completion(commands: Mapping[str, str], shells: Sequence[str]) -> str:
     parsers = [_parser(name, doc) for name, doc in commands.items()]
     script = io.StringIO()
     with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
-        tyro.cli(
-            Union[tuple(parsers)],  # pyright: ignore[reportArgumentType]  # noqa: UP007
-            prog="hypergen",
-            args=["--tyro-print-completion", *shells],
-        )
+        any_of_them: Any = Union[tuple(parsers)]  # noqa: UP007
+        tyro.cli(any_of_them, prog="hypergen", args=["--tyro-print-completion", *shells])
     return script.getvalue().strip().replace(*FILES[shells[0]])
 
 

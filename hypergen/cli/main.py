@@ -21,6 +21,8 @@ COMMANDS = {
     "transfer": "Try on every network what was made to fool each other one.",
     "baseline": "Train one network directly: ordinarily, or against attacks.",
     "sweep": "Train many generators, their settings chosen by Optuna.",
+    "board": "Judge a small network, and add it to a table of such.",
+    "card": "Write a network as a folder for the Hugging Face hub, with a model card.",
     "export": "Write networks as ONNX, PyTorch programs or plain weights.",
     "list": "List what can be named: targets, activations, attacks, data sets, ...",
 }
