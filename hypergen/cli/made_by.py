@@ -39,4 +39,6 @@ def _words(settings: Settings) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"  # "1", not "1.0"
     return "none" if value is None else str(value)

@@ -48,7 +48,7 @@ class BoardConfig(Settings):
     seconds: Annotated[float | None, SIZE] = None
     """what the training took: on a CPU of one core, on a GPU by the clock"""
     gradient_evaluations: Annotated[int | None, SIZE] = None
-    """images' gradients that the training took, those of its attacks among them"""
+    """images' gradients that the training took, its attacks included"""
     trained_on: str | None = None
     """the CPU or GPU that took these seconds"""
     images: Annotated[int, COUNT] = 1000

@@ -8,6 +8,7 @@ from hypergen.evaluation.statistics import interval
 from hypergen.experiments.made_by import Making, made_by, run_of
 from hypergen.experiments.run_folder import read_results, require_empty
 from hypergen.report.card import Figure, Known, model_card
+from hypergen.settings import HUGE
 from hypergen.storage.lock import locked
 from hypergen.storage.metadata import origin
 from hypergen.storage.weights import load_network, read_metadata
@@ -75,10 +76,10 @@ def figures(file: Path, metadata: dict[str, Any]) -> list[Figure]:
         value, count = row.get(name), images.get(name)
         if not isinstance(value, float) or not 0 <= value <= 1:
             continue
-        known = isinstance(count, int) and count > 0
-        ends = interval(value, count) if known else None
+        count = count if isinstance(count, int) and 0 < count < HUGE else None
+        ends = None if count is None else interval(value, count)
         against = None if name == "accuracy" else threat
-        found.append(Figure(name, title, value, ends, count if known else None, against))
+        found.append(Figure(name, title, value, ends, count, against))
     return found
 
 

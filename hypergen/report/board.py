@@ -16,7 +16,7 @@ Made from board.json, a row by every `hypergen board add FILE`; not to be writte
 | SRA | standard robust accuracy: % of the first test images, as many as said, on which APGD-CE, \
 APGD-T, FAB-T and Square all fail |
 | 95 % | what so few images leave open (Wilson's interval) |
-| gradients | millions of images' gradients that the training took, its attacks among it |
+| gradients | millions of images' gradients that the training took, its attacks included |
 | seconds | what the training took: on a CPU of one core, on a GPU by the clock |
 
 `-` stands for what nobody wrote down. Every command makes the row's network in the folder OUT. On
