@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,15 @@ def _network_logits(model: Model, index: int, count: int, images: Tensor) -> Ten
 
 
 def _library() -> Any:
-    """torchattacks, imported only where it is used: it is slow to load."""
+    """torchattacks, imported only where it is used: it is slow to load, and an extra.
+
+    Its own needs are those of hypergen, but for an old `requests` that it pins and never imports.
+    """
+    if find_spec("torchattacks") is None:
+        raise AttackError(
+            f"{PREFIX}NAME needs the package torchattacks: pip install --no-deps torchattacks "
+            "(hypergen has its other needs; without --no-deps comes an old, unsafe requests)"
+        )
     import torchattacks
 
     return torchattacks

@@ -34,6 +34,7 @@ _PLACES = {
     "ensemble": "hypergen.experiments.api",
     "write_report": "hypergen.experiments.report",
     "export": "hypergen.storage.export",
+    "HubModel": "hypergen.storage.hub",
     "load_dataset": "hypergen.experiments.objects",
     "load_generator": "hypergen.experiments.run",
     "load_network": "hypergen.storage.weights",

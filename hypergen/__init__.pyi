@@ -22,6 +22,7 @@ from hypergen.experiments.run import load_generator as load_generator
 from hypergen.experiments.run_folder import ReportConfig as ReportConfig
 from hypergen.plugins import load_plugin as load_plugin
 from hypergen.storage.export import export as export
+from hypergen.storage.hub import HubModel as HubModel
 from hypergen.storage.weights import load_network as load_network
 from hypergen.training.direct_config import BaselineConfig as BaselineConfig
 from targets import Ensemble as Ensemble

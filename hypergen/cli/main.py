@@ -22,6 +22,8 @@ COMMANDS = {
     "transfer": "Try on every network what was made to fool each other one.",
     "baseline": "Train one network directly: ordinarily, or against attacks.",
     "sweep": "Train many generators, their settings chosen by Optuna.",
+    "board": "Judge a small network, and add it to a table of such.",
+    "card": "Write a network as a folder for the Hugging Face hub, with a model card.",
     "export": "Write networks as ONNX, PyTorch programs or plain weights.",
     "list": "List what can be named: targets, activations, attacks, data sets, ...",
 }
@@ -91,6 +93,11 @@ def run_command(arguments: list[str]) -> int | None:
     if arguments[0] == "--version":
         print(version())
         return 0
+    if arguments[0] == "--print-completion":
+        from hypergen.cli.completion import completion
+
+        print(completion(COMMANDS, arguments[1:]))
+        return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         from hypergen.registry import nearest
@@ -123,4 +130,6 @@ def version() -> str:
 def usage() -> str:
     """What `hypergen --help` prints."""
     lines = ["usage: hypergen COMMAND [options]   (hypergen COMMAND --help lists them)", ""]
-    return "\n".join(lines + [f"  {name:<10}{doc}" for name, doc in COMMANDS.items()])
+    lines += [f"  {name:<10}{doc}" for name, doc in COMMANDS.items()]
+    lines += ["", "  --version", "  --print-completion {bash,zsh,fish}"]
+    return "\n".join(lines)

@@ -32,7 +32,7 @@ from hypergen.registry import Registry
 from hypergen.settings import Field, Registered, Settings, fields, parse_number
 from hypergen.storage.folders import expanded
 
-POSITIONAL = ("run", "paths", "kind")
+POSITIONAL = ("run", "paths", "kind", "action", "file")
 """Short names of what a command takes without an option before it."""
 ALIASES = {"attack": ("--suite",)}
 """Second names of options, by the setting's short name."""

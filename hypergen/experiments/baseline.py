@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hypergen.errors import InputError, RunError
 from hypergen.experiments.memory import require_baseline_memory
 from hypergen.measures.attacked import accuracies
 from hypergen.models.bundle import describe
+from hypergen.runtime.device import device_name
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import differences
 from hypergen.storage import checkpoint
@@ -63,10 +64,11 @@ def train_baseline(
     _require_begun(out, config, resume)
     with locked(out):
         _require_begun(out, config, resume)  # again: until now another command could be at work
-        network = _trained(config, dataset, device, saved, progress)
+        network, seconds = _trained(config, dataset, device, saved, progress)
         whole = dataset.test.first(len(dataset.test))
         accuracy = float(accuracies(targets.Population.of([network]), *whole))
-        save_baseline(path, network, config, dataset, accuracy=accuracy)
+        cost = {"seconds_trained": seconds, "trained_on": device_name(device)}
+        save_baseline(path, network, config, dataset, accuracy=accuracy, **cost)
         saved.unlink(missing_ok=True)
     return Baseline(path, network, accuracy)
 
@@ -96,7 +98,8 @@ def train_baselines(
         path, config = job
         saved = path.with_suffix(".checkpoint.safetensors")
         phase = phases[path.stem]
-        network = _trained(config, dataset, device, saved, phase, require_wanted)
+        # Its seconds are left out: others are trained meanwhile.
+        network, _ = _trained(config, dataset, device, saved, phase, require_wanted)
         save_baseline(path, network, config, dataset)
         saved.unlink()
 
@@ -151,15 +154,16 @@ def _plan(config: BaselineConfig, dataset: Dataset) -> DirectPlan:
 def save_baseline(
     path: Path, network: nn.Module, config: BaselineConfig, dataset: Dataset, **figures: Any
 ) -> None:
-    """Writes a weight file with what made it and the figures measured."""
+    """Writes a weight file with what made it, what that took, and the figures measured.
+
+    Its `config` are the settings whole, as `BaselineConfig.from_tree` reads them.
+    """
     layout = targets.WeightLayout.of(network)
     metadata = describe(config.target, config.activation, dataset.info, layout)
     plan = _plan(config, dataset)
-    save_network(
-        path,
-        network.state_dict(),
-        metadata | plan.metadata() | {"version": __version__} | figures,
-    )
+    metadata |= plan.metadata() | {"config": asdict(config), "version": __version__}
+    metadata |= {"gradient_evaluations": plan.gradient_evaluations} | figures
+    save_network(path, network.state_dict(), metadata)
 
 
 def require_trained_by(path: Path, config: BaselineConfig, dataset: Dataset) -> None:
@@ -178,8 +182,11 @@ def _trained(
     saved: Path,
     progress: Progress,
     require_wanted: Callable[[], object] = lambda: None,
-) -> nn.Module:
-    """The network in the end; every epoch ends with a checkpoint, from which it continues."""
+) -> tuple[nn.Module, float]:
+    """The network in the end, and the seconds that its training took (see `DirectTrainer`).
+
+    Every epoch ends with a checkpoint, from which it continues.
+    """
     trainer = DirectTrainer(config, dataset, device)
     if saved.exists():
         checkpoint.restore(saved, trainer.load_state_dict)
@@ -190,7 +197,8 @@ def _trained(
         require_wanted()
         progress.advance()
 
-    return train_direct(trainer, after_step, partial(checkpoint.save, saved))
+    network = train_direct(trainer, after_step, partial(checkpoint.save, saved))
+    return network, trainer.seconds
 
 
 def _require_begun(out: Path, config: BaselineConfig, resume: bool) -> None:

@@ -1,5 +1,7 @@
 """Chooses what computes."""
 
+import platform
+
 import torch
 
 from hypergen.errors import InputError
@@ -17,3 +19,10 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError('`device` "cuda": there is no CUDA device here; use "cpu"')
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What times are told with: the GPU's name, or the CPU's kind."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU"

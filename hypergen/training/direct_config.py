@@ -180,21 +180,27 @@ class DirectPlan:
         return self.epochs * -(-self.images // self.recipe.batch_size)
 
     @property
+    def gradient_evaluations(self) -> int:
+        """How many images' gradients the training takes, those of its attacks among them.
+
+        Of images for the weights or for themselves, each counted once; validation takes more.
+        """
+        attack, beta = self.training_attack(1.0), self.config.beta
+        parts = attack if isinstance(attack, tuple) else (attack,)
+        steps = [0 if part is None else part.steps for part in parts]
+        clean = self.config.method == "trades" or attack is None or beta < 1
+        losses = clean + (0 if attack is None else len(parts))
+        each = losses * (2 if self.config.awp else 1) + sum(steps)
+        return each * self.epochs * self.images
+
+    @property
     def cost(self) -> float:
         """About what the training costs, in forward passes; a gradient costs three."""
         attack, norms = self.training_attack(1.0), len(self.config.threats)
-        gradients = 1.0
-        if isinstance(attack, tuple):
-            gradients = (1 + PGD_STEPS) * norms
-        elif isinstance(attack, attacks.MSD):
-            gradients = 1 + attack.steps * (1 + norms / 3)  # it looks where each step would end
-        elif isinstance(attack, attacks.TRADES):
-            gradients = 2 + attack.steps
-        elif attack is not None:
-            gradients = 1 + attack.steps
-        if self.config.awp:
-            gradients += 2 if self.config.method == "trades" else 1
-        return 3.0 * gradients * self.epochs * self.images
+        further = 0.0
+        if isinstance(attack, attacks.MSD):
+            further = attack.steps * norms  # it looks where each step would end
+        return 3.0 * self.gradient_evaluations + further * self.epochs * self.images
 
     def share(self, epoch: int) -> float | None:
         """What k-WTA keeps while epoch 0, 1, ... is trained; None without a schedule of its own."""

@@ -69,6 +69,11 @@ START: dict[str, Sequence[str]] = {
         f"{scene.TRAIN} --trials 1 --out new --storage sqlite:///s.db",
         f"{scene.TRAIN} --trials 2 --pruner halving --out new",
     ],
+    "board": [
+        "add base.safetensors --images 4 --out new",
+        "add plain.pt --target mlp --dataset digits --images 4 --out new --name x",
+    ],
+    "card": ["base.safetensors --out new", "run/samples/sample-0000.safetensors --out new"],
     "export": ["run --format safetensors", "base.safetensors --format pt2 --out o.pt2"],
     "list": ["", "target", "attack", "data-set"],
 }

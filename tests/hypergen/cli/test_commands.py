@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import attacks
 import hypergen
 from hypergen.cli.main import main
 from hypergen.storage.weights import load_network, read_metadata
@@ -70,6 +71,40 @@ def test_evaluate_writes_what_it_shows(trained, capsys):
         assert f"{100 * row['accuracy']:.2f}" in shown
     assert main(["evaluate", str(trained), *options.split()]) == 0  # goes on from there
     assert json.loads(Path("figures.json").read_text()) == figures
+
+
+def test_a_sample_has_a_card_with_its_command_and_the_hub_s_class_loads_it(trained, capsys):
+    pytest.importorskip("huggingface_hub")
+    shutil.copytree(trained, "mine")
+    file = Path("mine", "samples", "sample-0001.safetensors")
+    assert main(["card", str(file)]) == 0
+    folder = file.with_suffix("")
+    assert capsys.readouterr().out.startswith(f"written to {folder}: ")
+    text = (folder / "README.md").read_text()
+    (line,) = [line.strip() for line in text.splitlines() if line.startswith("    hypergen train")]
+    assert sorted(line.split()) == sorted(f"hypergen {TINY} --out OUT".split())
+    images = torch.rand(3, 1, 28, 28)
+    model = hypergen.HubModel.from_pretrained(folder)
+    assert model(images).equal(hypergen.load_network(file)(images))
+    assert main(["evaluate", "mine", "--images", "2", "--steps", "1", "--restarts", "1"]) == 0
+
+
+def test_a_board_has_a_row_of_whoever_s_network(trained, capsys, monkeypatch):
+    brief = lambda threat: attacks.standard(threat, steps=2, queries=2)  # noqa: E731
+    monkeypatch.setitem(attacks.ATTACKS, "standard", brief)
+    file = trained / "samples" / "sample-0000.safetensors"
+    torch.save(load_network(file).state_dict(), "theirs.pt")
+    assert main(["board", "add", str(file), "--images", "4"]) == 0
+    said = "--target mlp --dataset digits --epsilon 0.1 --norm linf --images 4 --seconds 12"
+    assert main(["board", "add", "theirs.pt", *said.split()]) == 0
+    shown = capsys.readouterr().out
+    rows = json.loads(Path("board", "board.json").read_text())["rows"]
+    ours, theirs = sorted(rows, key=lambda row: row["name"])
+    assert [ours[name] for name in ("accuracy", "sra")] == [theirs["accuracy"], theirs["sra"]]
+    assert theirs["seconds"] == 12 and theirs["command"] is None
+    assert sorted(ours["command"].split()) == sorted(f"hypergen {TINY} --out OUT".split())
+    for row in rows:
+        assert f"{row['name']}: accuracy {100 * row['accuracy']:.2f} %" in shown
 
 
 def test_transfer_writes_a_matrix_and_draws_it(trained):

@@ -11,6 +11,8 @@ from hypergen.catalog import ACTIVATIONS, ATTACKS, GENERATORS, TARGETS, VALUE_NE
 from hypergen.cli import (
     analyze,
     baseline,
+    board,
+    card,
     compare,
     evaluate,
     export,
@@ -23,6 +25,7 @@ from hypergen.cli import (
 )
 from hypergen.cli import list as listing
 from hypergen.cli.main import COMMANDS, main
+from hypergen.cli.options import POSITIONAL
 from hypergen.data import DATASETS
 from hypergen.settings import fields
 
@@ -37,10 +40,17 @@ MODULES = {
     "transfer": transfer,
     "baseline": baseline,
     "sweep": sweep,
+    "board": board,
+    "card": card,
     "export": export,
     "list": listing,
 }
-NEEDED = {"sample": ["run", "--count", "1"], "search": ["run"]}
+NEEDED = {
+    "sample": ["run", "--count", "1"],
+    "search": ["run"],
+    "board": ["add", "x"],
+    "card": ["x"],
+}
 PLUGIN = """
 import torch
 from attacks import PGD
@@ -94,7 +104,7 @@ def test_help_is_whole(name, capsys):
     for cls in (command.own, *command.settings.values()):
         for field in fields(cls):
             option = f"--{field.short.replace('_', '-')}"
-            assert field.short in ("run", "paths", "kind") or option in shown
+            assert field.short in POSITIONAL or option in shown
     assert "machine options Where the data are" in shown
     assert "None" not in shown and "(default: )" not in shown
     docs = [text for cls in command.settings.values() for text in _docs(cls)]

@@ -171,6 +171,8 @@ def test_alongside_a_body_their_failure_is_told(few, cpu, tmp_path, two_cores):
 def test_the_folder_is_resumed_by_its_own_settings_alone(few, cpu, tmp_path, alone):
     trainer = DirectTrainer(SHORT, few, cpu)
     trainer.advance()
+    assert 0 < trainer.seconds < 60
+    trainer.seconds += 1000  # of before the stop
     checkpoint.save(tmp_path / CHECKPOINT, trainer.state_dict())
     with pytest.raises(InputError, match="holds a training cut short; add `resume`"):
         train_baseline(SHORT, few, tmp_path, cpu)
@@ -182,7 +184,9 @@ def test_the_folder_is_resumed_by_its_own_settings_alone(few, cpu, tmp_path, alo
     images, labels = few.test.first(len(few.test))
     share = (load_network(done.file)(images).argmax(1) == labels).double().mean()
     assert done.accuracy == pytest.approx(float(share))
-    assert read_metadata(done.file)["accuracy"] == done.accuracy
+    metadata = read_metadata(done.file)
+    assert metadata["accuracy"] == done.accuracy and metadata["trained_on"].endswith(" CPU")
+    assert trainer.seconds < metadata["seconds_trained"] < trainer.seconds + 60
     with pytest.raises(InputError, match="exists; choose another `out`"):
         train_baseline(SHORT, few, tmp_path, cpu, resume=True)
 
@@ -227,6 +231,9 @@ def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
     metadata = read_metadata(path)
     assert (metadata["method"], metadata["epsilon"], metadata["dataset"]) == ("fbf", 0.1, "digits")
     assert metadata["ema_decay"] == 0.5
+    assert BaselineConfig.from_tree(metadata["config"], "it") == config
+    assert metadata["gradient_evaluations"] == 2 * len(few.train)
+    assert "seconds_trained" not in metadata
     require_trained_by(path, config, few)
     with pytest.raises(InputError, match="with other settings: ema_decay: 0.5, not 0.9"):
         require_trained_by(path, replace(config, ema_decay=0.9), few)

@@ -132,6 +132,13 @@ def test_a_gradient_costs_what_is_forwarded_and_differentiated():
     assert cost(method="pgd", awp=0.01) == 9
 
 
+def test_losses_on_clean_and_attacked_images_both_take_gradients():
+    images = 1168
+    assert planned(method="fbf", epochs=2, beta=0.5).gradient_evaluations == 2 * 3 * images
+    assert planned(method="fbf", epochs=1, beta=0.0).gradient_evaluations == images
+    assert planned(method="pgd", epochs=3, awp=0.01, beta=0.5).gradient_evaluations == 33 * images
+
+
 def test_steps_are_those_of_all_epochs():
     assert planned(epochs=5).steps == 5 * 12  # 1,168 images in batches of 100
 

@@ -1,0 +1,44 @@
+"""The line of the command that makes a weight file."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from hypergen.cli.wording import option
+from hypergen.experiments.made_by import Making
+from hypergen.settings import Settings, fields
+
+OUT = "OUT"
+"""The folder that a line names for what it makes."""
+
+
+def making_line(making: Making) -> str:
+    """The command that makes a weight file in the folder `OUT`.
+
+    It has every option that is not the usual one.
+    """
+    words = ["hypergen", making.command]
+    words += [word for settings in making.settings for word in _words(settings)]
+    words += [option(flag) for flag in making.flags]
+    words += [word for plugin in making.plugins for word in ("--plugin", plugin)]
+    return shlex.join([*words, "--out", OUT])
+
+
+def _words(settings: Settings) -> Iterator[str]:
+    """The options of all fields that are not at their defaults."""
+    usual = type(settings)()
+    for field in fields(type(settings)):
+        name, value = option(field.short), field.of(settings)
+        if value == field.of(usual):
+            continue
+        if isinstance(value, bool):
+            yield name if value else name.replace("--", "--no-", 1)
+        else:
+            for each in value if isinstance(value, tuple) else (value,):
+                yield from (name, _text(each))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"  # "1", not "1.0"
+    return "none" if value is None else str(value)

@@ -1,0 +1,85 @@
+"""Which command made a weight file, as the file and the run that it lies in say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hypergen.errors import InputError
+from hypergen.experiments.run_folder import RunSettings
+from hypergen.settings import Settings
+from hypergen.storage.folders import CONFIG
+from hypergen.storage.weights import read_metadata
+from hypergen.training.direct_config import BaselineConfig
+
+
+@dataclass(frozen=True)
+class Making:
+    """The command that makes a weight file.
+
+    settings: what it is given; flags: settings of the command alone that are on; plugins: what it
+    must load; file: where in its `out` the file then is; recipe: what it does, in a few words.
+    """
+
+    command: Literal["baseline", "train"]
+    settings: tuple[Settings, ...]
+    flags: tuple[str, ...]
+    plugins: tuple[str, ...]
+    file: str
+    recipe: str
+
+
+def made_by(path: Path) -> Making | None:
+    """The command that made a weight file; None where nothing tells it.
+
+    A network trained directly tells it itself; a sample only in its place, RUN/samples, beside the
+    settings of the run. `InputError`: no weight file, or settings in it that are none.
+    """
+    metadata = read_metadata(path)
+    if "config" in metadata:
+        config = BaselineConfig.from_tree(metadata["config"], str(path))
+        plugins = tuple(_sources(metadata.get("plugins")))
+        return Making("baseline", (config,), (), plugins, "network.safetensors", recipe(metadata))
+    run = run_of(path)
+    if run is None or path.parent.name != "samples":
+        return None
+    asked = RunSettings.load(run)
+    flags = () if asked.baselines else ("no_baseline",)
+    what = f"sample of a generator: {asked.config.objective.kind}, "
+    what += f"{asked.config.optimisation.steps} steps, seed {asked.config.optimisation.seed}"
+    if "beta" in metadata:
+        what += f"; beta {metadata['beta']}"
+    plugins = tuple(_sources(asked.plugins))
+    place = f"samples/{path.name}"
+    return Making("train", (asked.config, asked.report), flags, plugins, place, what)
+
+
+def run_of(path: Path) -> Path | None:
+    """The folder of the run that a sample lies in, RUN/FOLDER/FILE; None elsewhere."""
+    run = path.absolute().parent.parent
+    try:
+        metadata = read_metadata(path)
+        if "z" not in metadata or not (run / CONFIG).exists():
+            return None
+        config = RunSettings.load(run).config
+    except InputError:  # of another version, or with a plugin that is not loaded
+        return None
+    same = (config.target, config.data.name) == (metadata.get("target"), metadata.get("dataset"))
+    return run if same else None
+
+
+def recipe(metadata: Mapping[str, Any]) -> str:
+    """How a network was trained directly, in a few words, of what `DirectPlan.metadata` has."""
+    threat = f"{metadata.get('norm')}, epsilon {metadata.get('epsilon_trained', 0.0):.4g}"
+    if metadata.get("norms_trained"):
+        threat = metadata["norms_trained"]
+    against = "" if metadata.get("method") == "standard" else f" against {threat}"
+    how = f"{metadata.get('method')}, {metadata.get('epochs')} epochs{against}"
+    return f"{how}, seed {metadata.get('seed')}"
+
+
+def _sources(plugins: Any) -> list[str]:
+    """Where plugins come from, each once, of a record such as weight files have."""
+    rows = plugins if isinstance(plugins, list) else []
+    found = [row["source"] for row in rows if isinstance(row, dict) and "source" in row]
+    return list(dict.fromkeys(map(str, found)))
