@@ -22,6 +22,7 @@ COMMANDS = {
     "baseline": "Train one network directly: ordinarily, or against attacks.",
     "sweep": "Train many generators, their settings chosen by Optuna.",
     "export": "Write networks as ONNX, PyTorch programs or plain weights.",
+    "explore": "Look at a trained generator in a browser: choose, attack, keep networks.",
     "list": "List what can be named: targets, activations, attacks, data sets, ...",
 }
 """What each command does; its options stand in the module of its name beside this one."""

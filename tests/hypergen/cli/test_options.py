@@ -13,6 +13,7 @@ from hypergen.cli import (
     baseline,
     compare,
     evaluate,
+    explore,
     export,
     sample,
     search,
@@ -36,9 +37,10 @@ MODULES = {
     "baseline": baseline,
     "sweep": sweep,
     "export": export,
+    "explore": explore,
     "list": listing,
 }
-NEEDED = {"sample": ["run", "--count", "1"], "search": ["run"]}
+NEEDED = {"sample": ["run", "--count", "1"], "search": ["run"], "explore": ["run"]}
 PLUGIN = """
 import torch
 from attacks import PGD
