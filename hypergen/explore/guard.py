@@ -30,7 +30,8 @@ class LocalOnly:
 
     def __init__(self, app: App, port: int):
         self.app = app
-        self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        end = "" if port == 80 else f":{port}"  # which browsers leave out
+        self.hosts = {f"{name}{end}" for name in ("127.0.0.1", "localhost")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
