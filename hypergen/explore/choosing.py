@@ -86,7 +86,8 @@ class MapCard:
         self._place, self.shown = (0.0, 0.0), len(explorer.measures) - 1
         text = (
             "Every point is a network, made from its latent sample z. Click one, or use the two "
-            "sliders. Colours are estimates of the value network V: nothing is measured here."
+            "sliders. Colours are estimates of the value network V from few images: compare them "
+            "with each other."
         )
         with card("2. Choose a network", text):
             names = dict(enumerate(map(title, explorer.measures)))

@@ -89,4 +89,4 @@ class KeepCard:
         with self._kept:
             ui.label(f"Kept as {path}").classes("kept")
             ui.label("Judge it on all test images:").classes("help")
-            ui.code(shlex.join(["hypergen", "evaluate", str(path)]), language="bash")
+            ui.label(shlex.join(["hypergen", "evaluate", str(path)])).classes("command")
