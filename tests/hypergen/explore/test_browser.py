@@ -1,6 +1,7 @@
 """The page in a real browser: Debian's Chromium, driven by selenium."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from hypergen.storage.weights import read_metadata  # noqa: E402
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 ARGUMENTS = "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1500"
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds; on an idle machine nothing here takes five."""
 
 pytestmark = [
@@ -41,10 +42,13 @@ def address(explored) -> Iterator[str]:
     """Of a server that shows the run, as the command starts it."""
     port = free_port(None)
     command = [sys.executable, "-m", "hypergen", "explore", str(explored), "--no-open"]
-    with subprocess.Popen([*command, "--port", str(port)]) as server:
+    # By this name NiceGUI would know that it is tested, and serve otherwise.
+    usual = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    with subprocess.Popen([*command, "--port", str(port)], env=usual) as server:
         try:
             address = f"http://127.0.0.1:{port}"
-            until(lambda: _answers(address))
+            until(lambda: server.poll() is not None or _answers(address))
+            assert server.poll() is None
             yield address
         finally:
             server.terminate()
