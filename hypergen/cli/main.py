@@ -25,6 +25,7 @@ COMMANDS = {
     "board": "Judge a small network, and add it to a table of such.",
     "card": "Write a network as a folder for the Hugging Face hub, with a model card.",
     "export": "Write networks as ONNX, PyTorch programs or plain weights.",
+    "explore": "Look at a trained generator in a browser: choose, attack, keep networks.",
     "list": "List what can be named: targets, activations, attacks, data sets, ...",
 }
 """What each command does; its options stand in the module of its name beside this one."""

@@ -262,11 +262,17 @@ def save_samples(
     rows: the figures of each network, with its z [Z] and its preference.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for index, row in enumerate(rows):
-        paths.append(folder / f"sample-{index:04d}.safetensors")
-        z: Tensor = torch.tensor(row["z"], dtype=torch.float64)
-        preference = {name: row[name] for name in ("beta", "preference") if name in row}
-        metadata = sampler.metadata(population, z, preference) | {"version": __version__}
-        save_network(paths[-1], population[index].state_dict(), row | metadata)
+    paths = [folder / f"sample-{index:04d}.safetensors" for index in range(len(rows))]
+    for index, (path, row) in enumerate(zip(paths, rows, strict=True)):
+        save_sample(path, sampler, population, index, row)
     return paths
+
+
+def save_sample(
+    path: Path, sampler: Sampler, population: Population, index: int, row: dict[str, Any]
+) -> None:
+    """Writes one of the networks with its row: figures, its z [Z] and its preference."""
+    z: Tensor = torch.tensor(row["z"], dtype=torch.float64)
+    preference = {name: row[name] for name in ("beta", "preference") if name in row}
+    metadata = sampler.metadata(population, z, preference) | {"version": __version__}
+    save_network(path, population[index].state_dict(), row | metadata)

@@ -17,7 +17,8 @@ from scripts.bench.fuzz import scene
 from scripts.bench.fuzz.case import Case, command
 from scripts.bench.fuzz.files import figures
 
-WEIGHTS = dict.fromkeys(COMMANDS, 4) | {"sweep": 2, "list": 1, "export": 3}
+WEIGHTS = dict.fromkeys(COMMANDS, 4) | {"sweep": 2, "list": 1, "export": 3, "explore": 0}
+"""How often each command is drawn: never one that serves a page until somebody ends it."""
 START: dict[str, Sequence[str]] = {
     "train": [f"{scene.TRAIN} --no-baseline --out new", f"{scene.TRAIN} --out new", "--resume"],
     "sample": [

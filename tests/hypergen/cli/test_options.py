@@ -15,6 +15,7 @@ from hypergen.cli import (
     card,
     compare,
     evaluate,
+    explore,
     export,
     report,
     sample,
@@ -43,11 +44,13 @@ MODULES = {
     "board": board,
     "card": card,
     "export": export,
+    "explore": explore,
     "list": listing,
 }
 NEEDED = {
     "sample": ["run", "--count", "1"],
     "search": ["run"],
+    "explore": ["run"],
     "board": ["add", "x"],
     "card": ["x"],
 }
