@@ -25,7 +25,7 @@ EDGE = 1e-4
 
 @dataclass(frozen=True)
 class CarliniWagner(Attack):
-    """Minimises |x' - x|^2 + c max(kappa - margin, 0) by Adam, with c searched for (C&W 2017).
+    """Minimises L2(x', x)^2 + c max(kappa - margin, 0) by Adam, with c searched for (C&W 2017).
 
     x' is (1 + tanh w) / 2, so that [0, 1] does not bind, and every image has its own c: ten times
     as much until an example is found, halfway in between from then on. What is minimised is the

@@ -32,7 +32,7 @@ LEAST_CURVATURE = 1e-6
 
 @dataclass(frozen=True)
 class LBFGS(Attack):
-    """Minimises |x' - x|^2 + c cross-entropy(x', target) over [0, 1], one target after another.
+    """Minimises L2(x', x)^2 + c cross-entropy(x', target) over [0, 1], one target after another.
 
     By L-BFGS, as Szegedy et al. did, with c, which every image has to itself, the least that turns
     the minimiser into an example: ten times as much until it is one, halfway in between from then

@@ -23,14 +23,14 @@ class PerNetworkRNG:
         self._generators = [torch.Generator(device).manual_seed(seed) for seed in self.seeds]
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), [P, *shape]."""
+        """Uniform numbers in [0, 1), `[P, *shape]`."""
         numbers = self._empty(shape)
         for row, generator in zip(numbers, self._generators, strict=True):
             row.uniform_(generator=generator)
         return numbers
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, [P, *shape]."""
+        """Standard normal numbers, `[P, *shape]`."""
         numbers = self._empty(shape)
         for row, generator in zip(numbers, self._generators, strict=True):
             row.normal_(generator=generator)

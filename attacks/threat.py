@@ -90,8 +90,8 @@ class Threat:
     def step(self, gradient: Tensor, size: Tensor | float, share: Tensor | float = 0.01) -> Tensor:
         """The move of length `size` that raises the loss most, to first order; [P,B,C,H,W].
 
-        linf: size * sign(gradient); l2: size * gradient / ||gradient||. In l1 that would be a move
-        of one entry; there, `size` is divided evenly among the entries of greatest |gradient|
+        linf: size * sign(gradient); l2: size * gradient / (its length). In l1 that would be a
+        move of one entry; there, `size` is divided evenly among the entries of greatest size
         (Tramer, Boneh 2019, "Adversarial training and robustness for multiple perturbations").
         Zero where the gradient is.
 

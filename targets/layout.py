@@ -66,7 +66,7 @@ class WeightLayout:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Named tensors [*lead, *shape] (a state_dict, say) -> flat [*lead, D].
+        """Named tensors `[*lead, *shape]` (a state_dict, say) -> flat `[*lead, D]`.
 
         Raises `TargetError` when a tensor is missing or has another shape.
         """
@@ -84,7 +84,7 @@ class WeightLayout:
         return torch.cat(parts, dim=-1)
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
-        """Flat [*lead, D] -> named tensors [*lead, *shape]: views, so gradients flow back.
+        """Flat `[*lead, D]` -> named tensors `[*lead, *shape]`: views, so gradients flow back.
 
         `TargetError` for another D.
         """

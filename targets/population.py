@@ -35,7 +35,7 @@ class Population:
     Args:
         module: the target; its own weights are not used, its buffers are the default `buffers`.
         theta: [P,D] weights in the order of `WeightLayout.of(module)`.
-        buffers: every named buffer of the target, [P, *shape], one set a network (see
+        buffers: every named buffer of the target, `[P, *shape]`, one set a network (see
             `recalibrate`); on the device of `theta`.
 
     Raises:
@@ -129,7 +129,7 @@ class Population:
         return self.with_tensors(theta, self.buffers)
 
     def with_tensors(self, theta: Tensor, buffers: dict[str, Tensor]) -> Self:
-        """Networks of the same architecture with other weights [Q,D] and buffers [Q, *shape]."""
+        """Networks of the same architecture with other weights [Q,D] and buffers `[Q, *shape]`."""
         other = copy.copy(self)
         other.theta, other.buffers, other._networks = theta, buffers, None
         return other

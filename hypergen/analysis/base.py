@@ -37,12 +37,13 @@ REFUSALS = InputError, TargetError, attacks.AttackError
 class Group:
     """Networks of one architecture that are looked at together, such as the samples of a run.
 
-    name: what tables and pictures call it, such as "sample", "fbf" or the path of a file.
-    population: its networks, on the device of the data set.
-    description: what they are, such as "small-lenet5 with relu".
-    files: that they come from, in order; none if they were in memory.
-    sampler: of the run that drew them, where it is known.
-    preferences: what is known of each: the beta, or the weights of measures, it was drawn at.
+    Attributes:
+        name: what tables and pictures call it, such as "sample", "fbf" or the path of a file.
+        population: its networks, on the device of the data set.
+        description: what they are, such as "small-lenet5 with relu".
+        files: that they come from, in order; none if they were in memory.
+        sampler: of the run that drew them, where it is known.
+        preferences: of each, the beta, or the weights of measures, it was drawn at; if known.
     """
 
     name: str
@@ -95,11 +96,12 @@ class Context:
 class Finding:
     """What an analysis found.
 
-    rows: of all networks, each with the name of its `group` and its number there as `network`;
-        numbers that are not finite are None.
-    skipped: the names of groups that it says nothing of, and why.
-    failed: the names of groups, or "the picture", that it broke on, and how.
-    figure: the picture; None where there is no row.
+    Attributes:
+        rows: of all networks, each with the name of its `group` and its number there as `network`;
+            numbers that are not finite are None.
+        skipped: the names of groups that it says nothing of, and why.
+        failed: the names of groups, or "the picture", that it broke on, and how.
+        figure: the picture; None where there is no row.
     """
 
     rows: list[Row]

@@ -161,9 +161,9 @@ def evaluate(
             norms; as `hypergen evaluate --help` lists them.
 
     Returns:
-        attack, dataset, measures, networks (a row each: accuracy, robustness, pgd, interval, with
-        the attack "standard" sra, and each measure by its name, all in [0,1]), summary, and failed
-        (what gave no numbers, or not those of a measure, and why).
+        A dictionary of attack, dataset, measures, summary, failed (what gave no numbers, or not
+        those of a measure, and why), and networks, a row each with accuracy, robustness, pgd,
+        interval, with the attack "standard" sra, and each measure by its name, all in [0,1].
 
     Raises:
         InputError: options that cannot be, or files that cannot be read.
@@ -218,8 +218,9 @@ def analyze(
             `hypergen analyze --help` lists them.
 
     Returns:
-        dataset, attack, groups, and `analyses`: by name, title, figures (what they mean), rows (one
-        a network), skipped (groups it says nothing of, and why) and failed (what it broke on).
+        A dictionary of dataset, attack, groups, and `analyses` by name, each with title, figures
+        (what they mean), rows (one a network), skipped (groups it says nothing of, and why) and
+        failed (what it broke on).
 
     Raises:
         InputError: options that cannot be, or files that cannot be read.
@@ -291,7 +292,7 @@ def ensemble(population: Population) -> Ensemble:
         >>> voters = hypergen.ensemble(run.sample(8))  # doctest: +SKIP
 
     Returns:
-        A module: images [B,C,H,W] in [0,1] -> log of the mean soft-max, [B,K].
+        A module from images [B,C,H,W] in [0,1] to the log of the mean soft-max, [B,K].
 
     Raises:
         TargetError: no population, or one of no networks.

@@ -2,17 +2,12 @@
 
 import re
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-import attacks
 import hypergen
 import targets
-from hypergen.catalog import ANALYSES, GENERATORS, MEASURES, VALUE_NETWORKS
-from hypergen.data import DATASETS
 from hypergen.experiments import api  # noqa: F401  (whose floors fill the registries)
-from hypergen.registry import LOADED
 
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/doors.md").read_text(), re.DOTALL
@@ -20,24 +15,13 @@ BLOCKS = re.findall(
 
 
 @pytest.fixture
-def plugins(tmp_path):
+def plugins(tmp_path, registries_as_before):
     """The examples, loaded one by one; afterwards all registries are as they were."""
-    with (
-        mock.patch.dict(targets.TARGETS),
-        mock.patch.dict(targets.ACTIVATIONS),
-        mock.patch.dict(attacks.ATTACKS),
-        mock.patch.dict(DATASETS._entries),
-        mock.patch.dict(GENERATORS._entries),
-        mock.patch.dict(VALUE_NETWORKS._entries),
-        mock.patch.dict(MEASURES._entries),
-        mock.patch.dict(ANALYSES._entries),
-        mock.patch.dict(LOADED),
-    ):
-        for index, block in enumerate(BLOCKS):
-            path = tmp_path / f"example_{index}.py"
-            path.write_text(block)
-            hypergen.load_plugin(str(path))
-        yield tmp_path
+    for index, block in enumerate(BLOCKS):
+        path = tmp_path / f"example_{index}.py"
+        path.write_text(block)
+        hypergen.load_plugin(str(path))
+    return tmp_path
 
 
 def tiny(out: Path, **options):
