@@ -104,3 +104,12 @@ def simplex_basis(weights: Tensor) -> Tensor:
     first, second = torch.triu_indices(weights.shape[1], weights.shape[1], 1)
     edges = 4 * weights[:, first] * weights[:, second]
     return torch.cat([weights * (2 * weights - 1), edges], dim=1)
+
+
+def hat_basis(places: Tensor, count: int) -> Tensor:
+    """Places [P] in [0,1] -> [P,count], how near each is to `count` evenly spread points.
+
+    Weights of linear interpolation: they add up to 1, and no more than two neighbours are not 0.
+    """
+    points = torch.arange(count, device=places.device)
+    return (1 - (places[:, None] * (count - 1) - points).abs()).clamp_min(0)
