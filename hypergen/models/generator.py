@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from hypergen.catalog import GENERATORS, call_by_name
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
-from hypergen.models.latent import Latent, cdf, encode_beta, encode_weights, simplex_basis
+from hypergen.models.latent import (
+    Latent,
+    cdf,
+    encode_beta,
+    encode_weights,
+    hat_basis,
+    prior_scale,
+    simplex_basis,
+)
 from targets import WeightLayout, require_initialized
 
 DENSE_LIMIT = 100_000
@@ -91,15 +99,24 @@ class ResidualGenerator(nn.Module):
         single = preference.ndim == 1
         asked = encode_beta(preference) if single else encode_weights(preference)
         hidden = self.trunk(torch.cat([z, asked], dim=-1))
-        prior = self.prior_scale * z @ self.random_prior.T
-        base_weights = self.base_weights
+        near = None
         if self.offsets is not None:
             near = self._hats(preference) if single else simplex_basis(preference)
-            base_weights = base_weights + near @ self.offsets
-        return base_weights + self.scale * (prior + self.gain * self.head(hidden))
+        residual = self.prior_at(z, near) + self.gain * self.head(hidden)
+        return self.base_at(near) + self.scale * residual
+
+    def base_at(self, near: Tensor | None) -> Tensor:
+        """What samples share, [D] or [P,D]; near: preferences to knots [P,K], None without."""
+        if near is None or self.offsets is None:
+            return self.base_weights
+        return self.base_weights + near @ self.offsets
+
+    def prior_at(self, z: Tensor, near: Tensor | None) -> Tensor:
+        """How far samples [P,Z] start apart, [P,D], relative to `scale`."""
+        return self.prior_scale * z @ self.random_prior.T
 
     def _hats(self, beta: Tensor) -> Tensor:
-        return _hats(cdf(beta, self.beta_range), KNOTS)
+        return hat_basis(cdf(beta, self.beta_range), KNOTS)
 
 
 class DenseHead(nn.Linear):
@@ -242,7 +259,7 @@ def build_generator(
         base_weights=base_weights,
         from_base=from_base,
         latent_size=config.generator.latent_size,
-        prior_scale=config.generator.prior_scale,
+        prior_scale=prior_scale(config),
         beta_range=config.objective.beta_range,
         num_weights=num_weights,
         pretraining_steps=pretraining_steps,
@@ -272,15 +289,6 @@ def _require_weights(kind: str, generator: nn.Module, size: int, num_weights: in
     got = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
     if got != [2, size]:
         raise InputError(f"the generator {kind} must give weights [2,{size}], got {got}")
-
-
-def _hats(places: Tensor, count: int) -> Tensor:
-    """Places [P] in [0,1] -> [P,count], how near each is to `count` evenly spread points.
-
-    Weights of linear interpolation: they add up to 1, and no more than two neighbours are not 0.
-    """
-    points = torch.arange(count, device=places.device)
-    return (1 - (places[:, None] * (count - 1) - points).abs()).clamp_min(0)
 
 
 def _unit_output(layer: nn.Linear) -> None:

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hypergen.config import ObjectiveConfig
+from hypergen.config import ObjectiveConfig, TrainConfig
+
+PRIOR_SCALE, RANGED_PRIOR_SCALE = 0.5, 0.25
+"""Of a generator for one preference, and for a range of them, whose ends a larger one keeps from
+what can be reached (`scripts.studies.conditioning`)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ class Latent:
     def deviation(self) -> float:
         """The standard deviation of a coordinate."""
         return 20 / math.sqrt(12) if self.uniform else 1.0
+
+
+def prior_scale(config: TrainConfig) -> float:
+    """The size of the random prior; where it is left open, what its preferences ask for."""
+    if config.generator.prior_scale is not None:
+        return config.generator.prior_scale
+    low, high = config.objective.beta_range
+    is_ranged = low < high or config.objective.has_many_preferences
+    return RANGED_PRIOR_SCALE if is_ranged else PRIOR_SCALE
 
 
 def draw_beta(count: int, limits: tuple[float, float], rng: torch.Generator) -> Tensor:
@@ -104,3 +117,12 @@ def simplex_basis(weights: Tensor) -> Tensor:
     first, second = torch.triu_indices(weights.shape[1], weights.shape[1], 1)
     edges = 4 * weights[:, first] * weights[:, second]
     return torch.cat([weights * (2 * weights - 1), edges], dim=1)
+
+
+def hat_basis(places: Tensor, count: int) -> Tensor:
+    """Places [P] in [0,1] -> [P,count], how near each is to `count` evenly spread points.
+
+    Weights of linear interpolation: they add up to 1, and no more than two neighbours are not 0.
+    """
+    points = torch.arange(count, device=places.device)
+    return (1 - (places[:, None] * (count - 1) - points).abs()).clamp_min(0)
