@@ -9,7 +9,7 @@ from torch import nn
 
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
-from hypergen.models.generator import KNOTS, build_generator
+from hypergen.models.generator import KNOTS, ResidualGenerator, build_generator
 from hypergen.models.latent import encode_beta
 from scripts.studies import conditioning
 from targets import WeightLayout
@@ -19,10 +19,12 @@ KINDS = "film", "rank-1", "lora", "nine-knots", "spread"
 QUANTILES = torch.sin(torch.pi / 2 * torch.arange(KNOTS) / (KNOTS - 1)).square()
 
 
-def built(kind: str):
+def built(kind: str) -> ResidualGenerator:
     torch.manual_seed(0)
     config = TrainConfig.of(generator=kind, beta="0:1")
-    return build_generator(config, LAYOUT, torch.randn(LAYOUT.size))
+    generator = build_generator(config, LAYOUT, torch.randn(LAYOUT.size))
+    assert isinstance(generator, ResidualGenerator)
+    return generator
 
 
 def moved(kind: str):
@@ -43,7 +45,7 @@ def test_every_way_starts_at_the_base_weights_and_is_taught_by_each_preference(k
     z, beta = torch.randn(KNOTS, 16), QUANTILES
     assert generator(z, beta).equal(today(z, beta))
     if kind == "lora":  # where one factor is 0, the other has no gradient
-        nn.init.normal_(generator.left)
+        nn.init.normal_(dict(generator.named_parameters())["left"])
     own = [weights for name, weights in generator.named_parameters() if weights.numel()]
     for gradient in torch.autograd.grad(generator(z, beta).square().sum(), own):
         assert gradient.isfinite().all() and gradient.any()
