@@ -42,6 +42,7 @@ class Group:
     description: what they are, such as "small-lenet5 with relu".
     files: that they come from, in order; none if they were in memory.
     sampler: of the run that drew them, where it is known.
+    preferences: the beta, or the weights of measures, that each was drawn at; none if not known.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Group:
     description: str = ""
     files: tuple[str, ...] = ()
     sampler: Sampler | None = None
+    preferences: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,15 @@ class Analysis(abc.ABC):
 
 
 def rows_of(group: Group, rows: Any) -> list[Row]:
-    """What an analysis says of a group as JSON can hold it, with the group's name and numbers.
+    """What an analysis says of a group as JSON can hold it, with names, numbers and preferences.
 
     `TypeError`: something else than dictionaries of numbers, texts and lists of these.
+    `ValueError`: not one row for each network.
     """
+    preferences = group.preferences or [{}] * len(group.population)
     return [
-        {**_plain(dict(row)), "group": group.name, "network": number}
-        for number, row in enumerate(rows)
+        {**preference, **_plain(dict(row)), "group": group.name, "network": number}
+        for number, (preference, row) in enumerate(zip(preferences, rows, strict=True))
     ]
 
 

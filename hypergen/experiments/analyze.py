@@ -31,6 +31,8 @@ from hypergen.storage.folders import CONFIG, expanded, require_folder
 from hypergen.storage.network_files import NetworkFile, find
 from targets import Population
 
+PREFERENCE = "beta", "preference"
+"""What a weight file may say of the weights that its network was drawn at."""
 BASELINES = "baselines"
 """Folder, in that of a run, of what its samples are compared with."""
 
@@ -54,7 +56,7 @@ class AnalyzeConfig(AttackConfig):
     count: Annotated[int, COUNT] = 8
     """networks of each group, the first, that are looked at"""
     images: Annotated[int, COUNT] = 100
-    """test images looked at"""
+    """test images looked at; dear analyses take the first few of these, accuracies are of 1000"""
     attack: str = "pgd"
     """what attacked images are made by: any attack by its name"""
     steps: Annotated[int, COUNT] = 20
@@ -243,7 +245,11 @@ def _group(source: Source, networks: Sequence[NetworkFile], dataset: Dataset) ->
     described = [str(said[key]) for key in ("target", "activation") if key in said]
     sampler = None if source.run is None else load_generator(source.run, dataset)
     files = tuple(str(network.path) for network in networks)
-    return Group(source.name, population, " with ".join(described), files, sampler)
+    preferences = tuple(
+        {name: network.metadata[name] for name in PREFERENCE if name in network.metadata}
+        for network in networks
+    )
+    return Group(source.name, population, " with ".join(described), files, sampler, preferences)
 
 
 def _require_answers(group: Group, dataset: Dataset) -> None:

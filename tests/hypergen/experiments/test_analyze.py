@@ -16,6 +16,7 @@ from hypergen.cli.main import main
 from hypergen.errors import InputError
 from hypergen.experiments.analyze import AnalyzeConfig, analyze_files
 from hypergen.report.analysis import panels, points_by_group
+from hypergen.storage.weights import read_metadata
 from targets import Population
 
 
@@ -115,6 +116,14 @@ def test_groups_of_several_runs_say_of_which(registered, ranged_run, saved, cpu,
         f"{ranged_run.folder}: sample",
         str(file),
     ]
+
+
+def test_rows_say_at_which_preference_a_sample_was_drawn(registered, ranged_run, cpu):
+    options = replace(QUICK, what=("size",), count=2)
+    rows = analyze_files([ranged_run.folder], options, None, cpu)["analyses"]["size"]["rows"]
+    files = sorted((ranged_run.folder / "samples").glob("*.safetensors"))
+    betas = [read_metadata(file)["beta"] for file in files[:2]]
+    assert [row["beta"] for row in rows if row["group"] == "sample"] == betas
 
 
 def test_a_group_knows_the_run_that_drew_it(registered, run_with_baselines, cpu, tmp_path):
