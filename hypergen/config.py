@@ -50,10 +50,9 @@ class GeneratorConfig(Settings):
     """the generator's form, which auto chooses by the size of the target"""
     latent_size: Annotated[int, COUNT] = 16
     """Z, the length of a latent sample"""
-    prior_scale: Annotated[float | None, SIZE] = None
+    prior_scale: Annotated[float, SIZE] = 0.5
     """size of the random prior, an untrained map of z that keeps samples apart, relative to
-    1/sqrt(fan-in); with 0 they become nearly one network; by default 0.5, with a range of
-    preferences 0.25"""
+    1/sqrt(fan-in); with 0 they become nearly one network"""
 
 
 @dataclass(frozen=True)
@@ -226,9 +225,9 @@ class TrainConfig(Settings):
                 "the published generator knows no preference: `beta` must be one number, "
                 f"got {self.objective.beta}"
             )
-        usual = {"latent_size": [16], "prior_scale": [None, 0.5]}  # 0.5: as older folders say it
-        for name, values in usual.items():
-            if published and getattr(self.generator, name) not in values:
+        usual = GeneratorConfig()
+        for name in ("latent_size", "prior_scale"):
+            if published and getattr(self.generator, name) != getattr(usual, name):
                 raise InputError(
                     f"the published generator has a latent space of its own: leave out `{name}`"
                 )

@@ -16,7 +16,6 @@ from hypergen.models.latent import (
     encode_beta,
     encode_weights,
     hat_basis,
-    prior_scale,
     simplex_basis,
 )
 from targets import WeightLayout, require_initialized
@@ -259,7 +258,7 @@ def build_generator(
         base_weights=base_weights,
         from_base=from_base,
         latent_size=config.generator.latent_size,
-        prior_scale=prior_scale(config),
+        prior_scale=config.generator.prior_scale,
         beta_range=config.objective.beta_range,
         num_weights=num_weights,
         pretraining_steps=pretraining_steps,

@@ -6,11 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hypergen.config import ObjectiveConfig, TrainConfig
-
-PRIOR_SCALE, RANGED_PRIOR_SCALE = 0.5, 0.25
-"""Of a generator for one preference, and for a range of them, whose ends a larger one keeps from
-what can be reached (`scripts.studies.conditioning`)."""
+from hypergen.config import ObjectiveConfig
 
 
 @dataclass(frozen=True)
@@ -39,15 +35,6 @@ class Latent:
     def deviation(self) -> float:
         """The standard deviation of a coordinate."""
         return 20 / math.sqrt(12) if self.uniform else 1.0
-
-
-def prior_scale(config: TrainConfig) -> float:
-    """The size of the random prior; where it is left open, what its preferences ask for."""
-    if config.generator.prior_scale is not None:
-        return config.generator.prior_scale
-    low, high = config.objective.beta_range
-    is_ranged = low < high or config.objective.has_many_preferences
-    return RANGED_PRIOR_SCALE if is_ranged else PRIOR_SCALE
 
 
 def draw_beta(count: int, limits: tuple[float, float], rng: torch.Generator) -> Tensor:

@@ -100,5 +100,5 @@ def test_a_base_that_would_not_be_started_from_is_refused(comparison, tmp_path):
 
 def test_settings_are_told_by_their_short_names():
     settings = common.settings_of(diversity.CompareConfig())
-    assert settings["train"]["latent_size"] == 16 and settings["train"]["steps"] == 1000
+    assert settings["train"]["prior_scale"] == 0.5 and settings["train"]["steps"] == 1000
     assert set(settings) == {"train", "samples", "images", "fbf", "fbf_epochs"}

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hypergen.config import ObjectiveConfig, TrainConfig
+from hypergen.config import ObjectiveConfig
 from hypergen.models.latent import (
     Latent,
     cdf,
@@ -12,7 +12,6 @@ from hypergen.models.latent import (
     encode_beta,
     encode_weights,
     preference_weights,
-    prior_scale,
     simplex_basis,
 )
 
@@ -56,23 +55,6 @@ def test_latent_samples():
         whole = latent.draw(9, rng(2))
         assert latent.draw(9, rng(2), spread=0.25).equal(whole * 0.25)
         assert not latent.draw(9, rng(3)).equal(whole)
-
-
-@pytest.mark.parametrize(
-    ("options", "size"),
-    [
-        ({}, 0.5),
-        ({"beta": "0.2"}, 0.5),
-        ({"generator": "published"}, 0.5),
-        ({"measure": ("accuracy=1", "int8=3")}, 0.5),
-        ({"measure": ("accuracy=0:1", "int8=0:1")}, 0.25),
-        ({"beta": "0:1"}, 0.25),
-        ({"beta": "0:1", "prior_scale": 0.5}, 0.5),
-        ({"prior_scale": 0.0}, 0.0),
-    ],
-)
-def test_the_prior_is_smaller_for_a_range_unless_it_is_said(options, size):
-    assert prior_scale(TrainConfig.of(**options)) == size
 
 
 RANGED = ObjectiveConfig.of(measure=("accuracy=0:1", "int8=0:1", "noise=0:1"))

@@ -51,15 +51,5 @@ def test_a_target_that_no_memory_holds_is_not_made():
 
 @pytest.mark.parametrize("steps", [1, 7000])
 def test_what_is_said_is_kept(steps):
-    config = TrainConfig.of(steps=steps, prior_scale=0.1)
+    config = TrainConfig.of(steps=steps)
     assert with_steps(config, images(55_000)) is config
-
-
-@pytest.mark.parametrize(("beta", "apart"), [("0.3", []), ("0:1", ["prior_scale: 0.5, not 0.25"])])
-def test_a_run_begun_when_all_priors_had_one_size_goes_on_or_is_refused(beta, apart):
-    """Its folder says 0.5, whatever preferences it has."""
-    begun = TrainConfig.of(beta=beta, steps=7, prior_scale=0.5)
-    asked = with_steps(TrainConfig.of(beta=beta, steps=7), images(55_000))
-    assert begun.differences(asked) == apart
-    asked = with_steps(TrainConfig.of(beta=beta, steps=7, prior_scale=0.5), images(55_000))
-    assert not begun.differences(asked)
