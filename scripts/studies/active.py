@@ -88,6 +88,7 @@ QUICK = ActiveConfig(
     quick=True,
     train=TRAIN.replace(
         dataset="digits",
+        image_size=8,
         target="mlp",
         steps=20,
         population=4,

@@ -83,7 +83,7 @@ class CertifiedConfig:
 
 QUICK = CertifiedConfig(
     quick=True,
-    train=TRAIN.replace(dataset="digits", target="mlp", steps=150),
+    train=TRAIN.replace(dataset="digits", image_size=8, target="mlp", steps=150),
     epochs=4,
     epsilons=(0.01, 0.05),
     attack="quick",

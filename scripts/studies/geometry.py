@@ -51,7 +51,7 @@ class GeometryConfig:
 
 QUICK = GeometryConfig(
     quick=True,
-    train=TrainConfig.of(dataset="digits", target="mlp", steps=50),
+    train=TrainConfig.of(dataset="digits", image_size=8, target="mlp", steps=50),
     report=ReportSizes(samples=3, images=20, sra_samples=0),
     direct=2,
     analysis=AnalyzeConfig(count=3, images=10, steps=5),

@@ -74,14 +74,14 @@ class OwnConfig:
     """where the figures go"""
 
 
-def draw_pictures(folder: Path, count: int, size: int = 32) -> None:
+def draw_pictures(folder: Path, count: int, size: int) -> None:
     """Writes `count` PNGs a class: a shape of any colour, place and size on a noisy ground."""
     rng = np.random.default_rng(0)
     for name in SHAPES:
         (folder / name).mkdir(parents=True)
         for index in range(count):
             picture = Image.fromarray(rng.integers(0, 80, (size, size, 3), dtype=np.uint8))
-            radius = int(rng.integers(6, 11))
+            radius = int(rng.integers(3 * size // 16, 11 * size // 32))
             x, y = (int(v) for v in rng.integers(radius, size - radius, 2))
             colour = tuple(int(v) for v in rng.integers(120, 256, 3))
             draw = ImageDraw.Draw(picture)
@@ -96,7 +96,7 @@ def draw_pictures(folder: Path, count: int, size: int = 32) -> None:
             picture.save(folder / name / f"{index:03d}.png")
 
 
-def draw_bars(path: Path, count: int, size: int = 20) -> None:
+def draw_bars(path: Path, count: int, size: int) -> None:
     """Writes an npz of `count` grey images a class: noisy bars in 17 directions."""
     rng = np.random.default_rng(0)
     grid = np.arange(size) - (size - 1) / 2
@@ -182,8 +182,8 @@ def study(config: OwnConfig, execute: Callable[[list[str]], int | None]) -> dict
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "my_net.py").write_text(USER_CODE)
-        draw_pictures(folder / "pictures", 30 if config.quick else 200)
-        draw_bars(folder / "bars.npz", 10 if config.quick else 60)
+        draw_pictures(folder / "pictures", *((30, 16) if config.quick else (200, 32)))
+        draw_bars(folder / "bars.npz", *((10, 12) if config.quick else (60, 20)))
         load_plugin(str(folder / "my_net.py"))
         train_base(folder / "base.pt", f"folder:{folder / 'pictures'}", 1 if config.quick else 20)
         rows = [once(title, words, execute) for title, words in commands(folder, config.quick)]

@@ -75,7 +75,7 @@ class ParsevalConfig:
 
 QUICK = ParsevalConfig(
     quick=True,
-    train=TRAIN.replace(dataset="digits", target="mlp", steps=300),
+    train=TRAIN.replace(dataset="digits", image_size=8, target="mlp", steps=300),
     epochs=20,
     networks=2,
     images=100,

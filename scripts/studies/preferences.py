@@ -66,7 +66,7 @@ class PreferencesConfig:
 
 QUICK = PreferencesConfig(
     quick=True,
-    train=TRAIN.replace(dataset="digits", epsilon=None, target="mlp", steps=100),
+    train=TRAIN.replace(dataset="digits", image_size=8, epsilon=None, target="mlp", steps=100),
     parts=2,
     samples=2,
     images=50,

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchattacks
-from sklearn.metrics import recall_score
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torchvision.transforms.functional import adjust_contrast
@@ -86,6 +84,8 @@ def contrast(module: nn.Module, images: Tensor, labels: Tensor, factor: float) -
 
 def worst_class(module: nn.Module, images: Tensor, labels: Tensor) -> float:
     """By scikit-learn: the recall of the class that has least."""
+    from sklearn.metrics import recall_score  # here, for it takes seconds
+
     guessed = _logits(module, images).argmax(-1)
     recall = recall_score(labels.numpy(), guessed.numpy(), average=None)  # pyright: ignore
     return float(np.min(recall))
@@ -105,6 +105,8 @@ def calibration(module: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def square(module: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> float:
     """By torchattacks, at the queries of AutoAttack, on the first images alone."""
+    import torchattacks  # here, for it takes a second
+
     images, labels = images[:SQUARE_IMAGES], labels[:SQUARE_IMAGES]
     attack = torchattacks.Square(module, norm="Linf", eps=epsilon, n_queries=QUERIES, seed=0)
     return accuracy(module, attack(images, labels), labels)

@@ -71,7 +71,12 @@ class SoupsConfig:
 QUICK = SoupsConfig(
     quick=True,
     train=TRAIN.replace(
-        dataset="digits", epsilon=None, target="mlp", steps=300, max_robustness_gap=1.0
+        dataset="digits",
+        image_size=8,
+        epsilon=None,
+        target="mlp",
+        steps=300,
+        max_robustness_gap=1.0,
     ),
     other="l2=1",
     betas=(0.0, 0.25, 0.5, 0.75, 1.0),

@@ -77,7 +77,12 @@ class UnionConfig:
 QUICK = UnionConfig(
     quick=True,
     train=TRAIN.replace(
-        dataset="digits", target="mlp", epsilon=0.1, steps=20, max_robustness_gap=1.0
+        dataset="digits",
+        image_size=8,
+        target="mlp",
+        epsilon=0.1,
+        steps=20,
+        max_robustness_gap=1.0,
     ),
     norms="linf=0.1,l2=1,l1=4",
     samples=2,

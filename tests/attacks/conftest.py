@@ -1,7 +1,8 @@
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
+
+from hypergen.data.builtin import scikit_learn_digits
 
 
 class KWTA(nn.Module):
@@ -18,9 +19,9 @@ class KWTA(nn.Module):
 
 def trained(net: nn.Module, epochs: int) -> tuple[nn.Module, Tensor, Tensor]:
     """The net, trained on most of scikit-learn's digits, with 300 other images and labels."""
-    pixels, classes = load_digits(return_X_y=True)
+    pixels, classes = scikit_learn_digits()
     images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) / 16
-    labels = torch.tensor(classes)
+    labels = torch.tensor(classes, dtype=torch.int64)
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(epochs):
         for batch in torch.randperm(1400).split(64):

@@ -83,6 +83,17 @@ def registries_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
+    """Digits of 8 x 8 pixels, as scikit-learn has them.
+
+    An mlp for them has a tenth of the weights that one for the enlarged digits has, and a generator
+    of it takes a fraction of the time.
+    """
+    return data.load("digits", image_size=8)
+
+
+@pytest.fixture(scope="session")
+def large_digits() -> Dataset:
+    """Digits of 28 x 28 pixels, for networks that want so many."""
     return data.load("digits")
 
 
@@ -99,28 +110,25 @@ def few(digits) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def small(few) -> Dataset:
-    """Digits of 8 x 8 pixels with 300 training images, for networks with a tenth of the weights.
-
-    A published generator, or a value network of weights, takes a tenth of the time with them.
-    """
-    whole = data.load("digits", image_size=8)
-    return replace(whole, train=whole.train.head(len(few.train)))
+def few_large(large_digits) -> Dataset:
+    """Large digits with 300 training images."""
+    return replace(large_digits, train=large_digits.train.head(300))
 
 
 @pytest.fixture
-def small_mlp(small) -> nn.Module:
-    """A fresh mlp for the small digits, to start from."""
+def fresh_mlp(few) -> nn.Module:
+    """An mlp to start from."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return targets.build("mlp", input_shape=small.input_shape)
+        return targets.build("mlp", input_shape=few.input_shape)
 
 
 @pytest.fixture
-def small_base(small_mlp, small, tmp_path) -> Path:
+def fresh_base(fresh_mlp, few, tmp_path) -> Path:
     """The weight file of that mlp, as if it had been trained."""
-    path = tmp_path / "small-base.safetensors"
-    save_baseline(path, small_mlp, BaselineConfig(method="standard", target="mlp"), small)
+    path = tmp_path / "fresh-base.safetensors"
+    config = BaselineConfig.of(method="standard", target="mlp", image_size=8)
+    save_baseline(path, fresh_mlp, config, few)
     return path
 
 
@@ -129,6 +137,7 @@ def tiny() -> TrainConfig:
     """A configuration that trains in a second; nothing is compared with SRA, which takes longer."""
     return TrainConfig.of(
         target="mlp",
+        image_size=8,
         steps=6,
         population=2,
         batch_size=16,
@@ -152,25 +161,25 @@ def cpu() -> torch.device:
 @pytest.fixture(scope="session")
 def base_network(few) -> nn.Module:
     """An ordinarily trained mlp."""
-    recipe = BaselineConfig(method="standard", target="mlp", epochs=4)
+    recipe = BaselineConfig.of(method="standard", target="mlp", image_size=8, epochs=24)
     return train_direct(DirectTrainer(recipe, few, torch.device("cpu")))
 
 
 @pytest.fixture(scope="session")
 def base(base_network, few, tmp_path_factory) -> Path:
     """The weight file of an ordinarily trained mlp."""
-    recipe = BaselineConfig(method="standard", target="mlp", epochs=4)
+    recipe = BaselineConfig.of(method="standard", target="mlp", image_size=8, epochs=24)
     path = tmp_path_factory.mktemp("base") / "base.safetensors"
     save_baseline(path, base_network, recipe, few)
     return path
 
 
 @pytest.fixture
-def networks() -> list[nn.Module]:
-    """Three fresh mlps."""
+def networks(digits) -> list[nn.Module]:
+    """Three fresh mlps for digits."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return [targets.build("mlp").eval() for _ in range(3)]
+        return [targets.build("mlp", input_shape=digits.input_shape).eval() for _ in range(3)]
 
 
 @pytest.fixture

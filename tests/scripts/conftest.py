@@ -52,9 +52,9 @@ def brief_run():
     """A function that makes a run of two steps on digits in a folder, and returns the folder."""
 
     def run(folder, seed=0):
-        options = ["--target", "mlp", "--steps", "2", "--population", "2", "--batch-size", "8"]
-        options += ["--samples", "1", "--sra-samples", "0", "--images", "4", "--epsilon", "0.02"]
-        options += ["--seed", str(seed)]
+        options = ["--target", "mlp", "--image-size", "8", "--steps", "2", "--population", "2"]
+        options += ["--batch-size", "8", "--samples", "1", "--sra-samples", "0", "--images", "4"]
+        options += ["--epsilon", "0.02", "--seed", str(seed)]
         assert hypergen(["train", "--no-baseline", *options, "--out", str(folder)]) == 0
         return folder
 

@@ -66,7 +66,7 @@ def test_a_comparison_ends_like_hypergen(monkeypatch, capsys):
 
 
 def test_networks_trained_otherwise_are_not_taken_for_these(tmp_path):
-    what = ["--dataset", "digits", "--target", "mlp"]
+    what = ["--dataset", "digits", "--image-size", "8", "--target", "mlp"]
     baseline = ["baseline", *what, "--epochs", "1"]
     train = ["train", *what, "--no-baseline", "--images", "2", "--sra-samples", "0"]
     train += ["--samples", "2", "--population", "2", "--batch-size", "8", "--steps", "2"]
@@ -82,8 +82,8 @@ def test_networks_trained_otherwise_are_not_taken_for_these(tmp_path):
         assert [file.stat().st_mtime_ns for file in files] == times
         with pytest.raises(InputError, match=rf"other settings.*{option[2:]}: .*not.*{other}"):
             common.train_or_load(folder, [*command, option, other])
-    recipe = BaselineConfig.of(dataset="digits", target="mlp", epochs=1)
-    there = data.load("digits"), torch.device("cpu")
+    recipe = BaselineConfig.of(dataset="digits", image_size=8, target="mlp", epochs=1)
+    there = data.load("digits", image_size=8), torch.device("cpu")
     path = tmp_path / "alone.safetensors"
     common.trained(path, recipe, *there)
     with pytest.raises(InputError, match="seed: 0, not 1"):

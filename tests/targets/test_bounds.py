@@ -251,7 +251,8 @@ def visited(population: Population, images: Tensor, labels: Tensor, radius: floa
 @BOTH
 @pytest.mark.parametrize("name", ["small-lenet5", "mlp", "vgg", "resnet20", "light-cnn"])
 def test_sound_for_targets_and_exact_without_a_radius(name, method):
-    shape = (1, 8, 8) if name == "mlp" else (1, 28, 28) if name == "small-lenet5" else (3, 32, 32)
+    shapes = {"mlp": (1, 8, 8), "small-lenet5": (1, 28, 28), "vgg": (3, 32, 32)}
+    shape = shapes.get(name, (3, 16, 16))
     population = Population.of([build(name, "relu", 4, shape)])
     population = population.recalibrate(torch.rand(16, *shape))
     images, labels = torch.rand(2, *shape), torch.tensor([3, 1])

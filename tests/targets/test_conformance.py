@@ -102,7 +102,8 @@ def learns_and_is_attacked(make, shape, device):
 # Slow, and other norms are made as in the other networks: in resnet56 as in resnet20.
 DEEP = ("resnet18", "preactresnet18")
 SLOW = [f"{name}-{norm}" for name in (*DEEP, "resnet56") for norm in ("group", "none")]
-SLOW += ["alexnet", "wide-mlp"]  # large; test_imagenet.py has the one, and mlp is the other's code
+# Large; test_imagenet.py has the first, mlp is the code of the second, resnet18 is as the third.
+SLOW += ["alexnet", "wide-mlp", "preactresnet18"]
 
 
 @pytest.mark.parametrize(

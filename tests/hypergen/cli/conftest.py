@@ -17,8 +17,8 @@ from hypergen.registry import LOADED
 from hypergen.storage.weights import load_network, read_metadata, save_network
 
 TINY = (
-    "train --target mlp --steps 4 --population 2 --batch-size 8 --max-robustness-gap 1 "
-    "--samples 2 --images 20 --sra-samples 0 --no-baseline"
+    "train --target mlp --image-size 8 --steps 4 --population 2 --batch-size 8 "
+    "--max-robustness-gap 1 --samples 2 --images 20 --sra-samples 0 --no-baseline"
 )
 """A run that takes seconds."""
 
@@ -112,7 +112,7 @@ def write_runs(digits: Dataset) -> None:
     """A run that has been configured but not trained, and damaged ones."""
     for name in ("run", "broken", "other", "former"):
         Path(name).mkdir()
-    config = TrainConfig.of(target="mlp", steps=3)
+    config = TrainConfig.of(target="mlp", image_size=8, steps=3)
     RunSettings(config, digits.info, ReportConfig()).save(Path("run"))
     Path("broken", "config.json").write_text("{")
     tree = json.loads(Path("run", "config.json").read_text())

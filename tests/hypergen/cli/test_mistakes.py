@@ -12,7 +12,7 @@ import torch
 from hypergen.cli.main import main
 from hypergen.storage.lock import locked
 
-TRAIN = "train --target mlp"
+TRAIN = "train --target mlp --image-size 8"
 BAD = [
     # commands and options
     ("trian", 'unknown command "trian" (did you mean "train"?)'),

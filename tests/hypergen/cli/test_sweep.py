@@ -45,6 +45,19 @@ def in_this_process(monkeypatch) -> None:
     )
 
 
+@pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_sweep_runs_trials_and_shows_the_front(own_process, request, capsys):
+    if not own_process:
+        request.getfixturevalue("in_this_process")
+    line = f"sweep {TRAINING} --trials 1 --vary beta=0:1 --device cpu --sampler random --out sweep"
+    assert main(line.split()) == 0
+    rows = json.loads(Path("sweep", "results.json").read_text())["trials"]
+    assert len(rows) == 1 and rows[0]["kind"] == "front" and Path(rows[0]["run"]).is_dir()
+    pictures = {file.name for file in Path("sweep").glob("*.png")}
+    assert pictures == {"scatter.png", "hypervolume.png", "parallel.png"}  # one explains nothing
+    assert "written to sweep" in capsys.readouterr().out
+
+
 def smallness(file: Path) -> float:
     weights = torch.cat([each.flatten() for each in load_network(file).parameters()])
     return float(1 / (1 + weights.detach().abs().mean()))

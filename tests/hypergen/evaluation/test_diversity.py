@@ -75,11 +75,11 @@ def rearranged(network: nn.Module, rng: torch.Generator) -> nn.Module:
     return twin
 
 
-def test_the_order_of_hidden_units_is_no_difference(digits):
+def test_the_order_of_hidden_units_is_no_difference(large_digits):
     torch.manual_seed(0)
     network = targets.build("small-lenet5", "relu", 10, (1, 28, 28)).eval()
     twin = rearranged(network, torch.Generator().manual_seed(1))
-    images, _ = digits.test.first(20)
+    images, _ = large_digits.test.first(20)
     torch.testing.assert_close(twin(images), network(images))
     before, after = weight_distance(Population.of([network, twin]))
     assert before > 1 and after < 1e-6

@@ -89,7 +89,7 @@ def test_several_as_one(population, digits):
 def test_inputs_outside_the_dictionary_of_their_kaf_stand_beside_robustness(digits):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = targets.build("mlp", "kaf-elu")
+        network = targets.build("mlp", "kaf-elu", input_shape=digits.input_shape)
     (row,) = Evaluator(THREAT, steps=1, restarts=1, images=20).evaluate(
         Population.of([network]), digits
     )

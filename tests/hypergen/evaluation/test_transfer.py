@@ -73,8 +73,8 @@ def test_every_pair_of_networks_whatever_their_architecture(pair, rates, digits)
     """FGSM in a line of plain PyTorch."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        lenet = targets.build("small-lenet5").eval()
-    modules = [pair[0], lenet, pair[1]]
+        cnn = targets.build("fbf-cnn", input_shape=(1, 8, 8)).eval()
+    modules = [pair[0], cnn, pair[1]]
     images, labels = digits.test.first(300)  # more than one batch
     accuracy, matrix = rates(modules, FGSM(THREAT), 300)
     for i, one in enumerate(modules):
@@ -151,12 +151,12 @@ def test_networks_without_numbers_are_told_as_they_are_counted(name, pair, base,
     """In any company, among two architectures: the index is that of the list."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        lenet = targets.build("small-lenet5").eval()
+        cnn = targets.build("fbf-cnn", input_shape=(1, 8, 8)).eval()
     for size in (float("nan"), 1e30):
         sick = load_network(base)
         with torch.no_grad():
             for parameter in sick.parameters():
                 parameter *= size
         with pytest.raises(AttackError) as caught:
-            rates([lenet, pair[0], sick, pair[1]], made(name), 20)
+            rates([cnn, pair[0], sick, pair[1]], made(name), 20)
         assert list(caught.value.networks) == [2]

@@ -65,6 +65,7 @@ def ranged_run(few, tmp_path_factory) -> Run:
     """A short run trained for preferences in [0, 0.8]; not to be written to."""
     config = TrainConfig.of(
         target="mlp",
+        image_size=8,
         beta="0:0.8",
         steps=25,
         population=2,
@@ -83,10 +84,10 @@ def saved(few) -> Callable[..., Path]:
     """Writes a fresh network as if it had been trained directly."""
 
     def write(path: Path, target: str = "mlp", size: float = 1.0, **options) -> Path:
-        config = BaselineConfig.of(target=target, **options)
+        config = BaselineConfig.of(target=target, image_size=8, **options)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            module = targets.build(target, config.activation)
+            module = targets.build(target, config.activation, input_shape=few.input_shape)
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter *= size

@@ -241,7 +241,8 @@ def test_bad_input_is_one_line(
 
 
 def test_networks_in_memory_are_groups_by_their_names(registered, digits):
-    population = Population.of([targets.build("mlp", "relu") for _ in range(3)])
+    mlps = [targets.build("mlp", input_shape=digits.input_shape) for _ in range(3)]
+    population = Population.of(mlps)
     found = hypergen.analyze(
         {"mine": population, "theirs": population[0]}, "size", digits, count=2, images=4
     )
@@ -263,7 +264,7 @@ def test_networks_in_memory_need_a_data_set(registered):
         ({"a": [], "b": nn.Flatten()}, "each group needs networks"),
         ({1: nn.Flatten(), "1": nn.Flatten()}, "a name of its own"),
         (nn.Sequential(nn.Flatten(), nn.Linear(3, 10)), "no network for images"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), "expected 10 logits"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), "expected 10 logits"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(registered, digits, groups, problem):

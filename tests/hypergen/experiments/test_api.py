@@ -80,7 +80,7 @@ def test_a_run_can_be_copied_and_opened_again(ranged_run, untouched):
         population = hypergen.load_generator(ranged_run.folder).sample(3, beta=0.4, seed=2)
         network, voters = population[0], hypergen.ensemble(population)
     assert population.theta.equal(ranged_run.sample(3, beta=0.4, seed=2).theta)
-    images = torch.rand(4, 1, 28, 28)
+    images = torch.rand(4, 1, 8, 8)
     mean = torch.stack([each(images).softmax(-1) for each in population]).mean(0)
     torch.testing.assert_close(voters(images).exp(), mean)
     for thing in (population, voters, network):
@@ -119,9 +119,9 @@ def test_networks_in_memory_are_judged_as_their_files(ranged_run, few, untouched
     with untouched():
         expected = hypergen.evaluate(ranged_run.folder, **QUICK)
         ways = [
-            hypergen.evaluate(population, "digits", **QUICK),
+            hypergen.evaluate(population, "digits", image_size=8, **QUICK),
             hypergen.evaluate(population, few, **QUICK),
-            hypergen.evaluate(networks, dataset="digits", **QUICK),
+            hypergen.evaluate(networks, dataset="digits", image_size=8, **QUICK),
             hypergen.evaluate([population[:1], networks[1]], dataset=few, **QUICK),
             hypergen.evaluate(ranged_run, few, **QUICK),
             hypergen.evaluate([str(file) for file in files], **QUICK),

@@ -47,19 +47,19 @@ def test_a_base_may_be_any_state_dict(tiny, base, few, tmp_path):
     for path in (pickled, plain, base):
         assert equal(open_base(path, tiny, few.info), module)
     with pytest.raises(InputError):
-        open_base(pickled, tiny.replace(target="small-lenet5"), few.info)
+        open_base(pickled, tiny.replace(target="fbf-cnn"), few.info)
     with pytest.raises(InputError, match="`base`: .* holds another network than mlp with elu"):
         open_base(base, tiny.replace(activation="elu"), few.info)
 
 
-def test_a_base_is_trained_on_the_spot_once(tiny, small, cpu, tmp_path):
+def test_a_base_is_trained_on_the_spot_once(tiny, few, cpu, tmp_path):
     config = tiny.replace(base="standard", seed=3)
-    first = prepare_base(config, small, cpu, tmp_path)
+    first = prepare_base(config, few, cpu, tmp_path)
     assert first == tmp_path / BASE
     metadata = read_metadata(first)
     assert (metadata["method"], metadata["seed"]) == ("standard", 3)
     written = first.stat().st_mtime_ns
-    assert prepare_base(config, small, cpu, tmp_path) == first
+    assert prepare_base(config, few, cpu, tmp_path) == first
     assert first.stat().st_mtime_ns == written
     # Nor is it trained again as a baseline.
     recipes = direct_recipes(tmp_path / "baselines", config)

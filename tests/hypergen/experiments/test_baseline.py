@@ -37,9 +37,14 @@ def weights(module) -> torch.Tensor:
 
 
 @pytest.fixture
-def alone(few, cpu):
+def alone(few, few_large, cpu):
     """The weights of a network trained by itself in memory."""
-    return lambda config: weights(train_direct(DirectTrainer(config, few, cpu)))
+
+    def train(config: BaselineConfig) -> torch.Tensor:
+        images = few if config.target == "mlp" else few_large
+        return weights(train_direct(DirectTrainer(config, images, cpu)))
+
+    return train
 
 
 class Interrupting(Progress):
@@ -72,8 +77,9 @@ def test_a_run_of_a_generator_is_no_direct_training(resume, few, cpu, tmp_path):
     ],
     ids=str,
 )
-def test_a_training_continued_is_one_never_stopped(options, few, cpu, tmp_path, alone):
+def test_a_training_continued_is_one_never_stopped(options, few, few_large, cpu, tmp_path, alone):
     config = SHORT.replace(**{"epochs": 3} | options)
+    few = few if config.target == "mlp" else few_large
     with pytest.raises(KeyboardInterrupt):
         train_baseline(config, few, tmp_path, cpu, progress=Interrupting(8))  # in the third epoch
     begun = checkpoint.load(tmp_path / CHECKPOINT)
@@ -91,7 +97,7 @@ def two_cores():
     torch.set_num_threads(threads)
 
 
-def test_several_at_once_are_those_trained_alone(few, cpu, tmp_path, two_cores, alone):
+def test_several_at_once_are_those_trained_alone(few_large, cpu, tmp_path, two_cores, alone):
     """With dropout, of which each training has its own; one that was cut short goes on."""
     config = BaselineConfig.of(target="small-lenet5", epochs=2)
     recipes = {
@@ -101,16 +107,16 @@ def test_several_at_once_are_those_trained_alone(few, cpu, tmp_path, two_cores, 
     there, begun, *_ = recipes
     there.write_bytes(b"not to be touched")
     torch.set_num_threads(1)  # as each of several has, for sums of another order round otherwise
-    trainer = DirectTrainer(recipes[begun], few, cpu)
+    trainer = DirectTrainer(recipes[begun], few_large, cpu)
     trainer.advance()
     saved = begun.with_suffix(".checkpoint.safetensors")
     checkpoint.save(saved, trainer.state_dict())
     torch.set_num_threads(2)
     gradients = 1 + 2 + 2  # of the files that are left; a gradient costs three forward passes
-    assert cost_left(recipes, few) == 3 * gradients * 2 * len(few.train)  # 2 epochs
-    train_baselines(recipes, few, cpu)
+    assert cost_left(recipes, few_large) == 3 * gradients * 2 * len(few_large.train)  # 2 epochs
+    train_baselines(recipes, few_large, cpu)
     assert there.read_bytes() == b"not to be touched" and not saved.exists()
-    assert cost_left(recipes, few) == 0
+    assert cost_left(recipes, few_large) == 0
     torch.set_num_threads(1)
     for path, recipe in list(recipes.items())[1:]:
         assert weights(load_network(path)).equal(alone(recipe))
@@ -215,11 +221,11 @@ def test_of_two_trainings_into_one_folder_the_second_is_refused(few, cpu, tmp_pa
 
 
 def test_plain_pytorch_opens_the_file(few, cpu, tmp_path):
-    config = BaselineConfig.of(target="small-lenet5", epochs=1, ema_decay=0.5)
+    config = BaselineConfig.of(target="fbf-cnn", image_size=8, epochs=1, ema_decay=0.5)
     module = train_direct(DirectTrainer(config, few, cpu))
     path = tmp_path / "net.safetensors"
     save_baseline(path, module, config, few)
-    plain = targets.build("small-lenet5")
+    plain = targets.build("fbf-cnn", input_shape=few.input_shape)
     plain.load_state_dict(safetensors.torch.load_file(path), strict=True)
     images, _ = few.test.first(50)
     assert plain.eval()(images).equal(module(images))

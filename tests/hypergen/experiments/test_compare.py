@@ -14,17 +14,20 @@ from hypergen.experiments.run import load_generator
 from hypergen.experiments.run_folder import ReportConfig
 
 NAMES = "accuracy", "robustness"
+EPSILON = 0.02
+"""At which networks that have hardly been trained are right about some images."""
 
 
 @pytest.fixture(scope="module")
 def recipes(ranged_run, few, tmp_path_factory):
-    """One ordinary, three FBF and one PGD-trained network, of an epoch each."""
+    """One ordinary, three FBF and one PGD-trained network, of a few epochs each."""
     import torch
 
     folder, config = tmp_path_factory.mktemp("baselines"), ranged_run.settings.config
+    config = config.replace(epsilon=EPSILON)
     made = {
         folder / f"{method}-{seed}.safetensors": replace(
-            direct_recipe(config, method, seed), epochs=1
+            direct_recipe(config, method, seed), epochs=8
         )
         for method, count in (("pgd", 1), ("fbf", FBF_COUNT), ("standard", 1))
         for seed in range(count)
@@ -36,6 +39,7 @@ def recipes(ranged_run, few, tmp_path_factory):
 def test_the_report_compares_with_direct_training(ranged_run, recipes, few, tmp_path):
     sizes = ReportConfig(samples=2, images=20, sra_samples=1, sra_images=5)
     sampler = load_generator(ranged_run.folder, few)
+    sampler.config = sampler.config.replace(epsilon=EPSILON)
     result = report(tmp_path, sampler, few, sizes, recipes)
     counts = {kind: summary["count"] for kind, summary in result["summary"].items()}
     assert counts == {

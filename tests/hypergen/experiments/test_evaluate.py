@@ -93,7 +93,7 @@ def test_an_external_state_dict_needs_its_target(judged, base, tmp_path):
         judged(external)
     with pytest.raises(InputError, match="`dataset`"):
         judged(external, options=EvaluateConfig(target="mlp"))
-    options = replace(QUICK, epsilon=0.1, target="mlp", dataset="digits")
+    options = replace(QUICK, epsilon=0.1, target="mlp", dataset="digits", image_size=8)
     mine, theirs = judged(base)["networks"][0], judged(external, options=options)["networks"][0]
     assert mine["accuracy"] == theirs["accuracy"] and mine["pgd"] == theirs["pgd"]
 
@@ -103,7 +103,7 @@ def test_what_says_what_it_is_is_taken_at_its_word(judged, base, saved, tmp_path
     external = tmp_path / "net.safetensors"
     safetensors.torch.save_file(load_network(base).state_dict(), external)
     kwta = saved(tmp_path / "kwta.safetensors", activation="kwta-0.2", epsilon=0.1)
-    options = replace(QUICK, target="mlp", dataset="digits")
+    options = replace(QUICK, target="mlp", dataset="digits", image_size=8)
     mixed = judged(external, kwta, options=options)["networks"]
     assert mixed[0]["pgd"] == judged(base)["networks"][0]["pgd"]
     assert mixed[1] == judged(kwta)["networks"][0]
@@ -114,7 +114,7 @@ def test_what_says_what_it_is_is_taken_at_its_word(judged, base, saved, tmp_path
 
 
 def test_other_architectures_in_one_call(judged, base, saved, tmp_path):
-    files = [saved(tmp_path / "a.safetensors", "small-lenet5"), base]
+    files = [saved(tmp_path / "a.safetensors", "fbf-cnn"), base]
     files.append(saved(tmp_path / "b.safetensors", "mlp", seed=2))
     together = judged(*files)
     assert [row["file"] for row in together["networks"]] == [str(file) for file in files]
@@ -235,7 +235,7 @@ def test_networks_judged_as_one(judged, base, saved, digits, tmp_path):
     with pytest.raises(InputError, match="`ensemble` needs several networks"):
         judged(base, options=replace(QUICK, ensemble=True))
     with pytest.raises(InputError, match="one architecture"):
-        other = saved(tmp_path / "b.safetensors", "small-lenet5")
+        other = saved(tmp_path / "b.safetensors", "fbf-cnn")
         judged(base, other, options=replace(QUICK, ensemble=True))
 
 

@@ -36,20 +36,20 @@ def judged(cpu):
 @pytest.mark.parametrize("sick", ["scaled", "nan"])
 def test_a_sick_file_is_named_and_costs_the_others_nothing(sick, judged, base, saved, tmp_path):
     """Among networks of two architectures, wherever it stands."""
-    lenet = saved(tmp_path / "lenet.safetensors", "small-lenet5", seed=1)
-    loud = saved(tmp_path / "loud.safetensors", "small-lenet5", size=1e18)
+    cnn = saved(tmp_path / "cnn.safetensors", "fbf-cnn", seed=1)
+    loud = saved(tmp_path / "loud.safetensors", "fbf-cnn", size=1e18)
     if sick == "nan":  # of logits alone: a file of NaN is not opened
-        state = load_network(lenet).state_dict()
+        state = load_network(cnn).state_dict()
         state = {name: tensor.sign() * 3e38 for name, tensor in state.items()}
         torch.save(state, tmp_path / "loud.pt")
         loud = tmp_path / "loud.pt"
-    options = replace(QUICK, dataset="digits", epsilon=0.1)
-    options = replace(options, target="small-lenet5") if sick == "nan" else options
+    options = replace(QUICK, dataset="digits", image_size=8, epsilon=0.1)
+    options = replace(options, target="fbf-cnn") if sick == "nan" else options
     alone = {
         file: judged(file, options=replace(options, target=None))["networks"]
-        for file in (base, lenet)
+        for file in (base, cnn)
     }
-    for files in ([base, lenet, loud], [loud, base, lenet], [lenet, loud, base]):
+    for files in ([base, cnn, loud], [loud, base, cnn], [cnn, loud, base]):
         result = judged(*files, options=options)
         assert list(result["failed"]) == [str(loud)]
         assert result["failed"][str(loud)] == "the model returned NaN or infinite logits"

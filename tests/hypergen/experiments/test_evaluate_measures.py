@@ -30,9 +30,9 @@ def test_figures_are_those_of_the_measures_with_their_full_budget(
     found, base, saved, digits, monkeypatch
 ):
     monkeypatch.setattr("hypergen.measures.square.STRICT_QUERIES", 5)
-    lenet = saved(base.parent / "lenet.safetensors", "small-lenet5", seed=1)
+    cnn = saved(base.parent / "cnn.safetensors", "fbf-cnn", seed=1)
     names = ("certified", "int8:bits=4", "square:queries=2", "robustness:norm=l2,epsilon=1/2")
-    files = (base, lenet, saved(base.parent / "other.safetensors", seed=2))
+    files = (base, cnn, saved(base.parent / "other.safetensors", seed=2))
     result = found(*files, options=asking(*names))
     assert result["measures"] == list(names) and result["failed"] == {}
     images, labels = digits.test.first(20)

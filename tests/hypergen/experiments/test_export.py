@@ -26,7 +26,7 @@ def test_a_run_is_exported_sample_by_sample(ranged_run, tmp_path):
 def test_one_network_goes_where_it_is_told(base, tmp_path):
     goal = tmp_path / "net.pt2"
     assert export_files([base], "pt2", goal) == [goal]
-    images = torch.rand(3, 1, 28, 28)
+    images = torch.rand(3, 1, 8, 8)
     with torch.no_grad():
         found = torch.export.load(goal).module()(images)
         torch.testing.assert_close(found, load_network(base)(images), rtol=1e-4, atol=1e-4)
@@ -36,7 +36,7 @@ def test_an_ensemble_is_one_file(base, saved, tmp_path):
     files = [base, saved(tmp_path / "other.safetensors", seed=1)]
     (path,) = export_files(files, "pt2", tmp_path / "out", ensemble=True)
     assert path == tmp_path / "out" / "ensemble.pt2"
-    images = torch.rand(3, 1, 28, 28)
+    images = torch.rand(3, 1, 8, 8)
     voters = Ensemble(Population.of(map(load_network, files)))
     with torch.no_grad():
         found = torch.export.load(path).module()(images)
@@ -57,9 +57,9 @@ def test_what_cannot_be_exported_leaves_nothing(base, saved, tmp_path):
     twin = saved(other / base.name, seed=1)
     with pytest.raises(InputError, match="networks of one name from several folders"):
         export_files([base, twin], "pt2", out)
-    lenet = saved(tmp_path / "lenet.safetensors", "small-lenet5")
+    cnn = saved(tmp_path / "cnn.safetensors", "fbf-cnn")
     with pytest.raises(TargetError):
-        export_files([base, lenet], "pt2", out, ensemble=True)
+        export_files([base, cnn], "pt2", out, ensemble=True)
     with pytest.raises(InputError, match="no such file"):
         export_files([tmp_path / "none"], "pt2", out)
     assert not out.exists()

@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_told(tiny, few, finished):
     checkpoint.save(folder / CHECKPOINT, lacking)
     with pytest.raises(InputError, match="does not fit the settings beside it"):
         load_generator(folder)
-    other = ModelBundle.fresh(tiny.replace(target="small-lenet5"), few.info)
+    other = ModelBundle.fresh(tiny.replace(target="fbf-cnn"), few.info)
     names = ("generator", "ema", "value")
     foreign = {name: getattr(other, name).state_dict() for name in names}
     checkpoint.save(folder / CHECKPOINT, whole | foreign)

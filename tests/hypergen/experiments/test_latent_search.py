@@ -64,9 +64,9 @@ def test_weights_of_measures_sum_to_1_within_their_ranges(method, few):
     assert parts[:, 1].max() <= 0.5 + 1e-6 and parts[:, 1].std() > 0.01
 
 
-def test_z_that_is_uniform_stays_within_its_bounds(small):
+def test_z_that_is_uniform_stays_within_its_bounds(few):
     config = TrainConfig.of(target="mlp", generator="published", steps=1)
-    sampler = Sampler(config, small.info, ModelBundle.fresh(config, small.info), 1, small)
+    sampler = Sampler(config, few.info, ModelBundle.fresh(config, few.info), 1, few)
     for method in ("gradient", "random"):
-        z = propose(sampler, small, 30, method, seed=0).z
+        z = propose(sampler, few, 30, method, seed=0).z
         assert z.abs().max() <= 10 and z.std() > 10 / math.sqrt(12)

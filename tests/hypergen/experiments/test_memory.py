@@ -1,5 +1,6 @@
 """Memory that is not there: told in one line, before anything is made of it."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -31,12 +32,12 @@ def sixteen_gigabytes(monkeypatch):
 
 
 @pytest.fixture
-def required(few):
+def required(few_large):
     """Asks for the memory of a run."""
 
     def ask(samples: int = 2, **options) -> None:
         config = TrainConfig.of(**options)
-        require_run_memory(RunSettings(config, few.info, ReportConfig(samples)), few)
+        require_run_memory(RunSettings(config, few_large.info, ReportConfig(samples)), few_large)
 
     return ask
 
@@ -82,24 +83,22 @@ def test_what_fits_is_let_through(required, options):
     required(**options)
 
 
-def test_a_large_target_is_told_with_the_size_of_the_images(few):
-    shown = replace(few.info, input_shape=(3, 2048, 2048))
-    larger = few.__class__.__new__(few.__class__)  # images of that size would take long to make
-    for name, value in vars(few).items():
-        object.__setattr__(larger, name, value)
+def test_a_large_target_is_told_with_the_size_of_the_images(few_large):
+    shown = replace(few_large.info, input_shape=(3, 2048, 2048))
+    larger = copy.copy(few_large)  # images of that size would take long to make
     object.__setattr__(larger, "info", shown)
     config = BaselineConfig.of(target="wide-mlp", image_size=2048)
     with pytest.raises(InputError, match="a smaller `target` than wide-mlp or a smaller `image"):
         require_baseline_memory(config, larger)
-    require_baseline_memory(BaselineConfig(), few)
+    require_baseline_memory(BaselineConfig(), few_large)
 
 
 @pytest.mark.parametrize("target", ["mlp", "small-lenet5"])
 @pytest.mark.parametrize("options", [{}, {"beta": "0:1"}, {"value_network": "mlp"}], ids=str)
-def test_networks_are_counted_as_they_are(few, target, options):
+def test_networks_are_counted_as_they_are(few_large, target, options):
     """Without numbers they have the bytes that they have with them, gradients and moments."""
     config = TrainConfig.of(target=target, value_members=2, latent_size=5, **options)
-    empty, made = _empty_models(config, few.info), ModelBundle.fresh(config, few.info)
+    empty, made = _empty_models(config, few_large.info), ModelBundle.fresh(config, few_large.info)
     assert empty is not None and all(p.is_meta for p in empty.generator.parameters())
     counted = sum(need.size for need in _models(config, empty))
     trained = 0
@@ -141,13 +140,13 @@ def test_a_target_that_cannot_do_without_numbers_is_left_to_be_made(required, mo
     ],
     ids=str,
 )
-def test_the_quick_bound_is_above_what_is_counted(options, few):
+def test_the_quick_bound_is_above_what_is_counted(options, few_large):
     """So that what is let through by it would have been let through by the count."""
-    settings = RunSettings(TrainConfig.of(**options), few.info, ReportConfig(samples=20))
-    models = _empty_models(settings.config, few.info)
+    settings = RunSettings(TrainConfig.of(**options), few_large.info, ReportConfig(samples=20))
+    models = _empty_models(settings.config, few_large.info)
     assert models is not None
-    counted = [*_models(settings.config, models), *_training(settings.config, models, few)]
-    assert sum(need.size for need in counted) < _bound(settings, few)
+    counted = [*_models(settings.config, models), *_training(settings.config, models, few_large)]
+    assert sum(need.size for need in counted) < _bound(settings, few_large)
 
 
 def test_a_small_run_is_let_through_without_a_count(required, monkeypatch):

@@ -52,7 +52,7 @@ def test_what_is_registered_is_found_by_its_name(few, tmp_path):
     class DictNet(nn.Module):
         def __init__(self, num_classes):
             super().__init__()
-            self.layer = nn.Linear(784, num_classes)
+            self.layer = nn.Linear(64, num_classes)
 
         def forward(self, images):
             return {"logits": self.layer(images.flatten(1)), "other": 1}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hypergen import data
 from hypergen.config import TrainConfig
+from hypergen.data import Dataset
 from hypergen.errors import RunError
 from hypergen.experiments import run as experiment
 from hypergen.experiments.run import run, train_generator
@@ -30,13 +30,13 @@ def config(tiny) -> TrainConfig:
 
 
 @pytest.fixture
-def training(config, small, cpu) -> Callable[..., None]:
+def training(config, few, cpu) -> Callable[..., None]:
     """Trains the generator of a folder."""
 
     def go(folder: Path, progress: Progress = SILENT, config: TrainConfig = config) -> None:
         folder.mkdir(exist_ok=True)
-        RunSettings(config, small.info, ReportConfig(), baselines=False).save(folder)
-        train_generator(config, small, folder, cpu, progress)
+        RunSettings(config, few.info, ReportConfig(), baselines=False).save(folder)
+        train_generator(config, few, folder, cpu, progress)
 
     return go
 
@@ -79,9 +79,9 @@ def test_a_step_cut_in_half_is_taken_again(step, training, never_stopped, tmp_pa
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("objective_name", ["hybrid", "value"])
 def test_steps_after_the_last_checkpoint_are_taken_again(
-    objective_name, config, training, small_base, tmp_path, monkeypatch
+    objective_name, config, training, fresh_base, tmp_path, monkeypatch
 ):
-    config = config.replace(base=str(small_base), objective=objective_name)
+    config = config.replace(base=str(fresh_base), objective=objective_name)
     whole, folder = tmp_path / "whole", tmp_path / "run"
     training(whole, config=config)
     saving_always(monkeypatch)
@@ -153,14 +153,12 @@ def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(
     ],
     ids=str,
 )
-def test_absurd_learning_rates_are_a_failed_run(
-    options, tiny, trained, small, tmp_path, monkeypatch
-):
+def test_absurd_learning_rates_are_a_failed_run(options, tiny, trained, tmp_path, monkeypatch):
     saving_always(monkeypatch)
     folder = tmp_path / "run"
     config = tiny.replace(**{"steps": 12, "measure_every": 1, "value_steps": 16} | options)
     with pytest.raises(RunError, match="diverged") as told:
-        trained(config, folder, dataset=small)
+        trained(config, folder)
     assert "\n" not in str(told.value)
     if (folder / CHECKPOINT).exists():
         for name in ("generator", "value"):
@@ -200,21 +198,20 @@ def started(folder: Path, log: Path, until: float = math.inf) -> subprocess.Pope
     return process
 
 
-def prepared(config: TrainConfig, folder: Path) -> Path:
+def prepared(config: TrainConfig, images: Dataset, folder: Path) -> Path:
     folder.mkdir()
-    images = data.load("digits")
     RunSettings(config, images.info, ReportConfig(), baselines=False).on(images).save(folder)
     return folder
 
 
 def test_a_killed_process_can_be_continued(config, digits, cpu, tmp_path):
-    folder = prepared(config, tmp_path / "run")
+    folder = prepared(config, digits, tmp_path / "run")
     process = started(folder, tmp_path / "log.txt", until=4)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert 0 < state(folder)["step"] < config.optimisation.length
     train_generator(config, digits, folder, cpu, SILENT)
-    whole = prepared(config, tmp_path / "whole")
+    whole = prepared(config, digits, tmp_path / "whole")
     train_generator(config, digits, whole, cpu, SILENT)
     assert same(state(folder), state(whole)) and steps(folder) == steps(whole)
 
@@ -222,7 +219,7 @@ def test_a_killed_process_can_be_continued(config, digits, cpu, tmp_path):
 @pytest.mark.slow
 def test_killed_and_interrupted_processes_can_be_continued(config, digits, cpu, tmp_path):
     config = config.replace(steps=100_000)
-    folder, log = prepared(config, tmp_path / "run"), tmp_path / "log.txt"
+    folder, log = prepared(config, digits, tmp_path / "run"), tmp_path / "log.txt"
     process = started(folder, log)
     process.kill()
     assert process.wait() == -signal.SIGKILL

@@ -42,7 +42,7 @@ from tests.hypergen.experiments.runs import steps
         ),
         ({"objective": "value", "generator": "chunk", "value_network": "probe"}, True),
         (
-            {"objective": "hybrid", "value_network": "statistics", "target": "small-lenet5"},
+            {"objective": "hybrid", "value_network": "statistics", "target": "fbf-cnn"},
             False,
         ),
         (
@@ -57,19 +57,16 @@ from tests.hypergen.experiments.runs import steps
                 ({"objective": "value"}, False),
                 ({"objective": "value", "value_network": "probe"}, False),
                 ({"objective": "hybrid", "value_network": "statistics"}, False),
-                ({"objective": "hybrid", "generator": "chunk", "target": "small-lenet5"}, False),
+                ({"objective": "hybrid", "generator": "chunk", "target": "fbf-cnn"}, False),
                 ({"objective": "direct", "num_perturbed": 0, "ema_decay": 0.0}, True),
             )
         ),
     ],
 )
-def test_a_run_from_end_to_end(
-    settings, from_base, tiny, trained, few, small, small_base, tmp_path, capfd
-):
+def test_a_run_from_end_to_end(settings, from_base, tiny, trained, fresh_base, tmp_path, capfd):
     config, folder = tiny.replace(**settings), tmp_path / "run"
-    config = config.replace(base=str(small_base) if from_base else None)
-    dataset = small if config.target == "mlp" else few
-    done = trained(config, folder, dataset=dataset)
+    config = config.replace(base=str(fresh_base) if from_base else None)
+    done = trained(config, folder)
     result = done.results
 
     assert json.loads((folder / RESULTS).read_text()) == json.loads(json.dumps(result))
@@ -174,7 +171,7 @@ def test_settings_are_there_before_the_first_step(tiny, few, cpu, tmp_path, monk
 
 
 def test_a_base_that_does_not_fit_leaves_nothing(tiny, trained, saved, tmp_path):
-    other = saved(tmp_path / "other.safetensors", "small-lenet5")
+    other = saved(tmp_path / "other.safetensors", "fbf-cnn")
     folder = tmp_path / "run"
     with pytest.raises(InputError, match="`base`: .* holds another network than mlp"):
         trained(tiny.replace(base=str(other)), folder)

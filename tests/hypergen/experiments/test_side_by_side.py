@@ -134,7 +134,7 @@ def test_groups_that_cannot_be(paths, words, ranged_run, cpu):
 def test_networks_of_a_group_are_of_one_architecture(ranged_run, saved, tmp_path, cpu):
     (tmp_path / "mixed").mkdir()
     saved(tmp_path / "mixed" / "a.safetensors")
-    saved(tmp_path / "mixed" / "b.safetensors", target="small-lenet5")
+    saved(tmp_path / "mixed" / "b.safetensors", target="fbf-cnn")
     with pytest.raises(InputError, match="several architectures: name them one by one"):
         compare([ranged_run.folder, tmp_path / "mixed"], QUICK, cpu)
     single = [tmp_path / "mixed" / f"{name}.safetensors" for name in "ab"]

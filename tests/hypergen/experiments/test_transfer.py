@@ -13,7 +13,7 @@ THREAT = Threat("linf", 0.05)
 
 @pytest.mark.parametrize("name", ["pgd", *UNIVERSAL])
 def test_the_matrix_of_files(name, base, saved, cpu, tmp_path):
-    other = saved(tmp_path / "other.safetensors", "small-lenet5", seed=1, epsilon=0.1)
+    other = saved(tmp_path / "other.safetensors", "fbf-cnn", seed=1, epsilon=0.1)
     sizes = {"steps": 2, "restarts": 1} if name == "pgd" else {}
     options = TransferConfig(attack=name, images=20, **sizes)
     result = transfer_files([base, other], options, cpu)
@@ -30,12 +30,12 @@ def test_the_matrix_of_files(name, base, saved, cpu, tmp_path):
 
 @pytest.mark.parametrize("name", ["pgd", "universal-gradient"])
 def test_a_sick_file_is_named_and_costs_the_others_nothing(name, base, saved, cpu, tmp_path):
-    lenet = saved(tmp_path / "lenet.safetensors", "small-lenet5", seed=1, epsilon=0.1)
-    loud = saved(tmp_path / "loud.safetensors", "small-lenet5", epsilon=0.1, size=1e18)
+    cnn = saved(tmp_path / "cnn.safetensors", "fbf-cnn", seed=1, epsilon=0.1)
+    loud = saved(tmp_path / "loud.safetensors", "fbf-cnn", epsilon=0.1, size=1e18)
     short = {"steps": 3, "restarts": 1} if name == "pgd" else {}
     options = TransferConfig(attack=name, images=20, **short)
-    expected = transfer_files([base, lenet], options, cpu)
-    for files in ([loud, base, lenet], [base, loud, lenet], [base, lenet, loud]):
+    expected = transfer_files([base, cnn], options, cpu)
+    for files in ([loud, base, cnn], [base, loud, cnn], [base, cnn, loud]):
         result = transfer_files(files, options, cpu)
         assert list(result.pop("failed")) == [str(loud)]
         assert result == {key: value for key, value in expected.items() if key != "failed"}

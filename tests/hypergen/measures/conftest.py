@@ -21,6 +21,6 @@ def mixture(networks, base_network, device, dtype) -> Population:
 
 @pytest.fixture
 def images(digits_on_device, dtype) -> tuple[Tensor, Tensor]:
-    """70 images [70,1,28,28] and labels."""
+    """70 images [70,1,8,8] and labels."""
     images, labels = digits_on_device.test.first(70)
     return images.to(dtype), labels

@@ -55,7 +55,7 @@ def test_its_radius_is_the_stages(mixture, images, threat):
 
 
 def test_what_cannot_be_certified_is_told_in_one_line(images):
-    population = Population.of([build("mlp", "swish")])
+    population = Population.of([build("mlp", "swish", input_shape=(1, 8, 8))])
     shared: tuple[Tensor, Tensor] = images[0].cpu().float(), images[1].cpu()
     with pytest.raises(InputError, match=r"^certified: cannot bound SiLU in layer layers.1$"):
         figures(made("certified"), population, *shared)

@@ -29,7 +29,7 @@ def normalised() -> nn.Module:
         def __init__(self):
             super().__init__()
             self.norm = nn.BatchNorm2d(4)
-            self.first = nn.Conv2d(1, 4, 5, stride=3)
+            self.first = nn.Conv2d(1, 4, 3, padding=1)
             self.second = nn.Conv2d(4, 4, 3, padding=1)
             self.last = nn.Linear(16, 10)
 
@@ -46,7 +46,7 @@ def populations(few, base_network) -> dict[str, Population]:
     """Networks of each kind; those that are trained take a second each."""
 
     def direct(**options) -> nn.Module:
-        recipe = BaselineConfig.of(target="mlp", epochs=3, **options)
+        recipe = BaselineConfig.of(target="mlp", image_size=8, epochs=3, **options)
         return train_direct(DirectTrainer(recipe, few, CPU))
 
     settings = {"target": "mlp", "population": 2, "batch_size": 32, "max_robustness_gap": 1.0}
@@ -56,8 +56,12 @@ def populations(few, base_network) -> dict[str, Population]:
         trainer.advance()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        random = [build("mlp", name).eval() for name in ("prelu", "elu", "softplus")]
-        random += [build("small-lenet5", "leaky_relu").eval(), normalised()]
+        random = [
+            build("mlp", name, input_shape=few.input_shape).eval()
+            for name in ("prelu", "elu", "softplus")
+        ]
+        convolutions = build("fbf-cnn", "leaky_relu", input_shape=few.input_shape).eval()
+        random += [convolutions, normalised()]
     made = {f"random {index}": Population.of([each]) for index, each in enumerate(random)}
     return made | {
         "standard": Population.of([base_network]),

@@ -12,7 +12,7 @@ def test_noise_has_its_size_and_is_the_same_for_every_network(mixture, images):
     grey = torch.full_like(images[0], 0.5)
     made = prepared(Noise(0.1), mixture, grey, images[1], seed=4).prepared["noise"]
     noise = made[0] - grey
-    assert abs(float(noise.std()) - 0.1) < 1e-3 and abs(float(noise.mean())) < 1e-3
+    assert abs(float(noise.std()) - 0.1) < 3.5e-3 and abs(float(noise.mean())) < 3.5e-3
     assert made.equal(noise.add(grey).expand(3, *grey.shape))
     assert made.stride(0) == 0  # no copies
     again, other = (

@@ -21,5 +21,5 @@ def test_each_image_is_moved_by_its_own_draw_and_all_draws_occur():
 
 
 def test_farther_than_the_image_is_refused(mixture, images):
-    with pytest.raises(InputError, match="28 pixels a side can be moved by up to 27, got 28"):
-        figures(Shift(28), mixture, *images)
+    with pytest.raises(InputError, match="8 pixels a side can be moved by up to 7, got 8"):
+        figures(Shift(8), mixture, *images)

@@ -41,18 +41,18 @@ def test_the_generator_starts_at_the_base_or_at_the_fresh_target(tiny, digits, b
         assert models.latent is models.generator.latent and models.latent == Latent(16)
 
 
-def test_it_holds_what_the_config_asks_for(tiny, small, small_mlp):
+def test_it_holds_what_the_config_asks_for(tiny, few, fresh_mlp):
     config = tiny.replace(generator="chunk", value_network="mlp", value_members=3)
-    models = ModelBundle.fresh(config, small.info)
+    models = ModelBundle.fresh(config, few.info)
     assert isinstance(models.generator.head, ChunkHead)
     assert isinstance(models.value, EnsembleValueNetwork) and len(models.value.members) == 3
-    assert isinstance(ModelBundle.fresh(tiny, small.info).generator.head, DenseHead)
+    assert isinstance(ModelBundle.fresh(tiny, few.info).generator.head, DenseHead)
     published = tiny.replace(generator="published")
     short, long = (
-        ModelBundle.fresh(published, small.info, small_mlp, pretraining_steps=steps)
+        ModelBundle.fresh(published, few.info, fresh_mlp, pretraining_steps=steps)
         for steps in (1, 8)
     )
-    goal = WeightLayout.of(small_mlp).flatten(small_mlp.state_dict())
+    goal = WeightLayout.of(fresh_mlp).flatten(fresh_mlp.state_dict())
     with torch.no_grad():
         far, near = (
             (models.generator(torch.zeros(1, 2), torch.zeros(1)) - goal).norm()
@@ -78,15 +78,15 @@ def test_all_of_it_moves(tiny, digits, device):
         assert {t.device.type for key, t in state.items() if key != averaged} == {device.type}
 
 
-def test_a_fresh_target_is_that_of_the_data(digits, few):
+def test_a_fresh_target_is_that_of_the_data(digits):
     torch.manual_seed(0)
-    module = fresh_target("small-lenet5", "elu", digits.info)
+    module = fresh_target("fbf-cnn", "elu", digits.info)
     torch.manual_seed(0)
-    same = targets.build("small-lenet5", "elu", 10, (1, 28, 28))
-    images, _ = few.val.first(4)
+    same = targets.build("fbf-cnn", "elu", 10, (1, 8, 8))
+    images, _ = digits.val.first(4)
     assert module.eval()(images).equal(same.eval()(images))
     layout = WeightLayout.of(module)
-    assert module.metadata == describe("small-lenet5", "elu", digits.info, layout)
+    assert module.metadata == describe("fbf-cnn", "elu", digits.info, layout)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_metadata_say_all_that_opening_needs(digits, register):
         "activation": "elu",
         "num_classes": 10,
         "class_names": [str(digit) for digit in range(10)],
-        "input_shape": [1, 28, 28],
+        "input_shape": [1, 8, 8],
         "layout": layout.fingerprint,
         "dataset": "digits",
         "plugins": [],

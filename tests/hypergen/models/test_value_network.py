@@ -21,14 +21,14 @@ THREAT = attacks.Threat("linf", 0.05)
 
 
 class Linear(nn.Module):
-    """500 weights."""
+    """650 weights."""
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.Linear(49, 10)
+        self.layer = nn.Linear(64, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layer(F.avg_pool2d(images, 4).flatten(1))
+        return self.layer(images.flatten(1))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def measured(sixteen, digits) -> Tensor:
 def build(kind: str) -> ValueNetwork:
     torch.manual_seed(0)
     name, _, members = kind.partition(" x ")
-    return build_value_network(name, Linear(), (1, 28, 28), 10, PAIR, int(members or 1))
+    return build_value_network(name, Linear(), (1, 8, 8), 10, PAIR, int(members or 1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,7 +195,7 @@ def test_statistics_are_those_of_each_tensor(sixteen, batch):
     assert features.shape == (16, 2 * 7)
     network = sixteen[5]
     for index, tensor in enumerate((network.layer.weight, network.layer.bias)):
-        scaled = (tensor.detach() * 49**0.5).flatten()
+        scaled = (tensor.detach() * 64**0.5).flatten()
         by_hand = [scaled.mean(), scaled.std(correction=0)]
         by_hand += [scaled.quantile(q) for q in (0, 0.25, 0.5, 0.75, 1)]
         torch.testing.assert_close(features[5, 7 * index : 7 * index + 7], torch.stack(by_hand))
@@ -317,7 +317,7 @@ def test_black_boxes_stand_in_their_places_and_follow_the_images(sixteen, batch)
     named.name = "box"
     torch.manual_seed(0)
     value = build_value_network(
-        "set", Linear(), (1, 28, 28), 10, (ACCURACY, named, ROBUSTNESS), members=1
+        "set", Linear(), (1, 8, 8), 10, (ACCURACY, named, ROBUSTNESS), members=1
     )
     features = value.features(sixteen, batch)
     assert features.shape == (16, 40, 8)

@@ -46,14 +46,15 @@ def trained(
     return train_direct(DirectTrainer(config, dataset, device), save=save)
 
 
-@pytest.mark.parametrize("target", ["mlp", "small-lenet5"])
+@pytest.mark.parametrize("target", ["mlp", "fbf-cnn"])
 def test_the_fbf_step_is_the_published_one_but_for_its_length(
     target, digits_on_device, device, dtype
 ):
     """The gradient is taken at x + delta as drawn, which may leave [0,1], as in the paper's code;
     projecting before as well would be REFERENCE 1's cure for weak *attacks*."""
     torch.manual_seed(0)
-    module = targets.build(target).eval().to(device, dtype)
+    module = targets.build(target, input_shape=digits_on_device.input_shape)
+    module = module.eval().to(device, dtype)
     with torch.no_grad():
         for weight in module.parameters():
             weight *= 4  # far from linear, or the longest step were always the worst
@@ -90,7 +91,7 @@ def test_the_fbf_step_is_the_published_one_but_for_its_length(
 @torch.no_grad()
 def test_pgd_training_sees_worse_images_than_fbf(digits):
     torch.manual_seed(0)
-    module = targets.build("mlp").eval()
+    module = targets.build("mlp", input_shape=digits.input_shape).eval()
     images, labels = digits.train.first(12)
 
     def loss(method):
@@ -132,10 +133,10 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_touched(few, cpu):
 
 
 @pytest.mark.parametrize("method", ["standard", "fbf"])
-def test_what_is_trained_is_that_of_a_plain_loop_bit_for_bit(method, few, cpu):
+def test_what_is_trained_is_that_of_a_plain_loop_bit_for_bit(method, few_large, cpu):
     """With dropout, which draws from the global state; with no average, what is judged too."""
     config = BaselineConfig(method=method, target="small-lenet5", epochs=2)
-    trainer = DirectTrainer(config, few, cpu)
+    trainer = DirectTrainer(config, few_large, cpu)
     draws = rng(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -144,7 +145,7 @@ def test_what_is_trained_is_that_of_a_plain_loop_bit_for_bit(method, few, cpu):
         for step in range(1, 7):
             if step % 3 == 1:
                 order = torch.randperm(300, generator=draws).split(100)
-            images, labels = few.train.batch(order[(step - 1) % 3])
+            images, labels = few_large.train.batch(order[(step - 1) % 3])
             if method == "fbf":
                 attack = trainer.plan.training_attack(step / 6)
                 fast = targets.fast_context(module, images)
@@ -161,7 +162,7 @@ def test_what_is_trained_is_that_of_a_plain_loop_bit_for_bit(method, few, cpu):
 
 def test_how_weights_lie_in_memory_changes_no_result(few, cpu, tmp_path, monkeypatch):
     """On a GPU they lie channels last."""
-    config = SHORT.replace(target="small-lenet5", epochs=1)
+    config = SHORT.replace(target="fbf-cnn", epochs=1)
     expected = trained(config, few, cpu)
     monkeypatch.setattr(direct, "convolution_format", lambda device: torch.channels_last)
     path = tmp_path / "checkpoint.safetensors"
@@ -193,7 +194,7 @@ def test_training_sees_augmented_images(method, few, cpu, monkeypatch):
 @pytest.mark.parametrize("method", ["standard", "fbf", "n-fgsm", "pgd", "trades", "avg", "msd"])
 def test_every_method_learns(method, digits, cpu):
     threat = {"norms": "linf=0.02,l2=0.2"} if method in ("avg", "msd") else {"epsilon": 0.02}
-    config = BaselineConfig(method=method, target="mlp", **threat, epochs=2)
+    config = BaselineConfig(method=method, target="mlp", **threat, epochs=4)
     module = trained(config, digits, cpu)
     images, labels = digits.test.first(500)
     assert (module(images).argmax(1) == labels).float().mean() > 0.6

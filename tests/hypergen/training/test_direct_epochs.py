@@ -164,8 +164,9 @@ def test_epochs_of_several_norms_are_compared_by_their_union(base_network, digit
     ],
     ids=str,
 )
-def test_a_training_continued_is_one_never_stopped(options, few, cpu, tmp_path):
+def test_a_training_continued_is_one_never_stopped(options, few, few_large, cpu, tmp_path):
     config = SHORT.replace(**{"epochs": 3} | options)
+    few = few if config.target == "mlp" else few_large
     whole = weights(trained(config, few, cpu))
     path, steps = tmp_path / "checkpoint.safetensors", []
     save = partial(checkpoint.save, path)

@@ -24,9 +24,9 @@ def config(tiny) -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
-def small_on_device(small, device) -> Dataset:
+def small_on_device(few, device) -> Dataset:
     """The small digits on the device."""
-    return small.to(device)
+    return few.to(device)
 
 
 @pytest.fixture(scope="module")
@@ -114,20 +114,20 @@ def near_on_cpu(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 @pytest.mark.parametrize("kind", ["hybrid", "value"])
 def test_steps_after_the_last_checkpoint_are_taken_again(
-    kind, config, small, small_mlp, cpu, saved, same, monkeypatch
+    kind, config, few, fresh_mlp, cpu, saved, same, monkeypatch
 ):
     config = config.replace(base="base", objective=kind)
-    losses, whole = {}, Trainer(config, small, cpu, small_mlp)
+    losses, whole = {}, Trainer(config, few, cpu, fresh_mlp)
     whole.pretrain_value(steps=3)
     train(whole, nothing, lambda step, metrics: losses.update({step: metrics}))
     with monkeypatch.context() as patch:
         fail_at(5, KeyboardInterrupt(), patch)
-        trainer = Trainer(config, small, cpu, small_mlp)
+        trainer = Trainer(config, few, cpu, fresh_mlp)
         trainer.pretrain_value(steps=3)
         with pytest.raises(KeyboardInterrupt):
             train(trainer, saved, checkpoint_seconds=0)
     assert [state["step"] for state in saved.states] == [1, 2, 3, 4, 5]
-    again, other = {}, Trainer(config, small, cpu)  # the base is in the checkpoint
+    again, other = {}, Trainer(config, few, cpu)  # the base is in the checkpoint
     other.load_state_dict(saved.states[1])
     train(other, nothing, lambda step, metrics: again.update({step: metrics}))
     assert again == {step: losses[step] for step in range(2, 6)}
@@ -167,10 +167,10 @@ def test_nan_ends_a_run_and_its_last_good_checkpoint_is_kept(
     ],
     ids=str,
 )
-def test_absurd_learning_rates_diverge_and_leave_finite_weights(settings, tiny, small, cpu, saved):
+def test_absurd_learning_rates_diverge_and_leave_finite_weights(settings, tiny, few, cpu, saved):
     config = tiny.replace(steps=12, batch_size=8, measure_every=1, value_steps=16, **settings)
     with pytest.raises(RunError, match="diverged"):
-        train(Trainer(config, small, cpu), saved, checkpoint_seconds=0)
+        train(Trainer(config, few, cpu), saved, checkpoint_seconds=0)
     for state in saved.states:
         for name in ("generator", "value"):
             assert all(tensor.isfinite().all() for tensor in state[name].values())

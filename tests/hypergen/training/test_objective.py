@@ -25,7 +25,7 @@ def batch(population, digits) -> Batch:
 
 def build(kind: str, population) -> ValueNetwork:
     torch.manual_seed(0)
-    return build_value_network(kind, population[0], (1, 28, 28), 10, PAIR)
+    return build_value_network(kind, population[0], (1, 8, 8), 10, PAIR)
 
 
 def features_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -171,7 +171,9 @@ def test_batch_norm_is_by_the_batch_as_in_ordinary_training(kind, in_training):
 def test_half_precision_is_for_training_alone(digits, monkeypatch):
     """As on a GPU: there the population is evaluated by vmap, and convolutions in 16 bits."""
     torch.manual_seed(0)
-    population = Population.of(targets.build("small-lenet5").eval() for _ in range(3))
+    population = Population.of(
+        targets.build("fbf-cnn", input_shape=(1, 8, 8)).eval() for _ in range(3)
+    )
     images, labels = digits.train.first(20)
     value = build("set", population)
     monkeypatch.setattr(

@@ -35,11 +35,11 @@ class SpiedLatent:
 
 @pytest.mark.parametrize("from_base", [False, True])
 def test_accuracy_weighs_1_minus_beta_and_robustness_beta(
-    from_base, tiny, small, small_mlp, cpu, asked, monkeypatch
+    from_base, tiny, few, fresh_mlp, cpu, asked, monkeypatch
 ):
     """From scratch robustness is asked for little by little, from a base all z is."""
     config = tiny.replace(beta="0:1", warmup=0.5, population=3, base="base" if from_base else None)
-    trainer = Trainer(config, small, cpu, small_mlp if from_base else None)
+    trainer = Trainer(config, few, cpu, fresh_mlp if from_base else None)
     latent = trainer.generator.latent = SpiedLatent(trainer.generator.latent)
     drawn, generate = [], trainer.generate
 
@@ -63,9 +63,9 @@ def test_accuracy_weighs_1_minus_beta_and_robustness_beta(
 @pytest.mark.parametrize(
     ("beta", "warmed_up"), [("0", ["accuracy"]), ("0.5", NAMES), ("1", ["robustness"])]
 )
-def test_measures_without_a_weight_are_left_out(beta, warmed_up, tiny, small, cpu, asked):
+def test_measures_without_a_weight_are_left_out(beta, warmed_up, tiny, few, cpu, asked):
     """Of clean images nothing is computed with a beta of 1, once the warm-up is over."""
-    trainer = Trainer(tiny.replace(beta=beta, warmup=0.5), small, cpu)
+    trainer = Trainer(tiny.replace(beta=beta, warmup=0.5), few, cpu)
     for _ in range(5):
         trainer.take_step()
     warming_up = ["accuracy"] if beta == "0" else NAMES
@@ -74,11 +74,11 @@ def test_measures_without_a_weight_are_left_out(beta, warmed_up, tiny, small, cp
 
 
 def test_only_training_images_train_and_none_of_test_is_ever_seen(
-    tiny, small, small_mlp, cpu, forbid
+    tiny, few, fresh_mlp, cpu, forbid
 ):
-    unseen = replace(small, test=forbid(small.test))
+    unseen = replace(few, test=forbid(few.test))
     config = tiny.replace(base="base", objective="hybrid", max_robustness_gap=0.9, steps=2)
-    trainer = Trainer(config, unseen, cpu, small_mlp)
+    trainer = Trainer(config, unseen, cpu, fresh_mlp)
     checked = []
     train(
         trainer,
@@ -91,15 +91,15 @@ def test_only_training_images_train_and_none_of_test_is_ever_seen(
     DirectTrainer(BaselineConfig(target="mlp", epochs=1), unseen, cpu).advance()
     with pytest.raises(AssertionError, match="looked at"):
         unseen.test.first(1)
-    trainer = Trainer(config, replace(unseen, val=forbid(small.val)), cpu, small_mlp)
+    trainer = Trainer(config, replace(unseen, val=forbid(few.val)), cpu, fresh_mlp)
     trainer.pretrain_value(steps=3)
     for _ in range(2):
         trainer.take_step()
 
 
-def test_images_are_augmented_before_they_are_attacked(tiny, small, cpu, asked, monkeypatch):
+def test_images_are_augmented_before_they_are_attacked(tiny, few, cpu, asked, monkeypatch):
     monkeypatch.setattr(dataset, "crop_and_flip", lambda images, *_: images * 0 + 0.5)
-    cropped = replace(small, info=replace(small.info, crop=2))
+    cropped = replace(few, info=replace(few.info, crop=2))
     trainer = Trainer(tiny, cropped, cpu)
     trainer.take_step()
     (call,) = asked
@@ -111,10 +111,10 @@ def test_images_are_augmented_before_they_are_attacked(tiny, small, cpu, asked, 
     )
 
 
-def test_the_learning_rate_is_a_cosine_after_a_short_warm_up(tiny, small, cpu):
+def test_the_learning_rate_is_a_cosine_after_a_short_warm_up(tiny, few, cpu):
     for schedule in ("cosine", "constant"):
         config = tiny.replace(steps=60, schedule=schedule, learning_rate=0.01)
-        trainer = Trainer(config, small, cpu)
+        trainer = Trainer(config, few, cpu)
         for trainer.step in range(60):
             expected = 0.01
             if schedule == "cosine":
@@ -127,9 +127,9 @@ def test_the_learning_rate_is_a_cosine_after_a_short_warm_up(tiny, small, cpu):
 
 
 @pytest.mark.parametrize("factor", [0.5, 1e4])
-def test_the_gradient_is_the_mean_over_networks_clipped_at_1(factor, tiny, small, cpu):
+def test_the_gradient_is_the_mean_over_networks_clipped_at_1(factor, tiny, few, cpu):
     """factor: the norm of the gradient, about."""
-    trainer = Trainer(tiny, small, cpu)
+    trainer = Trainer(tiny, few, cpu)
     parameters = list(trainer.generator.parameters())
     theta = trainer.generator(torch.randn(3, trainer.models.latent.size), torch.full((3,), 0.5))
     slope = torch.randn(theta.shape)
@@ -147,8 +147,8 @@ def test_the_gradient_is_the_mean_over_networks_clipped_at_1(factor, tiny, small
 @pytest.mark.parametrize(
     "what", ["generated weights are", "gradient is", "generator is", "value network is"]
 )
-def test_what_diverged_is_told(what, tiny, small, cpu, monkeypatch):
-    trainer = Trainer(tiny.replace(value_steps=1), small, cpu)
+def test_what_diverged_is_told(what, tiny, few, cpu, monkeypatch):
+    trainer = Trainer(tiny.replace(value_steps=1), few, cpu)
 
     def spoil(network: nn.Module) -> None:
         next(network.parameters()).data.fill_(float("nan"))
@@ -170,22 +170,22 @@ def test_what_diverged_is_told(what, tiny, small, cpu, monkeypatch):
     assert trainer.step == 0
 
 
-def test_logits_that_are_no_numbers_are_a_failed_run(tiny, small, cpu, monkeypatch):
-    trainer = Trainer(tiny, small, cpu)
+def test_logits_that_are_no_numbers_are_a_failed_run(tiny, few, cpu, monkeypatch):
+    trainer = Trainer(tiny, few, cpu)
     generate = trainer.generate
     monkeypatch.setattr(trainer, "generate", lambda: (generate()[0] * 1e38, generate()[1]))
     with pytest.raises(RunError, match=r"diverged at step 0: .*NaN or infinite logits"):
         trainer.advance()
 
 
-def test_the_optimisers_decay_weights_as_asked(tiny, small, cpu):
-    trainer = Trainer(tiny.replace(weight_decay=0.25, value_weight_decay=0.125), small, cpu)
+def test_the_optimisers_decay_weights_as_asked(tiny, few, cpu):
+    trainer = Trainer(tiny.replace(weight_decay=0.25, value_weight_decay=0.125), few, cpu)
     assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.25
     assert trainer.value_fitter.optimizer.param_groups[0]["weight_decay"] == 0.125
 
 
-def test_samples_are_the_averaged_generators(tiny, small, cpu):
-    trainer = Trainer(tiny, small, cpu)
+def test_samples_are_the_averaged_generators(tiny, few, cpu):
+    trainer = Trainer(tiny, few, cpu)
     trainer.take_step()
     before = trainer.sample(2, seed=1)
     for parameter in trainer.generator.parameters():
@@ -196,8 +196,8 @@ def test_samples_are_the_averaged_generators(tiny, small, cpu):
     assert not trainer.sample(2, seed=1).theta.equal(before.theta)
 
 
-def test_a_gap_that_was_found_is_heeded(tiny, small, cpu, monkeypatch):
-    trainer = Trainer(tiny.replace(steps=20, max_robustness_gap=0.1), small, cpu)
+def test_a_gap_that_was_found_is_heeded(tiny, few, cpu, monkeypatch):
+    trainer = Trainer(tiny.replace(steps=20, max_robustness_gap=0.1), few, cpu)
     gaps, steps = iter([1.0, 0.0, 0.0, 0.0]), []
 
     def found() -> dict[str, float]:
@@ -212,8 +212,8 @@ def test_a_gap_that_was_found_is_heeded(tiny, small, cpu, monkeypatch):
     assert not list(gaps)  # after each fifth, but not in the end
 
 
-def test_with_a_gap_of_1_nothing_is_checked(tiny, small, cpu):
-    trainer = Trainer(tiny.replace(max_robustness_gap=1.0), small, cpu)
+def test_with_a_gap_of_1_nothing_is_checked(tiny, few, cpu):
+    trainer = Trainer(tiny.replace(max_robustness_gap=1.0), few, cpu)
     assert not any("check/robustness" in trainer.advance() for _ in range(6))
 
 
@@ -222,9 +222,9 @@ def test_seeds_of_attacks_differ():
     assert draw_seed(rng) != draw_seed(rng)
 
 
-def test_a_value_run_from_a_base_starts_at_the_base(tiny, small_mlp, small, cpu):
-    trainer = Trainer(tiny.replace(base="base", objective="value"), small, cpu, small_mlp)
-    start = WeightLayout.of(trainer.models.target).flatten(small_mlp.state_dict())
+def test_a_value_run_from_a_base_starts_at_the_base(tiny, fresh_mlp, few, cpu):
+    trainer = Trainer(tiny.replace(base="base", objective="value"), few, cpu, fresh_mlp)
+    start = WeightLayout.of(trainer.models.target).flatten(fresh_mlp.state_dict())
     assert trainer.generator.base_weights.equal(start)
     spreads = []
     for trainer.step in range(3):
@@ -234,10 +234,10 @@ def test_a_value_run_from_a_base_starts_at_the_base(tiny, small_mlp, small, cpu)
 
 @pytest.mark.parametrize(("num_perturbed", "count"), [(0, 1), (1, 17)])
 def test_v_is_fitted_to_the_base_and_copies_of_it_before_the_first_step(
-    num_perturbed, count, tiny, small_mlp, small, cpu
+    num_perturbed, count, tiny, fresh_mlp, few, cpu
 ):
     config = tiny.replace(base="base", objective="value", replay_size=50)
-    trainer = Trainer(config.replace(num_perturbed=num_perturbed), small, cpu, small_mlp)
+    trainer = Trainer(config.replace(num_perturbed=num_perturbed), few, cpu, fresh_mlp)
     before = [parameter.clone() for parameter in trainer.models.value.parameters()]
     trainer.pretrain_value(steps=1)
     assert len(trainer.value_fitter.replay) == count
@@ -246,8 +246,8 @@ def test_v_is_fitted_to_the_base_and_copies_of_it_before_the_first_step(
     assert trainer.step == 0
 
 
-def test_scores_are_what_was_measured_and_what_v_estimates(tiny, small, cpu):
-    trainer = Trainer(tiny.replace(replay_size=50), small, cpu)
+def test_scores_are_what_was_measured_and_what_v_estimates(tiny, few, cpu):
+    trainer = Trainer(tiny.replace(replay_size=50), few, cpu)
     metrics = trainer.take_step()
     scores = trainer.scores()
     features, measured = trainer.value_fitter.replay.last(50)
@@ -273,10 +273,10 @@ def test_scores_are_what_was_measured_and_what_v_estimates(tiny, small, cpu):
     ids=str,
 )
 def test_parts_go_together_and_all_that_is_evaluated_keeps_all_bits(
-    settings, from_base, tiny, small, small_mlp, cpu, precisions
+    settings, from_base, tiny, few, fresh_mlp, cpu, precisions
 ):
     config = tiny.replace(**settings, base="base" if from_base else None)
-    trainer = Trainer(config, small, cpu, small_mlp if from_base else None, pretraining_steps=3)
+    trainer = Trainer(config, few, cpu, fresh_mlp if from_base else None, pretraining_steps=3)
     trainer.pretrain_value(steps=2)
     before = [parameter.clone() for parameter in trainer.generator.parameters()]
     for _ in range(2):

@@ -12,9 +12,9 @@ from hypergen.training.trainer import Trainer
 from targets import Population
 
 
-def test_v_learns_what_the_replay_holds(tiny, small, cpu):
+def test_v_learns_what_the_replay_holds(tiny, few, cpu):
     config = tiny.replace(value_network="statistics", value_learning_rate=0.01)
-    fitter = Trainer(config, small, cpu).value_fitter
+    fitter = Trainer(config, few, cpu).value_fitter
     features = torch.randn(6, fitter.value.layers[0].in_features)
     fitter.replay.add(features, torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(3, 1))
     before = [parameter.clone() for parameter in fitter.value.parameters()]
@@ -37,13 +37,11 @@ def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base_network, c
     assert clean > robust
 
 
-def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(
-    tiny, small, cpu, monkeypatch
-):
-    trainer = Trainer(tiny.replace(target="light-cnn"), small, cpu)
+def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few, cpu, monkeypatch):
+    trainer = Trainer(tiny.replace(target="light-cnn"), few, cpu)
     fitter, stage = trainer.value_fitter, partial(trainer.adversary.value_stage, 1.0)
     theta = fitter.perturb_weights(torch.zeros(3, len(fitter.scales))).theta
-    images, labels = small.val.first(20)
+    images, labels = few.val.first(20)
     kept, sizes = trainer.population(theta).bytes_kept(images), []
     features, recalibrate = type(fitter.value).features, Population.recalibrate
 
@@ -76,10 +74,10 @@ def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(
 
 
 def test_v_is_fitted_to_the_value_attacks_images_and_to_copies_by_their_own(
-    tiny, small, small_mlp, cpu, used, monkeypatch
+    tiny, few, fresh_mlp, cpu, used, monkeypatch
 ):
     config = tiny.replace(attack_steps=1, num_perturbed=1, objective="direct", base="base")
-    trainer = Trainer(config, small, cpu, small_mlp)
+    trainer = Trainer(config, few, cpu, fresh_mlp)
     fitter = trainer.value_fitter
     copies, perturb_weights = [], fitter.perturb_weights
     batches, measure = [], fitter.measure
@@ -110,8 +108,8 @@ def test_v_is_fitted_to_the_value_attacks_images_and_to_copies_by_their_own(
     assert not measure(own, own_batch, alone.expand(len(own)))[:1].equal(last)
 
 
-def test_perturbed_copies_lie_near_and_far_in_units_of_each_layer(tiny, small, cpu):
-    fitter = Trainer(tiny, small, cpu).value_fitter
+def test_perturbed_copies_lie_near_and_far_in_units_of_each_layer(tiny, few, cpu):
+    fitter = Trainer(tiny, few, cpu).value_fitter
     population = fitter.perturb_weights(torch.zeros(200, len(fitter.scales)))
     moved = population.theta / fitter.scales
     least, greatest = value_fitter.PERTURBATIONS
@@ -122,8 +120,8 @@ def test_perturbed_copies_lie_near_and_far_in_units_of_each_layer(tiny, small, c
             assert sizes.min() < 2 * least and sizes.max() > greatest / 2
 
 
-def test_a_fitter_continued_is_one_never_stopped(tiny, small, cpu, same):
-    first, second = (Trainer(tiny.replace(seed=seed), small, cpu) for seed in (0, 1))
+def test_a_fitter_continued_is_one_never_stopped(tiny, few, cpu, same):
+    first, second = (Trainer(tiny.replace(seed=seed), few, cpu) for seed in (0, 1))
     first.take_step()
     fitter, other = first.value_fitter, second.value_fitter
     other.value.load_state_dict(fitter.value.state_dict())

@@ -70,9 +70,9 @@ def unsure(monkeypatch):
     ],
 )
 def test_the_half_that_v_is_least_sure_of_is_measured(
-    num_perturbed, spread, expected, active, box, unsure, small, cpu
+    num_perturbed, spread, expected, active, box, unsure, few, cpu
 ):
-    trainer = Trainer(active.replace(num_perturbed=num_perturbed, value_network="mlp"), small, cpu)
+    trainer = Trainer(active.replace(num_perturbed=num_perturbed, value_network="mlp"), few, cpu)
     unsure(trainer, spread)
     metrics = trainer.take_step()
     features, measured = trainer.value_fitter.replay.last(20)
@@ -90,15 +90,15 @@ def test_the_half_that_v_is_least_sure_of_is_measured(
     assert metrics["measured/accuracy"] == pytest.approx(float(measured[:4, 0].mean()))
 
 
-def test_one_network_is_measured_always(active, box, small, cpu):
-    trainer = Trainer(active.replace(population=1, num_perturbed=0), small, cpu)
+def test_one_network_is_measured_always(active, box, few, cpu):
+    trainer = Trainer(active.replace(population=1, num_perturbed=0), few, cpu)
     for _ in range(2):
         trainer.take_step()
     assert [len(theta) for theta in box.theta] == [1, 1]
 
 
-def test_estimates_are_told_of_the_networks_that_were_measured(active, unsure, small, cpu):
-    trainer = Trainer(active.replace(num_perturbed=0), small, cpu)
+def test_estimates_are_told_of_the_networks_that_were_measured(active, unsure, few, cpu):
+    trainer = Trainer(active.replace(num_perturbed=0), few, cpu)
     unsure(trainer, [0.1, 0.4, 0.2, 0.3])
     metrics = trainer.take_step()
     _, estimated = trainer.value_fitter.last(4)
@@ -106,15 +106,15 @@ def test_estimates_are_told_of_the_networks_that_were_measured(active, unsure, s
     assert metrics["estimated/accuracy"] == pytest.approx(float(estimated[:, 0].mean()))
 
 
-def test_before_the_first_step_all_is_measured(active, box, small_mlp, small, cpu):
-    trainer = Trainer(active.replace(base="base"), small, cpu, small_mlp)
+def test_before_the_first_step_all_is_measured(active, box, fresh_mlp, few, cpu):
+    trainer = Trainer(active.replace(base="base"), few, cpu, fresh_mlp)
     trainer.pretrain_value(steps=1)
     assert [len(theta) for theta in box.theta] == [17]
     assert trainer.value_fitter.replay.last(20)[1].isfinite().all()
 
 
-def test_all_is_measured_unless_asked_otherwise(active, box, small, cpu):
-    trainer = Trainer(active.replace(measure_budget="all"), small, cpu)
+def test_all_is_measured_unless_asked_otherwise(active, box, few, cpu):
+    trainer = Trainer(active.replace(measure_budget="all"), few, cpu)
     trainer.take_step()
     assert TrainConfig().value_network.measure_budget == "all"
     assert sum(len(theta) for theta in box.theta) == 5
@@ -127,25 +127,25 @@ def test_a_run_without_dear_measures_has_nothing_to_save(active):
         build_measures(cheap)
 
 
-def test_a_run_with_unknown_figures_goes_on_from_its_checkpoint(active, small, cpu, tmp_path, same):
+def test_a_run_with_unknown_figures_goes_on_from_its_checkpoint(active, few, cpu, tmp_path, same):
     def equal(a, b):
         return a.isnan().equal(b.isnan()) and a.nan_to_num().equal(b.nan_to_num())
 
-    whole = Trainer(active, small, cpu)
+    whole = Trainer(active, few, cpu)
     for _ in range(2):
         whole.take_step()
     assert whole.value_fitter.replay.last(20)[1].isnan().any()
     checkpoint.save(tmp_path / "c", whole.state_dict())
-    other = Trainer(active, small, cpu)
+    other = Trainer(active, few, cpu)
     checkpoint.restore(tmp_path / "c", other.load_state_dict)
     for _ in range(3):
         assert whole.take_step() == other.take_step()
     assert same(whole.state_dict(), other.state_dict(), equal)
 
 
-def test_dear_is_what_neither_v_nor_the_gradient_has_paid_for(active, small, cpu):
+def test_dear_is_what_neither_v_nor_the_gradient_has_paid_for(active, few, cpu):
     threat = attacks.Threat("linf", 0.1)
-    _, function = Trainer(active, small, cpu).measures
+    _, function = Trainer(active, few, cpu).measures
     assert function.is_dear
     crown = Certified(threat, method="crown-ibp")
     cheap = Accuracy(), Robustness(threat), Square(threat), crown

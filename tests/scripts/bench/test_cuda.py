@@ -25,6 +25,7 @@ def check_config(folder: Path) -> cuda.CheckConfig:
     )
 
 
+@pytest.mark.slow
 def test_all_checks(tmp_path, written):
     config = check_config(tmp_path)
     cuda.main(config)

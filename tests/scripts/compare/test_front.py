@@ -7,7 +7,13 @@ from scripts.compare import front
 def test_one_generator_beside_direct_training(brief, tmp_path, written):
     config = front.FrontConfig(
         train=TrainConfig.of(
-            target="mlp", beta="0:1", steps=2, population=2, batch_size=8, max_robustness_gap=1.0
+            target="mlp",
+            image_size=8,
+            beta="0:1",
+            steps=2,
+            population=2,
+            batch_size=8,
+            max_robustness_gap=1.0,
         ),
         betas=(0.2, 0.8),
         samples=2,

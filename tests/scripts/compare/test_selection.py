@@ -10,6 +10,7 @@ from hypergen.storage.checkpoint import CHECKPOINT
 from scripts.compare import selection
 
 
+@pytest.mark.slow  # all attacks on six networks, twice
 def test_successive_halving_beside_all_attacks(brief, tmp_path, written, brief_run):
     run = brief_run(tmp_path / "run")
     config = selection.SelectionConfig(

@@ -1,5 +1,6 @@
 """Value attacks side by side, on as little as they can be told by."""
 
+import pytest
 import torch
 
 import attacks
@@ -8,9 +9,12 @@ from hypergen.measures.robustness import margin
 from scripts.compare import value_attacks
 
 
+@pytest.mark.slow  # a training by each
 def test_all_candidates(brief, tmp_path, written, monkeypatch):
     monkeypatch.setattr(value_attacks, "ROUNDS", 1)
-    tiny = TrainConfig.of(target="mlp", objective="value", population=2, batch_size=8, epsilon=0.02)
+    tiny = TrainConfig.of(
+        target="mlp", image_size=8, objective="value", population=2, batch_size=8, epsilon=0.02
+    )
     config = value_attacks.CompareConfig(
         train=tiny, seconds=0.02, images=8, work=tmp_path / "work", out=tmp_path / "measurers.json"
     )

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
+
 from hypergen.catalog import MEASURES
 from scripts.studies import active
 
 
-def test_half_is_measured_where_v_is_unsure_or_by_chance(tmp_path, written):
+@pytest.fixture
+def config(tmp_path) -> active.ActiveConfig:
     train = active.QUICK.train.replace(base=None, steps=3, batch_size=8)
-    config = replace(
+    return replace(
         active.QUICK,
         train=train,
         queries=5,
@@ -17,6 +20,18 @@ def test_half_is_measured_where_v_is_unsure_or_by_chance(tmp_path, written):
         work=tmp_path / "work",
         out=tmp_path / "active.json",
     )
+
+
+def test_half_is_measured_where_v_is_unsure(config, written, monkeypatch):
+    monkeypatch.setattr("hypergen.measures.square.STRICT_QUERIES", 5)
+    active.main(replace(config, only=("active",)))
+    ((row,),) = written(config.out)["ways"].values()
+    assert row["measured"] == 6  # of four networks and a copy, two in each of three steps
+    assert "box" not in MEASURES.names()
+
+
+@pytest.mark.slow
+def test_half_is_measured_where_v_is_unsure_or_by_chance(config, written):
     active.main(config)
     found = written(config.out)["ways"]
     # Four networks and a copy in each of three steps, or two of these five.

@@ -24,6 +24,7 @@ def config(tmp_path, brief):
     )
 
 
+@pytest.mark.slow  # 32 networks
 def test_all_kinds_of_networks(config, written):
     certified.main(config)
     found = written(config.out)["kinds"]

@@ -8,8 +8,9 @@ from hypergen.errors import InputError
 from scripts.studies import generated_activations
 
 
-def test_generated_beside_direct_networks(brief, brief_pretraining, tmp_path, written):
-    config = generated_activations.StudyConfig(
+@pytest.fixture
+def config(brief, brief_pretraining, tmp_path) -> generated_activations.StudyConfig:
+    return generated_activations.StudyConfig(
         dataset="digits",
         epochs=1,
         target="mlp",
@@ -23,8 +24,25 @@ def test_generated_beside_direct_networks(brief, brief_pretraining, tmp_path, wr
         work=tmp_path / "runs",
         out=tmp_path / "figures.json",
     )
+
+
+def test_ways_that_there_are_not_are_told(config):
     with pytest.raises(InputError, match="direct from pgd"):
         generated_activations.main(replace(config, ways=("direct from pgd",)))
+
+
+def test_one_activation(config, written):
+    quick = replace(config, activations=("relu",), ways=("direct",), evaluate="--attack quick")
+    generated_activations.main(quick)
+    summary = written(config.out)["summary"]
+    assert [(kind, row["count"]) for kind, row in summary.items()] == [
+        ("relu, fbf", 1),
+        ("relu, direct", 2),
+    ]
+
+
+@pytest.mark.slow
+def test_generated_beside_direct_networks(config, written):
     # One activation after the other: what is written is all that is there.
     generated_activations.main(replace(config, only=("kwta-0.2",)))
     assert list(written(config.out)["summary"]) == ["kwta-0.2, fbf", "kwta-0.2, direct from fbf"]

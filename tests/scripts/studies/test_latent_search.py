@@ -14,7 +14,7 @@ def test_a_mean_is_beaten_by_a_point_above_it():
 def test_each_way_of_searching(tmp_path, written):
     config = replace(
         latent_search.QUICK,
-        train=latent_search.QUICK.train.replace(target="mlp", steps=3, batch_size=8),
+        train=latent_search.QUICK.train.replace(target="mlp", image_size=8, steps=3, batch_size=8),
         candidates=12,
         budget=2,
         images=6,

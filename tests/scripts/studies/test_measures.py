@@ -7,7 +7,7 @@ from scripts.studies import measures
 
 def test_each_measure_beside_none(tmp_path, written):
     train = measures.QUICK.train.replace(
-        target="mlp", base=None, steps=2, population=2, batch_size=8, value_steps=2
+        target="mlp", image_size=8, base=None, steps=2, population=2, batch_size=8, value_steps=2
     )
     config = replace(
         measures.QUICK,

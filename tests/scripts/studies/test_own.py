@@ -6,6 +6,7 @@ import pytest
 
 import targets
 from hypergen.cli.main import main
+from hypergen.evaluation import sanity_checks
 from hypergen.registry import LOADED
 from scripts.studies import own
 
@@ -21,7 +22,8 @@ def test_the_user_writes_less_than_40_lines():
     assert len([line for line in own.USER_CODE.splitlines() if line.strip()]) < 40
 
 
-def test_all_commands_but_the_sweep(clean_registries, brief, brief_pretraining):
+def test_all_commands_but_the_sweep(clean_registries, brief, brief_pretraining, monkeypatch):
+    monkeypatch.setattr(sanity_checks, "QUERIES", 20)
     smaller = {
         "train": ["--population", "2", "--batch-size", "8", "--max-robustness-gap", "1"],
         "evaluate": ["--steps", "3", "--restarts", "1"],

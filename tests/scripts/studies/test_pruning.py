@@ -43,7 +43,7 @@ def test_the_same_sweep_runs_with_and_without(tmp_path, written, monkeypatch):
     monkeypatch.setattr(pruning, "run_sweep", found)
     config = replace(
         pruning.QUICK,
-        train=pruning.QUICK.train.replace(target="mlp", steps=6),
+        train=pruning.QUICK.train.replace(target="mlp", image_size=8, steps=6),
         trials=2,
         seeds=2,
         work=tmp_path / "work",

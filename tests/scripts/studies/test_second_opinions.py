@@ -71,6 +71,7 @@ def test_noise_of_other_draws_says_about_the_same(trained, digits):
     assert abs(other - float(mean)) < 4 * error
 
 
+@pytest.mark.slow  # 1,000 queries an image
 def test_squares_of_both_break_about_the_same(trained, digits, monkeypatch):
     monkeypatch.setattr(second_opinions, "QUERIES", 100)
     images, labels = digits.test.first(30)

@@ -13,7 +13,7 @@ from scripts.studies import soups
 
 def test_what_was_generated_beside_what_was_mixed(brief, brief_pretraining, tmp_path, written):
     base = tmp_path / "base.pt"
-    torch.save(targets.build("mlp").state_dict(), base)
+    torch.save(targets.build("mlp", input_shape=(1, 8, 8)).state_dict(), base)
     config = replace(
         soups.QUICK,
         train=soups.QUICK.train.replace(steps=2, population=2, batch_size=8, base=str(base)),
