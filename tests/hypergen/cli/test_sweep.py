@@ -45,8 +45,10 @@ def in_this_process(monkeypatch) -> None:
     )
 
 
-@pytest.mark.usefixtures("in_this_process")
-def test_a_sweep_runs_trials_and_shows_the_front(capsys):
+@pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_sweep_runs_trials_and_shows_the_front(own_process, request, capsys):
+    if not own_process:
+        request.getfixturevalue("in_this_process")
     line = f"sweep {TRAINING} --trials 1 --vary beta=0:1 --device cpu --sampler random --out sweep"
     assert main(line.split()) == 0
     rows = json.loads(Path("sweep", "results.json").read_text())["trials"]
