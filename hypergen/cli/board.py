@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hypergen.cli.machine import Machine
-from hypergen.cli.made_by import making_line
 from hypergen.cli.options import Command
 from hypergen.experiments.board import BOARD, PAGE, BoardConfig, add_to_board
+from hypergen.experiments.command_line import making_line
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hypergen.cli.machine import Machine
-from hypergen.cli.made_by import making_line
 from hypergen.cli.options import Command
 from hypergen.experiments.card import write_card
+from hypergen.experiments.command_line import making_line
 from hypergen.settings import Settings
 
 

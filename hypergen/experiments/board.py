@@ -10,7 +10,7 @@ import torch
 
 from hypergen import __version__
 from hypergen.catalog import TARGETS
-from hypergen.config import Activation, Epsilon
+from hypergen.config import Activation, Epsilon, ImageSize
 from hypergen.errors import InputError
 from hypergen.evaluation.statistics import interval
 from hypergen.experiments.evaluate import Judged, evaluate, open_for
@@ -59,6 +59,10 @@ class BoardConfig(Settings):
     """of the threat; by default what the network was made for"""
     dataset: str | None = None
     """images to judge on; by default those that the network was made for"""
+    image_size: ImageSize = None
+    """resize images to a square of so many pixels a side; by default as the network saw them"""
+    grey: bool = False
+    """turn colour images into grey ones"""
     target: Annotated[str | None, Registered(TARGETS)] = None
     """architecture of an external state_dict"""
     activation: Activation = "relu"
@@ -81,6 +85,8 @@ class BoardConfig(Settings):
             epsilon=self.epsilon,
             norm=self.norm,
             dataset=self.dataset,
+            image_size=self.image_size,
+            grey=self.grey,
             target=self.target,
             activation=self.activation,
         )

@@ -1,7 +1,7 @@
 """Which command made a weight file, as the file and the run that it lies in say."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +15,19 @@ from hypergen.training.direct_config import BaselineConfig
 
 @dataclass(frozen=True)
 class Making:
-    """The command that makes a weight file.
+    """A command that trains.
 
     settings: what it is given; flags: settings of the command alone that are on; plugins: what it
-    must load; file: where in its `out` the file then is; recipe: what it does, in a few words.
+    must load; recipe: what it does, in a few words; file: the weight file that is meant, in its
+    `out`; empty where none is.
     """
 
     command: Literal["baseline", "train"]
     settings: tuple[Settings, ...]
     flags: tuple[str, ...]
     plugins: tuple[str, ...]
-    file: str
     recipe: str
+    file: str = ""
 
 
 def made_by(path: Path) -> Making | None:
@@ -38,20 +39,23 @@ def made_by(path: Path) -> Making | None:
     metadata = read_metadata(path)
     if "config" in metadata:
         config = BaselineConfig.from_tree(metadata["config"], str(path))
-        plugins = tuple(_sources(metadata.get("plugins")))
-        return Making("baseline", (config,), (), plugins, "network.safetensors", recipe(metadata))
+        plugins = _sources(metadata.get("plugins"))
+        return Making("baseline", (config,), (), plugins, recipe(metadata), "network.safetensors")
     run = run_of(path)
     if run is None or path.parent.name != "samples":
         return None
-    asked = RunSettings.load(run)
-    flags = () if asked.baselines else ("no_baseline",)
-    what = f"sample of a generator: {asked.config.objective.kind}, "
-    what += f"{asked.config.optimisation.steps} steps, seed {asked.config.optimisation.seed}"
-    if "beta" in metadata:
-        what += f"; beta {metadata['beta']}"
-    plugins = tuple(_sources(asked.plugins))
-    place = f"samples/{path.name}"
-    return Making("train", (asked.config, asked.report), flags, plugins, place, what)
+    making = making_of_run(RunSettings.load(run))
+    beta = f"; beta {metadata['beta']}" if "beta" in metadata else ""
+    what = f"sample of {making.recipe}{beta}"
+    return replace(making, recipe=what, file=f"samples/{path.name}")
+
+
+def making_of_run(settings: RunSettings) -> Making:
+    """The command that makes a run of these settings."""
+    config, flags = settings.config, () if settings.baselines else ("no_baseline",)
+    what = f"a generator: {config.objective.kind}, "
+    what += f"{config.optimisation.steps} steps, seed {config.optimisation.seed}"
+    return Making("train", (config, settings.report), flags, _sources(settings.plugins), what)
 
 
 def run_of(path: Path) -> Path | None:
@@ -78,8 +82,8 @@ def recipe(metadata: Mapping[str, Any]) -> str:
     return f"{how}, seed {metadata.get('seed')}"
 
 
-def _sources(plugins: Any) -> list[str]:
+def _sources(plugins: Any) -> tuple[str, ...]:
     """Where plugins come from, each once, of a record such as weight files have."""
     rows = plugins if isinstance(plugins, list) else []
     found = [row["source"] for row in rows if isinstance(row, dict) and "source" in row]
-    return list(dict.fromkeys(map(str, found)))
+    return tuple(dict.fromkeys(map(str, found)))

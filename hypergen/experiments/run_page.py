@@ -1,11 +1,11 @@
 """Gathers what is known of a run into its page."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hypergen.config import TrainConfig
+from hypergen.experiments.command_line import making_line
+from hypergen.experiments.made_by import making_of_run
 from hypergen.experiments.run_folder import RESULTS, RunSettings, read_metrics
 from hypergen.experiments.sample import CURVE
 from hypergen.report.page.analyses import Found
@@ -36,7 +36,7 @@ def page_of_run(
             result,
             read_json(folder / CONFIG),
             [*filter(None, map(numbers, read_metrics(folder)))],
-            shlex.join(command(settings)),
+            making_line(making_of_run(settings)),
             spent(settings),
             attacked,
             missing,
@@ -62,29 +62,6 @@ def analyses_in(folder: Path) -> Found | None:
         return None
     pictures = {name: folder / f"{name}.png" for name in result["analyses"]}
     return Found(result, {n: file.read_bytes() for n, file in pictures.items() if file.exists()})
-
-
-def command(settings: RunSettings) -> list[str]:
-    """The words of the command that makes the same run again, in another folder."""
-    words = ["hypergen", "train"]
-    for own, usual in (
-        (settings.config, TrainConfig()),
-        (settings.report, type(settings.report)()),
-    ):
-        default = usual.flat()
-        for name, value in own.flat().items():
-            if value != default[name]:
-                words += _option(name, value)
-    return words + ([] if settings.baselines else ["--no-baseline"])
-
-
-def _option(name: str, value: Any) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
-    if isinstance(value, tuple):
-        return [word for each in value for word in (option, str(each))]
-    if isinstance(value, bool):
-        return [option if value else option.replace("--", "--no-", 1)]
-    return [option, "none" if value is None else str(value)]
 
 
 def spent(settings: RunSettings) -> dict[str, str]:

@@ -5,7 +5,7 @@ import pytest
 from tests.docs.documents import registries_kept
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def registries_as_before() -> Iterator[None]:
     """Afterwards nothing that an example registered, or that was loaded as a plugin, is there."""
     with registries_kept():

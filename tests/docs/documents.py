@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import attacks
+import hypergen.analysis  # noqa: F401  (registers those that are shipped)
 import targets
 from hypergen.catalog import ANALYSES, GENERATORS, MEASURES, VALUE_NETWORKS
 from hypergen.data import DATASETS

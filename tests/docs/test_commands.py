@@ -72,12 +72,12 @@ def folder(tmp_path, monkeypatch) -> Iterator[Path]:
 def parse(command: str) -> None:
     """Parses a `hypergen` command as the command line does; `InputError` for a wrong one."""
     _, name, *arguments = shlex.split(command)
-    if name in ("--version", "--help") or name == PLACEHOLDER:
+    if name in ("--version", "--help", "--print-completion") or name == PLACEHOLDER:
         return
     assert name in COMMANDS, command
     arguments = [argument for argument in arguments if argument != "--help"]
     parser = importlib.import_module(f"hypergen.cli.{name}").COMMAND
-    if name in ("sample", "search") and not arguments:
+    if name in ("sample", "search", "card") and not arguments:
         return  # named as a command, not as a call
     with registries_kept():
         load_named(Early.of(arguments).plugins)

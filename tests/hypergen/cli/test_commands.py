@@ -85,7 +85,7 @@ def test_a_sample_has_a_card_with_its_command_and_the_hub_s_class_loads_it(train
     text = (folder / "README.md").read_text()
     (line,) = [line.strip() for line in text.splitlines() if line.startswith("    hypergen train")]
     assert sorted(line.split()) == sorted(f"hypergen {TINY} --out OUT".split())
-    images = torch.rand(3, 1, 28, 28)
+    images = torch.rand(3, 1, 8, 8)
     model = hypergen.HubModel.from_pretrained(folder)
     assert model(images).equal(hypergen.load_network(file)(images))
     assert main(["evaluate", "mine", "--images", "2", "--steps", "1", "--restarts", "1"]) == 0
@@ -97,8 +97,9 @@ def test_a_board_has_a_row_of_whoever_s_network(trained, capsys, monkeypatch):
     file = trained / "samples" / "sample-0000.safetensors"
     torch.save(load_network(file).state_dict(), "theirs.pt")
     assert main(["board", "add", str(file), "--images", "4"]) == 0
-    said = "--target mlp --dataset digits --epsilon 0.1 --norm linf --images 4 --seconds 12"
-    assert main(["board", "add", "theirs.pt", *said.split()]) == 0
+    said = "--target mlp --dataset digits --image-size 8 --epsilon 0.1 --norm linf"
+    told = "--images 4 --seconds 12"
+    assert main(["board", "add", "theirs.pt", *said.split(), *told.split()]) == 0
     shown = capsys.readouterr().out
     rows = json.loads(Path("board", "board.json").read_text())["rows"]
     ours, theirs = sorted(rows, key=lambda row: row["name"])

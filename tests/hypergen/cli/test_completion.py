@@ -31,8 +31,9 @@ def test_bash_completes_commands_options_and_files(tmp_path, capsys):
 @pytest.mark.parametrize("shell", FILES)
 def test_the_script_of_a_shell_knows_every_command_and_leaves_files_to_it(shell):
     before, after = FILES[shell]
-    script = completion(dict(list(COMMANDS.items())[-2:]), [shell])
-    assert all(name in script for name in list(COMMANDS)[-2:]) and "--ensemble" in script
+    few = {name: COMMANDS[name] for name in ("export", "list")}
+    script = completion(few, [shell])
+    assert all(name in script for name in few) and "--ensemble" in script
     assert script.replace(after, "") != script if after else before not in script
 
 

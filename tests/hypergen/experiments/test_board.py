@@ -13,13 +13,13 @@ import torch
 import attacks
 import targets
 from hypergen.cli import baseline, train
-from hypergen.cli.made_by import making_line
 from hypergen.data import DatasetInfo
 from hypergen.errors import InputError
 from hypergen.evaluation.statistics import interval
 from hypergen.experiments import board as boards
 from hypergen.experiments.baseline import train_baseline
 from hypergen.experiments.board import BOARD, PAGE, BoardConfig, add_to_board, read_board
+from hypergen.experiments.command_line import making_line
 from hypergen.report.board import board_page
 from hypergen.settings import Settings
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
@@ -72,8 +72,8 @@ def test_the_same_network_is_replaced_and_another_of_its_name_refused(network, c
     assert below[0]["sra"] >= below[1]["sra"]
 
 
-def test_of_an_external_network_is_known_what_was_said(network, cpu, tmp_path):
-    torch.save(network.network.state_dict(), tmp_path / "net.pt")
+def test_of_an_external_network_is_known_what_was_said(cpu, tmp_path):
+    torch.save(targets.build("mlp").state_dict(), tmp_path / "net.pt")
     said = {"recipe": "by hand | `so`", "command": "python train.py", "seconds": 3.0}
     config = replace(FEW, target="mlp", dataset="digits", norm="linf", epsilon=0.1, **said)
     row = add_to_board(tmp_path / "board", tmp_path / "net.pt", config, cpu)

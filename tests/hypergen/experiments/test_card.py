@@ -37,7 +37,7 @@ def test_the_hub_s_class_and_plain_pytorch_load_the_very_network(sample, ranged_
     assert not model.training and model(images).equal(expected)
     drawn = ranged_run.sample(2, seed=read_metadata(sample)["seed"])
     torch.testing.assert_close(drawn[1](images), expected, rtol=1e-5, atol=1e-5)
-    plain = targets.build("mlp")
+    plain = targets.build("mlp", input_shape=few.input_shape)
     plain.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"), strict=True)
     assert plain.eval()(images).equal(expected)
     assert load_network(folder / "model.safetensors")(images).equal(expected)
@@ -45,7 +45,7 @@ def test_the_hub_s_class_and_plain_pytorch_load_the_very_network(sample, ranged_
 
 def test_what_the_hub_s_own_class_saves_is_loaded_again(tmp_path, few):
     images, _ = few.test.first(5)
-    model = hypergen.HubModel("resnet20", "swish", 10, (1, 28, 28)).eval()
+    model = hypergen.HubModel("resnet20", "swish", 10, few.input_shape).eval()
     model.save_pretrained(tmp_path)
     again = hypergen.HubModel.from_pretrained(tmp_path)
     assert again(images).equal(model(images))

@@ -16,7 +16,7 @@ def test_a_network_trained_directly_says_it_itself_wherever_it_lies(saved, tmp_p
     options = {"method": "pgd", "epsilon": 0.2, "epochs": 3, "seed": 5}
     making = made_by(saved(tmp_path / "net.safetensors", **options))
     assert making is not None and making.command == "baseline"
-    assert making.settings == (BaselineConfig.of(target="mlp", **options),)
+    assert making.settings == (BaselineConfig.of(target="mlp", image_size=8, **options),)
     assert making.file == "network.safetensors" and not making.flags + making.plugins
     assert making.recipe == "pgd, 3 epochs against linf, epsilon 0.23, seed 5"
 

@@ -16,9 +16,10 @@ from hypergen.errors import InputError, RunError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.experiments import pages
 from hypergen.experiments.attacked_samples import IMAGES, SHOWN, attacked_samples, chosen
+from hypergen.experiments.command_line import making_line
+from hypergen.experiments.made_by import making_of_run
 from hypergen.experiments.report import page_of, report_files
 from hypergen.experiments.run_folder import ReportConfig, RunSettings
-from hypergen.experiments.run_page import command
 from hypergen.experiments.side_by_side import CompareConfig
 from tests.hypergen.report.pages import Cells
 
@@ -60,7 +61,7 @@ def test_the_command_on_the_page_makes_the_same_run(tiny, few):
         measure=("accuracy=0.5", "jpeg=0.5"), objective="value", base="standard", grey=True
     )
     settings = RunSettings(config, few.info, ReportConfig(samples=3), baselines=False)
-    words = shlex.split(shlex.join(command(settings)))
+    words = shlex.split(making_line(making_of_run(settings)))
     made, own = train_command.COMMAND.parse("train", words[2:])
     assert words[:2] == ["hypergen", "train"] and own.no_baseline
     assert made == {"training": config, "report": settings.report}

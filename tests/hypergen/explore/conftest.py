@@ -13,7 +13,7 @@ from hypergen.training.trainer import Trainer
 
 
 @pytest.fixture(scope="session")
-def explored(few: Dataset, tmp_path_factory) -> Path:
+def explored(few_large: Dataset, tmp_path_factory) -> Path:
     """The folder of a run of small-lenet5 for preferences in [0, 1].
 
     It is as at its first step, but that networks differ by their preference, as trained ones do.
@@ -21,8 +21,8 @@ def explored(few: Dataset, tmp_path_factory) -> Path:
     config = TrainConfig.of(target="small-lenet5", beta="0:1", steps=4, max_robustness_gap=1.0)
     folder = tmp_path_factory.mktemp("runs") / "explored"
     folder.mkdir()
-    RunSettings(config, few.info, ReportConfig(), baselines=False).on(few).save(folder)
-    trainer = Trainer(config, few, torch.device("cpu"))
+    RunSettings(config, few_large.info, ReportConfig(), False).on(few_large).save(folder)
+    trainer = Trainer(config, few_large, torch.device("cpu"))
     for generator in (trainer.models.generator, trainer.models.ema):
         for name, tensor in generator.named_parameters():
             if name.endswith("offsets"):
@@ -32,5 +32,5 @@ def explored(few: Dataset, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def explorer(explored: Path, digits: Dataset) -> Explorer:
-    return Explorer(explored, digits)
+def explorer(explored: Path, large_digits: Dataset) -> Explorer:
+    return Explorer(explored, large_digits)

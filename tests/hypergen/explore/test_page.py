@@ -98,10 +98,10 @@ def browsing(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., No
 
 
 @pytest.fixture
-def own_explorer(explored, digits, tmp_path) -> Explorer:
+def own_explorer(explored, large_digits, tmp_path) -> Explorer:
     """An explorer of a copy of the run."""
     shutil.copytree(explored, tmp_path / "run")
-    return Explorer(tmp_path / "run", digits)
+    return Explorer(tmp_path / "run", large_digits)
 
 
 @pytest.fixture(autouse=True)

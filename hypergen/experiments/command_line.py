@@ -1,10 +1,9 @@
-"""The line of the command that makes a weight file."""
+"""The command that makes something again, as it is typed."""
 
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from hypergen.cli.wording import option
 from hypergen.experiments.made_by import Making
 from hypergen.settings import Settings, fields
 
@@ -13,15 +12,17 @@ OUT = "OUT"
 
 
 def making_line(making: Making) -> str:
-    """The command that makes a weight file in the folder `OUT`.
-
-    It has every option that is not the usual one.
-    """
+    """The command that makes it in the folder `OUT`, with every option that is not the default."""
     words = ["hypergen", making.command]
     words += [word for settings in making.settings for word in _words(settings)]
     words += [option(flag) for flag in making.flags]
     words += [word for plugin in making.plugins for word in ("--plugin", plugin)]
     return shlex.join([*words, "--out", OUT])
+
+
+def option(name: str) -> str:
+    """The option of a setting."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _words(settings: Settings) -> Iterator[str]:

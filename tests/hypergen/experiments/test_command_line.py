@@ -5,8 +5,8 @@ import shlex
 import pytest
 
 from hypergen.cli import baseline, train
-from hypergen.cli.made_by import making_line
 from hypergen.config import TrainConfig
+from hypergen.experiments.command_line import making_line
 from hypergen.experiments.made_by import Making
 from hypergen.experiments.run_folder import ReportConfig
 from hypergen.training.direct_config import BaselineConfig
