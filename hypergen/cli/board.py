@@ -7,7 +7,6 @@ from typing import Any, Literal
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
 from hypergen.experiments.board import BOARD, PAGE, BoardConfig, add_to_board
-from hypergen.experiments.command_line import making_line
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 
@@ -32,9 +31,7 @@ def run(settings: dict[str, Any], own: BoardOptions) -> None:
     """Runs the command."""
     device, data_dir = own.machine.chosen, own.machine.data_dir
     with ProgressBar("board") as bar:
-        row = add_to_board(
-            own.out, own.file, settings["row"], device, data_dir, making_line, progress=bar
-        )
+        row = add_to_board(own.out, own.file, settings["row"], device, data_dir, bar)
     low, high = (100 * end for end in row["interval"])
     print(
         f"{row['name']}: accuracy {100 * row['accuracy']:.2f} %, SRA {100 * row['sra']:.1f} % of "

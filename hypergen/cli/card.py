@@ -7,7 +7,6 @@ from typing import Any
 from hypergen.cli.machine import Machine
 from hypergen.cli.options import Command
 from hypergen.experiments.card import write_card
-from hypergen.experiments.command_line import making_line
 from hypergen.settings import Settings
 
 
@@ -31,5 +30,5 @@ COMMAND = Command(CardOptions)
 def run(settings: dict[str, Any], own: CardOptions) -> None:
     """Runs the command."""
     folder = own.out or own.file.with_suffix("")
-    write_card(own.file, folder, own.license, making_line)
+    write_card(own.file, folder, own.license)
     print(f"written to {folder}: README.md, config.json, model.safetensors")

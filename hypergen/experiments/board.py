@@ -1,7 +1,6 @@
 """A board of small networks: how good each is, what it took to train, and how to make it again."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +12,10 @@ from hypergen.catalog import TARGETS
 from hypergen.config import Activation, Epsilon, ImageSize
 from hypergen.errors import InputError
 from hypergen.evaluation.statistics import interval
+from hypergen.experiments.command_line import making_line
 from hypergen.experiments.evaluate import Judged, evaluate, open_for
 from hypergen.experiments.evaluate_config import EvaluateConfig
-from hypergen.experiments.made_by import Making, made_by
+from hypergen.experiments.made_by import made_by
 from hypergen.report.board import board_page
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT, SIZE, Norm, Registered, Settings, checked
@@ -98,13 +98,11 @@ def add_to_board(
     config: BoardConfig,
     device: torch.device,
     data_dir: Path | None = None,
-    in_words: Callable[[Making], str | None] = lambda making: None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Judges one weight file, and writes its row into board.json and board.md; returns the row.
 
-    in_words: the command of a `Making`, where none is given. A row of the same network, threat and
-    name is replaced.
+    A row of the same network, threat and name is replaced.
 
     Raises:
         InputError: no single weight file, more than 300,000 weights, a name that another network
@@ -115,7 +113,7 @@ def add_to_board(
         raise InputError(f"{file} holds {len(files)} networks; a row is of one: name a weight file")
     require_folder(board)
     judged = open_for(files, config.evaluation, device, data_dir)
-    row = _told(files[0], config, judged, in_words)
+    row = _told(files[0], config, judged)
     with locked(board):
         rows = read_board(board)
         others = [other for other in rows if _key(other) != _key(row)]
@@ -135,7 +133,6 @@ def _told(
     file: Path,
     config: BoardConfig,
     judged: Judged,
-    in_words: Callable[[Making], str | None],
 ) -> dict[str, Any]:
     """What is known of a network before it is judged. `InputError`: too many weights."""
     network = judged.networks[0]
@@ -165,7 +162,7 @@ def _told(
         "trained_on": device,
         "gradient_evaluations": gradients,
         "recipe": config.recipe or (making and making.recipe),
-        "command": config.command or (making and in_words(making)),
+        "command": config.command or (making and making_line(making)),
         "file": making and making.file,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
     }

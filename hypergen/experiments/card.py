@@ -1,11 +1,11 @@
 """A network as a folder for the Hugging Face hub, with a card of what is known of it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hypergen.evaluation.statistics import interval
-from hypergen.experiments.made_by import Making, made_by, run_of
+from hypergen.experiments.command_line import making_line
+from hypergen.experiments.made_by import made_by, run_of
 from hypergen.experiments.run_folder import read_results, require_empty
 from hypergen.report.card import Figure, Known, model_card
 from hypergen.settings import HUGE
@@ -21,16 +21,11 @@ NAMES = {
 """Figures of a weight file that a card tells, and what it calls them."""
 
 
-def write_card(
-    file: Path,
-    folder: Path,
-    license: str = "unknown",
-    in_words: Callable[[Making], str | None] = lambda making: None,
-) -> Path:
+def write_card(file: Path, folder: Path, license: str = "unknown") -> Path:
     """Writes model.safetensors, config.json and README.md, which `HubModel` loads; their folder.
 
     The card has what the file says, and what the results of the run say that it lies in. Nothing is
-    measured, and what is not known is said to be missing. in_words: the command of a `Making`.
+    measured, and what is not known is said to be missing.
 
     Raises:
         InputError: no weight file of ours, a folder that is not empty, or no huggingface_hub.
@@ -47,7 +42,7 @@ def write_card(
         network=str(network),
         weights=sum(each.numel() for each in network.parameters()),
         recipe=making.recipe if making else None,
-        command=in_words(making) if making else None,
+        command=making_line(making) if making else None,
         place=making.file if making else None,
         figures=figures(file, metadata),
     )

@@ -90,9 +90,10 @@ def test_what_nobody_wrote_down_is_said_to_be_missing(sample, tmp_path):
 
 def test_a_network_trained_directly_tells_its_command(saved, tmp_path):
     path = saved(tmp_path / "net.safetensors", epochs=2)
-    folder = write_card(path, tmp_path / "card", in_words=lambda making: "hypergen it is")
+    folder = write_card(path, tmp_path / "card")
     text = (folder / "README.md").read_text()
-    assert "    hypergen it is\n\nThe network is then OUT/network.safetensors." in text
+    made = "hypergen baseline --image-size 8 --target mlp --epochs 2 --out OUT"
+    assert f"    {made}\n\nThe network is then OUT/network.safetensors." in text
     assert "hypergen evaluate FILE --attack standard" in text  # of figures there are none
     assert huggingface_hub.ModelCard(text).data.eval_results is None
 
