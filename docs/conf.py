@@ -10,8 +10,7 @@ from sphinx.util.docutils import SphinxDirective
 import hypergen
 from hypergen.cli.main import COMMANDS
 from hypergen.cli.options import POSITIONAL, field_docs
-from hypergen.cli.wording import in_options
-from hypergen.experiments.command_line import option
+from hypergen.cli.wording import in_options, option
 from hypergen.settings import Settings, fields
 
 project = "hypergen"

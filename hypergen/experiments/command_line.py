@@ -2,26 +2,42 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from hypergen.experiments.made_by import Making
 from hypergen.settings import Settings, fields
 
 OUT = "OUT"
 """The folder that a line names for what it makes."""
 
 
+@dataclass(frozen=True)
+class Making:
+    """A command that trains.
+
+    settings: what it is given; flags: settings of the command alone that are on; plugins: what it
+    must load; recipe: what it does, in a few words; file: the weight file that is meant, in its
+    `out`; empty where none is.
+    """
+
+    command: Literal["baseline", "train"]
+    settings: tuple[Settings, ...]
+    flags: tuple[str, ...]
+    plugins: tuple[str, ...]
+    recipe: str
+    file: str = ""
+
+
 def making_line(making: Making) -> str:
     """The command that makes it in the folder `OUT`, with every option that is not the default."""
     words = ["hypergen", making.command]
     words += [word for settings in making.settings for word in _words(settings)]
-    words += [option(flag) for flag in making.flags]
+    words += [_option(flag) for flag in making.flags]
     words += [word for plugin in making.plugins for word in ("--plugin", plugin)]
     return shlex.join([*words, "--out", OUT])
 
 
-def option(name: str) -> str:
-    """The option of a setting."""
+def _option(name: str) -> str:  # as `cli.wording` has it, which nothing here may import
     return f"--{name.replace('_', '-')}"
 
 
@@ -29,7 +45,7 @@ def _words(settings: Settings) -> Iterator[str]:
     """The options of all fields that are not at their defaults."""
     usual = type(settings)()
     for field in fields(type(settings)):
-        name, value = option(field.short), field.of(settings)
+        name, value = _option(field.short), field.of(settings)
         if value == field.of(usual):
             continue
         if isinstance(value, bool):

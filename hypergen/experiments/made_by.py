@@ -1,33 +1,16 @@
 """Which command made a weight file, as the file and the run that it lies in say."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hypergen.errors import InputError
+from hypergen.experiments.command_line import Making
 from hypergen.experiments.run_folder import RunSettings
-from hypergen.settings import Settings
 from hypergen.storage.folders import CONFIG
 from hypergen.storage.weights import read_metadata
 from hypergen.training.direct_config import BaselineConfig
-
-
-@dataclass(frozen=True)
-class Making:
-    """A command that trains.
-
-    settings: what it is given; flags: settings of the command alone that are on; plugins: what it
-    must load; recipe: what it does, in a few words; file: the weight file that is meant, in its
-    `out`; empty where none is.
-    """
-
-    command: Literal["baseline", "train"]
-    settings: tuple[Settings, ...]
-    flags: tuple[str, ...]
-    plugins: tuple[str, ...]
-    recipe: str
-    file: str = ""
 
 
 def made_by(path: Path) -> Making | None:

@@ -6,8 +6,7 @@ import pytest
 
 from hypergen.cli import baseline, train
 from hypergen.config import TrainConfig
-from hypergen.experiments.command_line import making_line
-from hypergen.experiments.made_by import Making
+from hypergen.experiments.command_line import Making, making_line
 from hypergen.experiments.run_folder import ReportConfig
 from hypergen.training.direct_config import BaselineConfig
 
