@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hypergen.report.pixels import magnification, magnified, pixels
+
 COLOURS = "viridis"
 """Matplotlib's name of the map's colours, which colour-blind people can tell apart."""
 PALE = 0.35
@@ -17,11 +19,8 @@ PALE = 0.35
 
 
 def image_address(image: Tensor) -> str:
-    """An image [C,H,W] in [0,1]; with neither 1 nor 3 channels it is shown as their mean."""
-    if len(image) not in (1, 3):
-        image = image.mean(0, keepdim=True)
-    pixels = (255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
-    return _address(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    """An image [C,H,W] in [0,1]; with other than 3 channels it is shown as their mean."""
+    return _address(pixels(image.numpy()))
 
 
 def change_address(clean: Tensor, attacked: Tensor) -> tuple[str, float]:
@@ -29,10 +28,9 @@ def change_address(clean: Tensor, attacked: Tensor) -> tuple[str, float]:
 
     The largest change becomes black or white. Without any change it is 1 time.
     """
-    change = attacked - clean
-    largest = float(change.abs().max())
-    factor = 0.5 / largest if largest > 0 else 1.0
-    return image_address(0.5 + factor * change), factor
+    change = (attacked - clean).numpy()
+    factor = magnification(change)
+    return _address(pixels(magnified(change, factor))), factor
 
 
 def map_address(values: Tensor, low: float, high: float) -> str:
@@ -58,7 +56,7 @@ def colour_bar() -> str:
     return f"linear-gradient(to right, {', '.join(map(matplotlib.colors.to_hex, steps))})"
 
 
-def _address(pixels: np.ndarray) -> str:
+def _address(picture: np.ndarray) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(picture).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

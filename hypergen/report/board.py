@@ -1,9 +1,10 @@
 """The page of a board: a table for each data set and threat, and the command of every row."""
 
-import html
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
+
+from hypergen.report.tables import in_markdown
 
 HEAD = """# Small networks: how robust, at what cost
 
@@ -42,7 +43,7 @@ def board_page(rows: Sequence[Mapping[str, Any]]) -> str:
         rows, lambda row: (row["dataset"], row["norm"], row["epsilon"])
     ):
         own = list(group)
-        parts.append(f"## {_text(dataset)}, {_text(norm)}, epsilon {epsilon:.4g}\n")
+        parts.append(f"## {in_markdown(dataset)}, {in_markdown(norm)}, epsilon {epsilon:.4g}\n")
         table = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, own)]
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in table) + "\n")
         parts += [_making(row) for row in own]
@@ -54,25 +55,20 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     gradients, seconds = row["gradient_evaluations"], row["seconds"]
     on = f" ({row['trained_on']})" if row["trained_on"] else ""
     return [
-        _text(f"{row['name']}: {row['target']}, {row['activation']}"),
+        in_markdown(f"{row['name']}: {row['target']}, {row['activation']}"),
         f"{row['weights']:,}",
         f"{100 * row['accuracy']:.2f}",
         f"{100 * row['sra']:.1f}",
         f"{low:.1f} to {high:.1f}",
         f"{row['images']:,}",
         "-" if gradients is None else f"{gradients / 1e6:.3g}",
-        "-" if seconds is None else _text(f"{seconds:.0f}{on}"),
-        _text(row["recipe"] or "-"),
+        "-" if seconds is None else in_markdown(f"{seconds:.0f}{on}"),
+        in_markdown(row["recipe"] or "-"),
     ]
 
 
 def _making(row: Mapping[str, Any]) -> str:
     """How a row's network is made again, in a paragraph."""
-    place = f", in OUT/{_text(row['file'])}" if row["file"] else ""
-    said = f"{_text(row['name'])}{place} (figures: {_text(row['source'])}):\n\n"
+    place = f", in OUT/{in_markdown(row['file'])}" if row["file"] else ""
+    said = f"{in_markdown(row['name'])}{place} (figures: {in_markdown(row['source'])}):\n\n"
     return said + (f"    {row['command']}\n" if row["command"] else "    unknown\n")
-
-
-def _text(text: str) -> str:
-    """A text that Markdown shows as it is."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")

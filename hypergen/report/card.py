@@ -1,11 +1,10 @@
 """A model card in the form of the Hugging Face hub: what is known of a network, and what is not."""
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hypergen.report.tables import threat_text
+from hypergen.report.tables import in_markdown, threat_text
 
 HUB_DATASETS = {
     "mnist": "ylecun/mnist",
@@ -86,7 +85,7 @@ def _head(known: Known, license: str) -> str:
 
 
 def _body(known: Known) -> str:
-    said, metadata = _said, known.metadata
+    said, metadata = in_markdown, known.metadata
     shape = tuple(metadata["input_shape"])
     names = metadata.get("class_names") or []
     classes = ", ".join(names) or f"{metadata['num_classes']} classes, of which no names are known"
@@ -156,7 +155,9 @@ def _figures(known: Known) -> str:
             low, high = (100 * end for end in figure.interval)
             ends = f"{low:.1f} to {high:.1f}"
         images = "not known" if figure.images is None else f"{figure.images:,}"
-        lines.append(f"| {_said(_title(figure))} | {100 * figure.share:.2f} | {ends} | {images} |")
+        lines.append(
+            f"| {in_markdown(_title(figure))} | {100 * figure.share:.2f} | {ends} | {images} |"
+        )
     text = "\n".join(lines)
     return f"{text}\n\nThey were written down when the network was made, and not measured again."
 
@@ -172,8 +173,3 @@ def _limits(known: Known) -> str:
             "to other attacks."
         )
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _said(text: str) -> str:
-    """A text that Markdown shows as it is."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from hypergen.report.palette import BLACK, VERMILLION, for_text
+from hypergen.report.pixels import magnification, magnified, pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +26,7 @@ def example_grid(
     Pixels are enlarged, not blurred; a change of 0 is grey, the largest black or white.
 
     Args:
-        clean: [N,C,H,W] in [0,1], C of 1 or 3.
+        clean: [N,C,H,W] in [0,1]; of other than 3 channels their mean is shown.
         attacked: likewise.
         answers: of the network to clean and to attacked images, [2][N]; wrong ones are red.
         labels: what is right, [N].
@@ -33,7 +34,7 @@ def example_grid(
     from PIL import Image, ImageDraw
 
     changes = attacked - clean
-    shown = clean, 0.5 + changes / (2 * max(abs(changes).max(), 1e-12)), attacked
+    shown = clean, magnified(changes, magnification(changes)), attacked
     factor = max(1, -(-LEAST_SIDE // clean.shape[-1]))
     height, width = (factor * side for side in clean.shape[-2:])
     size = GAP + len(clean) * (width + GAP), LINE + 3 * (height + GAP + LINE)
@@ -46,9 +47,8 @@ def example_grid(
         top = LINE + row * (height + GAP + LINE)
         for column, image in enumerate(images):
             left = GAP + column * (width + GAP)
-            pixels = (255 * image.clip(0, 1)).round().astype("uint8").transpose(1, 2, 0)
-            whole = numpy.broadcast_to(pixels, (*pixels.shape[:2], 3)).repeat(factor, 0)
-            picture.paste(Image.fromarray(whole.repeat(factor, 1)), (left, top))
+            drawn = Image.fromarray(pixels(image))
+            picture.paste(drawn.resize((width, height), Image.Resampling.NEAREST), (left, top))
             if said is not None:
                 wrong = said[column] != labels[column]
                 colour = for_text(VERMILLION) if wrong else BLACK

@@ -3,6 +3,7 @@
 Functions take results as a JSON file holds them: shares in [0,1], shown in percent.
 """
 
+import html
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,3 +207,8 @@ def estimates_table(networks: Sequence[Mapping[str, Any]], dataset: str) -> Tabl
             "to have the best N measured: sample --keep N",
         ],
     )
+
+
+def in_markdown(text: str) -> str:
+    """A text that Markdown shows as it is, also in a table."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")

@@ -10,7 +10,6 @@ taken are defined here and nowhere else. A killed run of this script continues w
 """
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,13 @@ from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.transfer import MixedPopulation, carried_over, fooling_rates
 from hypergen.experiments.base import direct_recipe
 from hypergen.measures import Batch
-from hypergen.models.generator import DenseHead, ResidualGenerator
-from hypergen.models.latent import Latent
+from hypergen.models.generator import ResidualGenerator
 from hypergen.training.direct import DirectTrainer, train_direct
 from hypergen.training.learner import Learner
 from hypergen.training.trainer import Trainer
 from scripts.common import RESULTS, ensure_same_settings, load, publish, require_start, rows, run
-from targets import Ensemble, Population, WeightLayout
+from scripts.generators import with_dense_head
+from targets import Ensemble, Population
 
 CPU = torch.device("cpu")
 STARTS = 8
@@ -84,22 +83,6 @@ class LearnedMapGenerator(ResidualGenerator):
         start = self.random_prior
         del self.random_prior
         self.random_prior = nn.Parameter(start)  # pyright: ignore
-
-
-def with_dense_head(kind: type[ResidualGenerator]) -> Callable[..., ResidualGenerator]:
-    """What makes generators of that class for small targets, as the registry wants it."""
-
-    def make(
-        layout: WeightLayout,
-        base_weights: Tensor,
-        latent_size: int,
-        prior_scale: float,
-        beta_range: tuple[float, float],
-    ) -> ResidualGenerator:
-        head, latent = DenseHead(layout.size), Latent(latent_size)
-        return kind(layout, latent, base_weights, head, prior_scale, beta_range)
-
-    return make
 
 
 GENERATORS.register("eight-starts")(with_dense_head(MixtureGenerator))

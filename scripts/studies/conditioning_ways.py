@@ -4,15 +4,15 @@ Each replaces the offsets of `ResidualGenerator`, or moves something else beside
 this registers them as generators.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hypergen.catalog import GENERATORS
-from hypergen.models.generator import KNOTS, DenseHead, ResidualGenerator
-from hypergen.models.latent import Latent, cdf, hat_basis
+from hypergen.models.generator import KNOTS, ResidualGenerator
+from hypergen.models.latent import cdf, hat_basis
+from scripts.generators import with_dense_head
 from targets import WeightLayout
 
 RANK = 4
@@ -136,22 +136,6 @@ class Spread(Rows):
         assert near is not None
         filters, inputs = (near @ self.filters)[:, self.row], (near @ self.inputs)[:, self.column]
         return super().prior_at(z, near) * (1 + filters) * (1 + inputs)
-
-
-def with_dense_head(kind: type[ResidualGenerator]) -> Callable[..., ResidualGenerator]:
-    """What makes generators of that class for small targets, as the registry wants it."""
-
-    def make(
-        layout: WeightLayout,
-        base_weights: Tensor,
-        latent_size: int,
-        prior_scale: float,
-        beta_range: tuple[float, float],
-    ) -> ResidualGenerator:
-        head, latent = DenseHead(layout.size), Latent(latent_size)
-        return kind(layout, latent, base_weights, head, prior_scale, beta_range)
-
-    return make
 
 
 GENERATORS.register("film")(with_dense_head(FiLM))

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.docs.documents import registries_kept
+from tests.registries import registries_kept
 
 
 @pytest.fixture(autouse=True)

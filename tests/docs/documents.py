@@ -1,18 +1,8 @@
 """What README and the pages of docs/ say, as tests look at it."""
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
-
-import attacks
-import hypergen.analysis  # noqa: F401  (registers those that are shipped)
-import targets
-from hypergen.catalog import ANALYSES, GENERATORS, MEASURES, VALUE_NETWORKS
-from hypergen.data import DATASETS
-from hypergen.registry import LOADED
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -47,15 +37,3 @@ def commands(text: str) -> list[str]:
     within = re.findall(r"`([^`]+)`", CODE.sub("", text))
     found += [span for span in within if span.startswith(starts)]
     return [" ".join(line.partition(" #")[0].split()) for line in found]
-
-
-@contextlib.contextmanager
-def registries_kept() -> Iterator[None]:
-    """Within, what is registered or loaded as a plugin is forgotten at the end."""
-    kept = [targets.TARGETS, targets.ACTIVATIONS, attacks.ATTACKS, LOADED]
-    for registry in (DATASETS, GENERATORS, VALUE_NETWORKS, MEASURES, ANALYSES):
-        kept.append(registry._entries)  # pyright: ignore
-    with contextlib.ExitStack() as stack:
-        for entries in kept:
-            stack.enter_context(mock.patch.dict(entries))
-        yield

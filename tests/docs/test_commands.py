@@ -17,7 +17,8 @@ from hypergen.errors import InputError
 from hypergen.experiments.run_folder import ReportConfig, RunSettings
 from hypergen.measures import build_measures
 from hypergen.plugins import load_named
-from tests.docs.documents import DOCS, ROOT, blocks, commands, registries_kept, texts
+from tests.docs.documents import DOCS, ROOT, blocks, commands, texts
+from tests.registries import registries_kept
 
 TEXTS = texts()
 NETWORK = """

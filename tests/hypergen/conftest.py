@@ -1,4 +1,3 @@
-import contextlib
 import os
 import shutil
 import subprocess
@@ -8,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
@@ -18,15 +16,14 @@ from torch import Tensor, nn
 import attacks
 import targets
 from hypergen import data
-from hypergen.catalog import GENERATORS, MEASURES, VALUE_NETWORKS
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset, Split
 from hypergen.experiments.baseline import save_baseline
 from hypergen.experiments.run_folder import ReportConfig
-from hypergen.registry import LOADED
 from hypergen.training.direct import DirectTrainer, train_direct
 from hypergen.training.direct_config import BaselineConfig
 from targets import Population
+from tests.registries import registries_kept
 
 
 class Forbidden(Split):
@@ -73,11 +70,7 @@ def rough_pictures(monkeypatch) -> None:
 @pytest.fixture(autouse=True)
 def registries_as_before() -> Iterator[None]:
     """Afterwards nothing that a test registered, or loaded as a plugin, is there."""
-    kept = (targets.TARGETS, targets.ACTIVATIONS, attacks.ATTACKS, LOADED)
-    kept += tuple(r._entries for r in (data.DATASETS, GENERATORS, MEASURES, VALUE_NETWORKS))  # pyright: ignore
-    with contextlib.ExitStack() as stack:
-        for entries in kept:
-            stack.enter_context(mock.patch.dict(entries))
+    with registries_kept():
         yield
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from hypergen.report.page.blocks import Attacked, Block, Chart, Figures, Gallery, Paragraphs
 from hypergen.report.page.charts import axis, hundred, mark
 from hypergen.report.palette import colour
-from hypergen.report.tables import MISSING, Table, images_text, percent, threat_text
+from hypergen.report.pixels import magnification, magnified, pixels
+from hypergen.report.tables import Table, images_text, percent, threat_text
 
 PIXELS = 96
 """Least height of an image on the page; small ones are drawn with larger pixels."""
@@ -50,7 +51,7 @@ def gallery_blocks(samples: Sequence[AttackedSample], missing: str = "") -> list
     if not samples:
         return [Paragraphs([f"Not shown here: {missing}."])] if missing else []
     attack = samples[0].attack
-    times = magnification(samples)
+    times = magnification(numpy.concatenate([each.attacked - each.clean for each in samples]))
     blocks: list[Block] = [
         Paragraphs(
             [
@@ -67,12 +68,6 @@ def gallery_blocks(samples: Sequence[AttackedSample], missing: str = "") -> list
     return blocks
 
 
-def magnification(samples: Sequence[AttackedSample]) -> float:
-    """By how much changes are magnified, so that the largest goes from grey to black or white."""
-    largest = max(float(abs(each.attacked - each.clean).max()) for each in samples)
-    return 0.5 / largest if largest else 1.0
-
-
 def _attacked(sample: AttackedSample, index: int, times: float) -> Attacked:
     clean, attacked = sample.clean[index], sample.attacked[index]
     names = sample.classes
@@ -82,7 +77,7 @@ def _attacked(sample: AttackedSample, index: int, times: float) -> Attacked:
     )
     return Attacked(
         png(clean),
-        png(0.5 + times * (attacked - clean)),
+        png(magnified(attacked - clean, times)),
         png(attacked),
         names[sample.labels[index]],
         before,
@@ -92,12 +87,8 @@ def _attacked(sample: AttackedSample, index: int, times: float) -> Attacked:
 
 
 def png(image: numpy.ndarray) -> bytes:
-    """An image [C,H,W] in [0,1] as PNG, at least `PIXELS` high; of other than 3 channels, their
-    mean."""
-    if len(image) != 3:
-        image = image.mean(0, keepdims=True)
-    pixels = (255 * image.clip(0, 1)).round().astype("uint8").transpose(1, 2, 0)
-    drawn = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    """An image [C,H,W] in [0,1] as PNG, at least `PIXELS` high."""
+    drawn = Image.fromarray(pixels(image))
     times = max(1, -(-PIXELS // drawn.height))
     drawn = drawn.resize((drawn.width * times, drawn.height * times), Image.Resampling.NEAREST)
     file = io.BytesIO()
@@ -156,4 +147,4 @@ def after_chart(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         f"suite{over}"
     )
     cells = [(kind, *(percent(share, 1) for share in shares)) for kind, shares in means.items()]
-    return Chart(caption, traces, layout, Table(("kind", *names), cells or [(MISSING,)]))
+    return Chart(caption, traces, layout, Table(("kind", *names), cells))

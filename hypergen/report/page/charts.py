@@ -68,16 +68,18 @@ def mark(kind: str, kinds: Sequence[str]) -> dict[str, Any]:
     return {"color": colour(kind, kinds), "symbol": SYMBOLS[marker(kind, kinds)]}
 
 
-def error_bars(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict[str, Any]:
-    """Intervals around a figure, as plotly takes them; of rows without one, no length."""
-    ends = [row.get(interval) or (row[key], row[key]) for row in rows]
+def error_bars(shares: Sequence[float], ends: Iterable[Sequence[float]]) -> dict[str, Any]:
+    """The intervals around shares, as plotly takes them.
+
+    ends: the lower and the upper of each.
+    """
+    pairs = [*zip(shares, ends, strict=True)]
     return {
         "type": "data",
         "symmetric": False,
-        "array": [100 * (high - row[key]) for row, (_, high) in zip(rows, ends, strict=True)],
-        "arrayminus": [100 * (row[key] - low) for row, (low, _) in zip(rows, ends, strict=True)],
+        "array": [100 * (high - share) for share, (_, high) in pairs],
+        "arrayminus": [100 * (share - low) for share, (low, _) in pairs],
         "thickness": 1,
-        "width": 0,
     }
 
 
@@ -110,7 +112,10 @@ def points(
             "marker": mark(kind, kinds) | {"size": 9, "opacity": 0.85},
         }
         if interval is not None:
-            trace["error_x"] = error_bars(own, key, interval) | {"color": colour(kind, kinds)}
+            shares = [row[key] for row in own]
+            ends = [row.get(interval) or (row[key], row[key]) for row in own]  # those of no length
+            shape = {"width": 0, "color": colour(kind, kinds)}
+            trace["error_x"] = error_bars(shares, ends) | shape
         traces.append(trace)
     return traces
 

@@ -123,10 +123,9 @@ def cards(result: Mapping[str, Any]) -> list[Card]:
 def comparison_blocks(result: Mapping[str, Any]) -> list[Block]:
     """The run's table, and by how much samples differ from each other kind."""
     table = run_table(result)
-    table = Table(("kind", *table.headers[1:]), table.rows, table.notes, table.key)
     estimated = {*value_network_lines(result)}  # which have a section of their own
     notes = [note for note in table.notes if note not in estimated]
-    own = Table(table.headers, table.rows, notes, table.key)
+    own = Table(("kind", *table.headers[1:]), table.rows, notes, table.key)
     return [
         Figures("% of images, mean and standard deviation over the networks of a kind", own),
         *difference_blocks(result, table.key),

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypergen.report.fronts import curve_table
 from hypergen.report.page.blocks import Block, Chart
-from hypergen.report.page.charts import axis, hundred, label, told
+from hypergen.report.page.charts import axis, error_bars, hundred, label, told
 from hypergen.report.palette import COLOURS, GREY
 from hypergen.report.tables import Table, percent
 
@@ -113,14 +113,7 @@ def curve_chart(name: str, result: Mapping[str, Any]) -> Chart:
         }
         if all(point[key]["interval"] for point in points):
             ends = [point[key]["interval"] for point in points]
-            means = [point[key]["mean"] for point in points]
-            trace["error_y"] = {
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * (end[1] - m) for end, m in zip(ends, means, strict=True)],
-                "arrayminus": [100 * (m - end[0]) for end, m in zip(ends, means, strict=True)],
-                "thickness": 1,
-            }
+            trace["error_y"] = error_bars([point[key]["mean"] for point in points], ends)
         traces.append(trace)
     layout = {
         "xaxis": axis("beta (weight of robustness)"),

@@ -3,7 +3,6 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from hypergen.cli.main import main
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.experiments.run_folder import ReportConfig, RunSettings
-from hypergen.registry import LOADED
 from hypergen.storage.weights import load_network, read_metadata, save_network
 
 TINY = (
@@ -39,15 +37,6 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _quick_to_draw(rough_pictures) -> None:
     """All that commands draw here is rough."""
-
-
-@pytest.fixture(autouse=True)
-def registries_as_before() -> Iterator[None]:
-    """Forgets the plugins that a test loads."""
-    before = set(LOADED)
-    yield
-    for key in set(LOADED) - before:
-        LOADED.pop(key).withdraw()
 
 
 @pytest.fixture(autouse=True)

@@ -32,3 +32,12 @@ def test_wrong_answers_are_red():
         return int((pixels[..., 0] > pixels[..., 2] + 50).sum())
 
     assert reds("3") > 0 and reds("7") == 0
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_of_other_numbers_of_channels_the_mean_is_shown(channels):
+    images = numpy.random.default_rng(0).random((1, channels, 70, 70)).astype("float32")
+    answers = [["7"], ["7"]]
+    shown = example_grid(images, images, answers, ["7"])
+    grey = example_grid(*[images.mean(1, keepdims=True)] * 2, answers, ["7"])
+    assert (numpy.asarray(shown) == numpy.asarray(grey)).all()
