@@ -184,6 +184,9 @@ class OptimisationConfig(Settings):
     """of the generator's learning rate"""
     ema_decay: Annotated[float, SHARE] = 0.99
     """of the averaged generator that samples; 0 for none"""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """of multiplications in training, never in measuring: float32, bf16 (16 bits, for GPUs and CPUs
+    with instructions for them), or auto, which takes bf16 where it trains such networks faster"""
     seed: Annotated[int, SEED] = 0
     """of everything random in the run"""
 

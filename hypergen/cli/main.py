@@ -121,9 +121,13 @@ def version() -> str:
 
     from hypergen import __version__
     from hypergen.runtime.device import choose_device
+    from hypergen.runtime.precision import cpu_has_bf16
 
     device = choose_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = "cpu with bf16" if cpu_has_bf16() else "cpu"
     python = ".".join(map(str, sys.version_info[:3]))
     return f"hypergen {__version__}, Python {python}, PyTorch {torch.__version__}, {name}"
 

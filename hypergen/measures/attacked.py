@@ -1,6 +1,5 @@
 """Populations under attack, in batches: the only place where targets meet attacks."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 import attacks
 from hypergen.runtime.batching import chunk_jobs, counted_from, for_all, images_at_once, map_chunks
-from hypergen.runtime.precision import full_precision, half_precision
+from hypergen.runtime.precision import Precision, full_precision, multiplying_in
 from hypergen.storage.results_cache import ResultsView
 from targets import Ensemble, Population, max_workers, parallel_map
 
@@ -50,23 +49,22 @@ def attacked_images(
     labels: Tensor,
     attack: attacks.Attack,
     seed: int,
-    to_train: bool = False,
+    precision: Precision = "float32",
 ) -> Tensor:
     """[P,B,C,H,W], the images [B,C,H,W] attacked against each network.
 
     Args:
         labels: [B].
         seed: of the attack's random starts, the same for every network.
-        to_train: make them in half precision where that is faster; to measure takes all bits.
+        precision: what they are made in; bf16 is for training alone.
 
     Raises:
         AttackError: the networks cannot be attacked.
     """
-    precision = half_precision if to_train else contextlib.nullcontext
 
     def run(chunk: Population | Ensemble, image_slice: slice) -> Tensor:
         stack, seeds = for_all(images[image_slice], chunk), [seed + image_slice.start] * len(chunk)
-        with precision(images.device):
+        with multiplying_in(precision, images.device):
             return attack.perturb(chunk, stack, labels[image_slice], seeds)
 
     return map_chunks(run, population, images)

@@ -21,7 +21,7 @@ import attacks
 from attacks.losses import cross_entropy
 from hypergen.errors import InputError, is_out_of_memory
 from hypergen.runtime.batching import chunks, for_all
-from hypergen.runtime.precision import full_precision
+from hypergen.runtime.precision import Precision, full_precision
 from targets import Population, max_workers, parallel_map
 
 
@@ -53,12 +53,12 @@ class Stage:
 
     attack: gives the attack on a threat, as strong as is wanted now.
     seed: of everything random, the same for every network.
-    to_train: the loss of these images is descended, they judge nothing: half precision will do.
+    precision: what attacks compute in; bf16 where these images are trained on and judge nothing.
     """
 
     attack: Callable[[attacks.Threat], attacks.Attack]
     seed: int
-    to_train: bool = False
+    precision: Precision = "float32"
 
     def threat(self, threat: attacks.Threat) -> attacks.Threat:
         """What a threat is now: in training it is enlarged, and grows."""

@@ -42,7 +42,7 @@ class AttackedMeasure(ImageMeasure):
         attack = self.attack_at(stage)
         if self.only_broken:
             return broken_images(population, images, labels, attack, stage.seed)
-        return attacked_images(population, images, labels, attack, stage.seed, stage.to_train)
+        return attacked_images(population, images, labels, attack, stage.seed, stage.precision)
 
 
 @MEASURES.register("robustness")

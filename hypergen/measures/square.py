@@ -58,7 +58,7 @@ class Square(ImageMeasure):
         self, population: Population, images: Tensor, labels: Tensor, stage: Stage
     ) -> Tensor:
         attack = attacks.Square(stage.threat(self.threat), queries=self.queries)
-        found = attacked_images(population, images, labels, attack, stage.seed, stage.to_train)
+        found = attacked_images(population, images, labels, attack, stage.seed, stage.precision)
         # An image that is wrong as it is has been lost already, whatever the attack makes of it.
         wrong = predictions(population, images) != labels
         return torch.where(wrong[..., None, None, None], for_all(images, population), found)

@@ -6,6 +6,7 @@ import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import DatasetInfo
 from hypergen.measures import VALUE_ATTACKS, Stage
+from hypergen.runtime.precision import Precision
 from hypergen.training.recipes import usual_factor
 
 MAX_DOUBLINGS = 2
@@ -15,12 +16,16 @@ MAX_DOUBLINGS = 2
 class Adversary:
     """Makes the attacks of a run's steps: their radius grows, and so may their number of steps.
 
+    Args:
+        precision: what attacks on the networks that are trained compute in.
+
     Attributes:
         attack_steps: gradient steps of each attack now.
     """
 
-    def __init__(self, config: TrainConfig, info: DatasetInfo):
+    def __init__(self, config: TrainConfig, info: DatasetInfo, precision: Precision = "float32"):
         self.config = config
+        self.precision: Precision = precision
         self.attack_steps = config.adversary.attack_steps
         given = config.adversary.epsilon_factor
         self.factor = usual_factor(info) if given is None else given
@@ -43,7 +48,7 @@ class Adversary:
         """What prepares the images that the generator learns from."""
         if self.config.objective.kind != "direct":
             return self.value_stage(progress, seed)
-        return Stage(lambda threat: self.training_attack(threat, progress), seed, to_train=True)
+        return Stage(lambda threat: self.training_attack(threat, progress), seed, self.precision)
 
     def value_attack(self, threat: attacks.Threat, progress: float) -> attacks.Attack:
         """What V's attack on a threat is, after a share of its warm-up."""

@@ -25,7 +25,7 @@ from hypergen.measures.attacked import attack_population
 from hypergen.models.bundle import fresh_target
 from hypergen.models.ema import ema
 from hypergen.runtime.cuda_graphs import CUDAGraphFunction, CUDAGraphModel
-from hypergen.runtime.precision import full_precision, half_precision
+from hypergen.runtime.precision import Precision, chosen_precision, full_precision, multiplying_in
 from hypergen.runtime.rng import OwnDropout, global_state_of, seeded
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.direct_config import BaselineConfig, DirectPlan, TrainingAttack
@@ -52,6 +52,8 @@ class DirectTrainer:
     def __init__(self, config: BaselineConfig, dataset: Dataset, device: torch.device):
         self.config, self.dataset, self.device = config, dataset, device
         self.plan = DirectPlan.of(config, dataset.info, len(dataset.train))
+        gains = self.plan.recipe.gains_by_bf16(config.activation)
+        self.precision: Precision = chosen_precision(config.precision, device, gains)
         self.rng = torch.Generator().manual_seed(config.seed)
         with seeded(config.seed):
             module = fresh_target(config.target, config.activation, dataset.info, config.pretrained)
@@ -166,7 +168,7 @@ class DirectTrainer:
 
     def _logits(self, images: Tensor) -> Tensor:
         """Of the network in training, [B,K], by few bits where that is faster."""
-        with half_precision(self.device):
+        with multiplying_in(self.precision, self.device):
             return self.module(images).float()
 
     def state_dict(self) -> dict[str, Any]:

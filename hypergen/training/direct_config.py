@@ -75,6 +75,9 @@ class BaselineConfig(Settings):
     """divide the weights of every linear layer and convolution, after each step, so that its
     spectral norm, as an operator on its real input, is at most this; with 1 Parseval training
     (Cisse et al. 2017); not with batch norm; by default unbounded"""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """of multiplications in training, never in measuring: float32, bf16 (16 bits, for GPUs and CPUs
+    with instructions for them), or auto, which takes bf16 where it trains such networks faster"""
     seed: Annotated[int, SEED] = 0
     """of the initial weights, the order of images, dropout and the attack's starts"""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hypergen.measures import Batch, Measure
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.cuda_graphs import CUDAGraphFunction, CUDAGraphModel, CUDAGraphPopulation
-from hypergen.runtime.precision import half_precision
+from hypergen.runtime.precision import Precision, multiplying_in
 from hypergen.training import objective
 from targets import Population
 
@@ -26,12 +26,19 @@ class Learner:
         measures: what it is of.
         target: whose weights are generated, on the device that is trained on.
         value: the value network, there too.
+        precision: what the networks' own losses, and attacks on them, are computed in.
     """
 
     def __init__(
-        self, kind: str, measures: Sequence[Measure], target: nn.Module, value: ValueNetwork
+        self,
+        kind: str,
+        measures: Sequence[Measure],
+        target: nn.Module,
+        value: ValueNetwork,
+        precision: Precision = "float32",
     ):
         self.kind, self.measures, self.value = kind, measures, value
+        self.precision: Precision = precision
         self.network = Population.of([target])  # made once: a GPU steps in less time
         self.by_batch: Population | None = None  # made of the first weights
         self.model = CUDAGraphModel(self._logits)
@@ -51,7 +58,7 @@ class Learner:
         return self.by_batch.with_theta(theta)
 
     def to_attack(self, theta: Tensor) -> Population:
-        """The same, faster to attack; in half precision where that is faster still."""
+        """The same, faster to attack; in few bits where that is faster still."""
         return CUDAGraphPopulation(self.population(theta), self.model)
 
     def gradient(self, theta: Tensor, weights: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -63,7 +70,7 @@ class Learner:
         if self.kind != "direct":
             networks, weights = self.population(theta), weights.to(theta.device)
             return objective.gradient(
-                self.kind, networks, batch, weights, self.value, self.measures
+                *(self.kind, networks, batch, weights, self.value, self.measures), self.precision
             )
         wanted = weights.any(0)  # with a beta of 1 nothing of clean images
         measures = tuple(compress(self.measures, wanted.tolist()))
@@ -93,8 +100,10 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         batch = Batch(images, labels, dict(zip(names, prepared, strict=True)))
         population = self.population(theta)
-        return objective.gradient("direct", population, batch, weights, self.value, measures)
+        return objective.gradient(
+            *("direct", population, batch, weights, self.value, measures), self.precision
+        )
 
     def _logits(self, images: Tensor, theta: Tensor) -> Tensor:
-        with half_precision(images.device):
+        with multiplying_in(self.precision, images.device):
             return self.population(theta)(images)

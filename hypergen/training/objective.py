@@ -19,7 +19,7 @@ from torch import Tensor
 from hypergen.measures import Batch, LogitMeasure, Measure
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.batching import chunks
-from hypergen.runtime.precision import half_precision
+from hypergen.runtime.precision import Precision, multiplying_in
 from targets import Population, max_workers, parallel_map
 
 
@@ -30,15 +30,19 @@ def losses(
     weights: Tensor,
     value: ValueNetwork,
     measures: Sequence[Measure],
+    precision: Precision = "float32",
 ) -> Tensor:
-    """[P], the loss of each network, batch norm as they have it; weights [P,M], one a measure."""
+    """[P], the loss of each network, batch norm as they have it; weights [P,M], one a measure.
+
+    precision: what the networks' own losses are computed in.
+    """
     total = torch.zeros(len(population), device=weights.device)
     if kind in ("value", "hybrid"):
         features = value.features(population, batch)
         total = total - (weights * value.generator_objective(features)).sum(-1)
     if kind in ("direct", "hybrid"):
         known = [isinstance(measure, LogitMeasure) for measure in measures]
-        with half_precision(weights.device):
+        with multiplying_in(precision, weights.device):
             surrogates = [
                 measure.surrogate_loss(population, batch)
                 for measure in measures
@@ -55,6 +59,7 @@ def gradient(
     weights: Tensor,
     value: ValueNetwork,
     measures: Sequence[Measure],
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor]:
     """Losses [P] and their gradient with respect to the weight vectors [P,D].
 
@@ -69,7 +74,8 @@ def gradient(
         own = batch.for_networks(network_slice)
         with torch.enable_grad():
             networks = chunk.with_theta(theta)
-            loss = losses(kind, networks, own, weights[network_slice], value, measures)
+            own_weights = weights[network_slice]
+            loss = losses(kind, networks, own, own_weights, value, measures, precision)
             (grad,) = torch.autograd.grad(loss.sum(), theta)
         return loss.detach(), grad
 

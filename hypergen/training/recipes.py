@@ -59,7 +59,7 @@ class Recipe:
 
     epsilon_factor: radius trained against, relative to the one evaluated at; growing: it starts at
     0 and gets there with the learning rate; fbf: the class of the one-step attack; ema_decay: of
-    the average of the weights that is kept, 0 for none.
+    the average of the weights that is kept, 0 for none; gains_in_few_bits: see `gains_by_bf16`.
     """
 
     epochs: int
@@ -71,6 +71,7 @@ class Recipe:
     growing: bool
     fbf: type[attacks.RandomFGSM]
     ema_decay: float = 0.0
+    gains_in_few_bits: bool = False
 
     def epochs_on(self, images: int) -> int:
         """Passes over so many training images: those of the recipe, or what `LEAST_STEPS` take."""
@@ -84,6 +85,14 @@ class Recipe:
         """
         return epsilon * (self.epsilon_factor if factor is None else factor)
 
+    def gains_by_bf16(self, activation: str) -> bool:
+        """Whether such networks train faster in bf16 on CPUs that have instructions for it.
+
+        Those with batch norm, and VGG, on colour images do; small ones take longer; KAFs, which
+        need all bits, stay in float32 (`scripts/bench/precision.py` measures it).
+        """
+        return self.gains_in_few_bits and not activation.startswith("kaf")
+
     def optimizer_of(self, parameters: Iterable[Tensor], learning_rate: float) -> Optimizer:
         """What steps these weights."""
         return self.optimizer(parameters, lr=learning_rate, **self.settings)
@@ -93,6 +102,7 @@ GREY = Recipe(10, 100, 5e-3, Adam, {}, 1.15, True, attacks.LineSearchFGSM)
 COLOUR = Recipe(
     *(30, 128, 0.2, SGD, {"momentum": 0.9, "weight_decay": 5e-4}, 1.0, False, attacks.RandomFGSM),
     ema_decay=0.9995,
+    gains_in_few_bits=True,
 )
 PLAIN_COLOUR = replace(GREY, epsilon_factor=1.0, ema_decay=0.9995)
 VGG_RATES = {

@@ -14,12 +14,13 @@ from hypergen.models.bundle import ModelBundle
 from hypergen.models.generator import PRETRAINING_STEPS as GENERATOR_PRETRAINING_STEPS
 from hypergen.models.latent import draw_preferences, preference_weights
 from hypergen.runtime.batching import recalibrated
-from hypergen.runtime.precision import full_precision
+from hypergen.runtime.precision import Precision, chosen_precision, full_precision
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.adversary import Adversary
 from hypergen.training.gap_check import CHECKED_NETWORKS, GapCheck
 from hypergen.training.learner import Learner
 from hypergen.training.length import with_steps
+from hypergen.training.recipes import recipe_for
 from hypergen.training.value_fitter import PRETRAINING_STEPS, ValueFitter, draw_seed
 from targets import Population, WeightLayout
 
@@ -57,14 +58,19 @@ class Trainer:
         self.config, self.dataset, self.device = config, dataset, device
         self.rng = torch.Generator().manual_seed(config.optimisation.seed)
         self.step = 0
-        self.adversary = Adversary(config, dataset.info)
+        gains = recipe_for(dataset.info, config.target, config.activation).gains_by_bf16(
+            config.activation
+        )
+        self.precision: Precision = chosen_precision(config.optimisation.precision, device, gains)
+        self.adversary = Adversary(config, dataset.info, self.precision)
         self.models = ModelBundle.fresh(config, dataset.info, base, pretraining_steps).to(device)
         self.generator, self.ema = self.models.generator, self.models.ema
         self.calibration_images = dataset.calibration_images(CALIBRATION_IMAGES)
         self.measures = list(build_measures(config))
         self.gap_check = GapCheck(self.adversary, self.measures)
         self.learner = Learner(
-            config.objective.kind, self.measures, self.models.target, self.models.value
+            *(config.objective.kind, self.measures, self.models.target, self.models.value),
+            self.precision,
         )
         self.optimizer = torch.optim.Adam(
             self.generator.parameters(),

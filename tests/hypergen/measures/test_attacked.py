@@ -173,10 +173,10 @@ def test_what_a_cache_holds_is_not_attacked_again(mixture, images, threat, tmp_p
         masks(4, refused)
 
 
-@pytest.mark.parametrize("to_train", [False, True])
-def test_what_measures_keeps_all_bits_of_float32(to_train, mixture, images, threat, precisions):
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_what_measures_keeps_all_bits_of_float32(precision, mixture, images, threat, precisions):
     attack = attacks.PGD(threat, steps=1)
-    attacked_images(mixture, *images, attack, 0, to_train)
+    attacked_images(mixture, *images, attack, 0, precision)
     attack_population(mixture, *images, attack, 0)
     predictions(mixture, images[0])
     assert precisions and set(precisions) == {"ieee"}

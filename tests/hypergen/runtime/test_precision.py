@@ -3,7 +3,9 @@ import threading
 import pytest
 import torch
 
-from hypergen.runtime.precision import full_precision, half_precision
+from hypergen.errors import InputError
+from hypergen.runtime import precision
+from hypergen.runtime.precision import chosen_precision, full_precision, multiplying_in
 
 
 def settings() -> list[str]:
@@ -71,8 +73,26 @@ def test_a_gpu_computes_as_its_setting_says(device):
         assert (values @ values - exact).abs().max() / exact.max() > 1e-5
 
 
-def test_half_precision_is_for_gpus_alone(device):
+@pytest.mark.parametrize(("asked", "dtype"), [("float32", torch.float32), ("bf16", torch.bfloat16)])
+def test_what_multiplies_does_so_as_asked(asked, dtype, device):
     layer = torch.nn.Linear(3, 2).to(device)
-    with half_precision(device):
-        dtype = layer(torch.rand(4, 3, device=device)).dtype
-    assert dtype == (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    with multiplying_in(asked, device):
+        assert layer(torch.rand(4, 3, device=device)).dtype == dtype
+    assert layer(torch.rand(4, 3, device=device)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("gains", [False, True])
+def test_auto_takes_few_bits_where_they_gain(fast, gains, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: fast)
+    found = chosen_precision("auto", torch.device("cpu"), gains)
+    assert found == ("bf16" if fast and gains else "float32")
+    assert chosen_precision("auto", torch.device("cuda"), gains) == "bf16"
+    assert chosen_precision("float32", torch.device("cuda"), gains) == "float32"
+
+
+def test_a_cpu_without_instructions_refuses(monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    with pytest.raises(InputError, match="no instructions"):
+        chosen_precision("bf16", torch.device("cpu"), True)
+    assert chosen_precision("bf16", torch.device("cuda"), True) == "bf16"

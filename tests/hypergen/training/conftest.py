@@ -17,10 +17,10 @@ def asked(monkeypatch) -> list[SimpleNamespace]:
     """What the objective was asked in every step."""
     calls, whole = [], objective.gradient
 
-    def gradient(kind, population, batch, weights, value, measures):
+    def gradient(kind, population, batch, weights, value, measures, *precision):
         call = SimpleNamespace(batch=batch, weights=weights, measures=measures)
         calls.append(call)
-        return whole(kind, population, batch, weights, value, measures)
+        return whole(kind, population, batch, weights, value, measures, *precision)
 
     monkeypatch.setattr(objective, "gradient", gradient)
     return calls

@@ -15,6 +15,7 @@ from attacks import PGD
 from hypergen.data import Dataset, dataset
 from hypergen.errors import RunError
 from hypergen.experiments.baseline import save_baseline
+from hypergen.runtime import precision
 from hypergen.storage import checkpoint
 from hypergen.storage.weights import load_network
 from hypergen.training import direct
@@ -312,3 +313,26 @@ def test_steps_are_taken_with_all_bits_of_float32(few, cpu):
         assert used and set(used) == {"ieee"} and matmul.fp32_precision == "tf32"
     finally:
         matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("method", ["standard", "fbf", "trades"])
+def test_bf16_steps_the_weights_and_nothing_else(method, few_large, cpu, monkeypatch):
+    """Its gradient is nearly that of float32, its weights stay in it, and so does validation."""
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    gradients, losses = {}, {}
+    images, labels = few_large.train.first(32)
+    for name in ("float32", "bf16"):
+        config = SHORT.replace(method=method, target="fbf-cnn", precision=name)
+        trainer = DirectTrainer(config, few_large, cpu)
+        losses[name] = trainer.take_step(images, labels, trainer.plan.training_attack(1.0), 1e-3)
+        gradients[name] = torch.cat([p.grad.flatten() for p in trainer.module.parameters()])
+    assert weights(trainer.module).dtype == gradients["bf16"].dtype == torch.float32
+    assert not gradients["bf16"].equal(gradients["float32"])
+    torch.testing.assert_close(losses["bf16"], losses["float32"], rtol=0.01, atol=0)
+    assert F.cosine_similarity(gradients["bf16"], gradients["float32"], dim=0) > 0.95
+    kinds = []
+    trainer.module.register_forward_pre_hook(
+        lambda *_: kinds.append(torch.is_autocast_enabled("cpu"))
+    )
+    direct.validate(trainer.module, config, few_large)
+    assert kinds and not any(kinds)

@@ -6,9 +6,10 @@ from torch.nn import functional as F
 
 import attacks
 import targets
-from hypergen.measures import Batch, attacked
+from hypergen.measures import Batch
 from hypergen.models.value_network import ValueNetwork, build_value_network
 from hypergen.runtime import batching
+from hypergen.runtime.precision import Precision
 from hypergen.training import objective
 from targets import Population
 from tests.hypergen.batches import PAIR, attacked_batch
@@ -168,7 +169,7 @@ def test_batch_norm_is_by_the_batch_as_in_ordinary_training(kind, in_training):
     torch.testing.assert_close(found[0], own, rtol=1e-4, atol=1e-6)
 
 
-def test_half_precision_is_for_training_alone(digits, monkeypatch):
+def test_few_bits_are_for_training_alone(digits, monkeypatch):
     """As on a GPU: there the population is evaluated by vmap, and convolutions in 16 bits."""
     torch.manual_seed(0)
     population = Population.of(
@@ -180,21 +181,20 @@ def test_half_precision_is_for_training_alone(digits, monkeypatch):
         Population, "__call__", lambda self, images: self._vmap(self._tensors(), images)
     )
 
-    def made() -> list[torch.Tensor]:
+    def made(precision: Precision) -> list[torch.Tensor]:
         batches = [
-            attacked_batch(population, images, labels, ATTACK, 0, to_train)
-            for to_train in (True, False)
+            attacked_batch(population, images, labels, ATTACK, 0, each)
+            for each in (precision, "float32")
         ]
-        found = [gradient(kind, population, batches[1], value)[1] for kind in ("direct", "value")]
+        found = [
+            objective.gradient(kind, population, batches[1], WEIGHTS, value, PAIR, precision)[1]
+            for kind in ("direct", "value")
+        ]
         return [*(batch.prepared["robustness"] for batch in batches), *found]
 
-    full = made()
+    full = made("float32")
     assert torch.equal(full[0], full[1])
-    for module in (attacked, objective):
-        monkeypatch.setattr(
-            module, "half_precision", lambda device: torch.autocast(device.type, torch.bfloat16)
-        )
-    half = made()
+    half = made("bf16")
     assert torch.equal(half[1], full[1]) and torch.equal(half[3], full[3])
     assert 0 < (half[0] != full[0]).float().mean() < 0.1
     assert not torch.equal(half[2], full[2])

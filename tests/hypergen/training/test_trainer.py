@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from hypergen.data import dataset
 from hypergen.errors import RunError
 from hypergen.evaluation.sampler import Sampler
+from hypergen.runtime import precision
 from hypergen.training import objective
 from hypergen.training.direct import DirectTrainer
 from hypergen.training.direct_config import BaselineConfig
@@ -286,3 +288,17 @@ def test_parts_go_together_and_all_that_is_evaluated_keeps_all_bits(
     assert any(not old.equal(new) for old, new in zip(before, after, strict=True))
     assert trainer.sample(2, 0).theta.shape == (2, WeightLayout.of(trainer.models.target).size)
     assert precisions and set(precisions) == {"ieee"}
+
+
+def test_bf16_moves_a_generator_nearly_as_float32(tiny, few_large, cpu, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    found = []
+    for name in ("float32", "bf16"):
+        config = tiny.replace(objective="direct", target="fbf-cnn", precision=name)
+        trainer = Trainer(config, few_large, cpu)
+        before = nn.utils.parameters_to_vector(trainer.generator.parameters()).detach().clone()
+        trainer.take_step()
+        after = nn.utils.parameters_to_vector(trainer.generator.parameters()).detach()
+        found.append(after - before)
+    assert not found[0].equal(found[1])
+    assert F.cosine_similarity(*found, dim=0) > 0.9
