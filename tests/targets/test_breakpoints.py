@@ -161,6 +161,20 @@ def test_equal_windows_and_units_that_bend_together_count_once():
     assert line.cells == 2 and len(line.bends) == 1
 
 
+def test_a_slight_bend_beside_another_is_seen():
+    """Knots at 0.5 and 5e-8 further on; the first turns the slope by 3e-5 of what it is."""
+    dense, head = nn.Linear(1, 3), nn.Linear(3, 1)
+    dense.weight.data = torch.ones(3, 1)
+    head.weight.data = torch.tensor([[1000.0, 0.03, 100.0]])
+    module = nn.Sequential(nn.Flatten(), dense, nn.ReLU(), head).double()
+    dense.bias.data = torch.tensor([0.0, -0.5, -0.5 - 5e-8], dtype=torch.float64)
+    zero = torch.zeros(1, 1, 1, dtype=torch.float64)
+    bends = followed(module, zero, zero + 1).bends
+    torch.testing.assert_close(
+        bends, torch.tensor([0.5, 0.5 + 5e-8], dtype=torch.float64), rtol=0, atol=1e-12
+    )
+
+
 def test_a_window_of_lines_by_hand():
     """max(1 - 3 t, 0, 0.2, 2 t - 1): 0.2 lies above 0, on top from 4/15 to 3/5."""
     weights = torch.tensor([[-3.0], [0.0], [0.0], [2.0]])
