@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,7 +59,8 @@ class Context:
     """On which images networks are looked at, and by which attack.
 
     dataset: with its test images, of which the first `count` are looked at; threat and attack: what
-    attacked images are made by; seed: of all that is drawn.
+    attacked images are made by; seed: of all that is drawn; fitted: to populations, the universal
+    perturbations that an analysis has made, for the others.
     """
 
     dataset: Dataset
@@ -67,6 +68,7 @@ class Context:
     attack: attacks.Attack
     count: int
     seed: int = 0
+    fitted: dict[Population, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def images(self, count: int | None = None) -> tuple[Tensor, Tensor]:
         """The first `count` test images [N,C,H,W] and their labels [N]; by default all."""

@@ -87,14 +87,15 @@ class Curvature(Analysis):
         if any(isinstance(layer, KWTA) for layer in population[0].modules()):
             raise NotApplicable("k-WTA makes the logits jump: such a border has no curvature")
         progress.start(len(population))
+        universal = fitted(population, context)
 
-        def look(network: Population) -> Row:
-            row = _row(network, context)
+        def look(number: int) -> Row:
+            one = slice(number, number + 1)
+            row = _row(population[one], universal[one], context)
             progress.advance()
             return row
 
-        alone = (network for _, network in population.chunks(1))
-        return [*parallel_map(look, alone, max_workers(context.dataset.device))]
+        return [*parallel_map(look, range(len(population)), max_workers(context.dataset.device))]
 
     def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
         """Mean curvatures, the greatest principal ones, and how well the detector does."""
@@ -123,8 +124,11 @@ class Curvature(Analysis):
 
 @full_precision()
 @torch.no_grad()
-def _row(network: Population, context: Context) -> Row:
-    """Figures of one network, P = 1; those that cannot be told are None."""
+def _row(network: Population, universal: Tensor, context: Context) -> Row:
+    """Figures of one network, P = 1, with its universal perturbation [1,C,H,W].
+
+    Those that cannot be told are None.
+    """
     row: Row = dict.fromkeys(Curvature.figures) | {"step": None, "principal": []}
     images, labels = (each[None] for each in context.images())
     right = ~attacks.misclassified(attacks.evaluate(network, images), labels)[0]
@@ -142,6 +146,7 @@ def _row(network: Population, context: Context) -> Row:
         row["negative"] = float((torch.cat(principal) < 0).double().mean())
         row["principal"] = [each.tolist() for each in principal]
     tried = _attacked(network, images, labels, context) | {"deepfool": beyond}
+    tried["universal"] = attacks.perturbed(images, universal)
     fooled = {name: _wrong(network, points, labels) for name, points in tried.items()}
     examples = {name: points[:, fooled[name]] for name, points in tried.items()}
     detector = Detector(step, DIRECTIONS)
@@ -171,7 +176,6 @@ def _attacked(
     return {
         "attack": context.attacked(network, images[0], labels[0]),
         "cw": carlini_wagner(network, *some, [context.seed]).images,
-        "universal": attacks.perturbed(images, fitted(network, context)),
     }
 
 

@@ -1,5 +1,6 @@
 """What a generator makes of the points of a plane through its latent space."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,12 +8,16 @@ import torch
 from torch import Tensor
 
 from hypergen.analysis.base import Analysis, Context, Group, NotApplicable, Row
+from hypergen.analysis.jacobian import in_double
+from hypergen.analysis.regions import countable, density, pairs_of_classes
 from hypergen.catalog import ANALYSES
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.statistics import kendall_tau
 from hypergen.measures.attacked import attack_population, predictions
 from hypergen.report.analysis import panels
 from hypergen.runtime.progress import Progress
+from targets import Population
+from targets.breakpoints import follow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,11 +28,13 @@ REACH = 2.5
 """How far the plane reaches from the mean of z, in standard deviations of a coordinate."""
 IMAGES = 1000
 """Test images that decide accuracy and disagreement, at most."""
+PART = 1 / 8
+"""Of the way between two test images, in its middle, along which regions are counted."""
 
 
 @ANALYSES.register("latent-map")
 class LatentMap(Analysis):
-    """Accuracy, robustness and V's estimates over a plane through the latent space.
+    """Accuracy, robustness, V's estimates and linear regions over a plane of the latent space.
 
     The plane passes through the mean of z along two random directions at right angles; where the
     run has a range of beta, it is one direction of z and beta. Rows are the networks of its points.
@@ -38,10 +45,11 @@ class LatentMap(Analysis):
         "accuracy": "share of test images",
         "robustness": "share of attacked test images that stay right",
         "disagreement": "share of test images classed otherwise than by the plane's middle",
+        "density": "linear regions per unit of length (L2) in the middle between two test images",
         "error": "by which V's estimate of robustness differs, in shares",
         "ranking": "Kendall's tau of V's estimates of robustness, over the plane",
     }
-    cost = 30.0
+    cost = 35.0
 
     def rows(self, group: Group, context: Context, progress: Progress) -> list[Row]:
         sampler = group.sampler
@@ -49,7 +57,7 @@ class LatentMap(Analysis):
             raise NotApplicable("only samples of a run have a latent space")
         if sampler.config.objective.measures:
             raise NotApplicable("the run was trained for measures of its own, not for beta")
-        progress.start(SIDE)
+        progress.start(SIDE + 2)
         across, up, z, beta = plane(sampler, context.rng())
         population = sampler.generate(z, beta)
         images, labels = context.images()
@@ -61,6 +69,8 @@ class LatentMap(Analysis):
         progress.advance()
         estimates, _ = sampler.estimate(population, context.dataset)
         progress.advance()
+        finely = densities(population, context)
+        progress.advance(2)
         robustness = masks.robust_accuracy.tolist()
         estimated = estimates[:, 1].tolist()
         tau = kendall_tau(estimated, robustness)
@@ -72,6 +82,7 @@ class LatentMap(Analysis):
                 "accuracy": accuracy[index],
                 "robustness": robustness[index],
                 "disagreement": float(apart[index]),
+                "density": finely[index],
                 "estimated": estimated[index],
                 "error": abs(estimated[index] - robustness[index]),
                 "ranking": tau,
@@ -81,10 +92,11 @@ class LatentMap(Analysis):
 
     def draw(self, groups: Sequence[Group], rows: Sequence[Row], context: Context) -> "Figure":
         shown = {
-            "accuracy": "accuracy",
-            "robustness": "robust accuracy, measured",
-            "estimated": "robust accuracy, as V estimates it",
-            "disagreement": "disagreement with the middle",
+            "accuracy": "accuracy (% of images)",
+            "robustness": "robust accuracy, measured (% of images)",
+            "estimated": "robust accuracy, as V estimates it (% of images)",
+            "disagreement": "disagreement with the middle (% of images)",
+            "density": "linear regions per unit length (L2)",
         }
         title = f"Networks over a plane of latent samples\n{context.caption(groups)}"
         figure = panels(len(groups), len(shown), title)
@@ -93,7 +105,7 @@ class LatentMap(Analysis):
             own = [row for row in rows if row["group"] == group.name]
             ranged = _is_ranged(group.sampler)
             for axes, (name, said) in zip(line, shown.items(), strict=True):
-                _map(axes, own, name, f"{said} (% of images)", ranged)
+                _map(axes, own, name, said, ranged)
         return figure
 
 
@@ -114,6 +126,23 @@ def plane(sampler: Sampler, rng: torch.Generator) -> tuple[Tensor, Tensor, Tenso
     return across, up, z, beta
 
 
+def densities(population: Population, context: Context) -> list[float | None]:
+    """Linear regions per unit of length in the middle between two images, network by network.
+
+    None for networks that have none, or too many to be counted.
+    """
+    images, labels = context.images()
+    images, population = images.double(), in_double(population)
+    try:
+        ((first, second),) = pairs_of_classes(labels, 1, context.rng())
+        graph, tensors = countable(population, images)
+    except NotApplicable:
+        return [None] * len(population)
+    middle, half = (images[first] + images[second]) / 2, PART / 2 * (images[second] - images[first])
+    lines = (follow(graph, own, middle - half, middle + half) for own in tensors)
+    return [density([line], [2 * half]) for line in lines]
+
+
 def _is_ranged(sampler: Sampler | None) -> bool:
     assert sampler is not None  # a group without one is left out
     low, high = sampler.config.objective.beta_range
@@ -128,8 +157,10 @@ def _edges(rows: Sequence[Row], axis: str) -> tuple[float, float]:
 
 
 def _map(axes: Any, rows: Sequence[Row], name: str, label: str, ranged: bool) -> None:
-    """One figure over the plane, as colours with a bar beside it."""
-    values = torch.tensor([100 * row[name] for row in rows]).view(SIDE, SIDE).tolist()
+    """One figure over the plane, as colours with a bar beside it; blank where it is unknown."""
+    scale = 1 if name == "density" else 100
+    known = [math.nan if row[name] is None else scale * row[name] for row in rows]
+    values = torch.tensor(known).view(SIDE, SIDE).tolist()
     ends = [*_edges(rows, "across"), *_edges(rows, "up")]
     image = axes.imshow(values, origin="lower", aspect="auto", extent=ends)
     axes.figure.colorbar(image, ax=axes)

@@ -72,15 +72,9 @@ class Regions(Analysis):
         images, labels = context.images()
         if images[0].numel() < 2 or len(images) < 3:
             raise NotApplicable("regions are looked at between 3 images of at least 2 pixels")
-        pairs = _pairs(labels, context.rng())
+        pairs = pairs_of_classes(labels, SEGMENTS, context.rng())
         population = in_double(group.population)
-        graph, tensors = graph_and_tensors(population, images.double())
-        units = patterns(graph, tensors[0], images[:1].double())[1].shape[1]
-        if units > MAX_UNITS:
-            raise NotApplicable(
-                f"regions are counted up to {MAX_UNITS:,} activations and pooling windows, "
-                f"these networks have {units:,}"
-            )
+        graph, tensors = countable(population, images.double())
         few, their_labels = context.images(SEGMENTS)
         attacked = context.attacked(group.population, few, their_labels).double()
         images, few, found = images.double(), few.double(), []
@@ -96,8 +90,8 @@ class Regions(Analysis):
                 "regions": statistics.fmean(len(line.bends) + 1 for line in lines),
                 "cells": statistics.fmean(line.cells for line in lines),
                 "bound": lines[0].bound,
-                "density": _density(lines, [images[i] - images[j] for i, j in pairs]),
-                "density_attacked": _density(away, [*(attacked[number] - few)]),
+                "density": density(lines, [images[i] - images[j] for i, j in pairs]),
+                "density_attacked": density(away, [*(attacked[number] - few)]),
                 "border": _finite_mean([distance for distance, _ in borders]),
                 "touching": statistics.fmean(count for _, count in borders),
                 "decision": _decision(population[number : number + 1], images[:DECISION_IMAGES]),
@@ -133,17 +127,33 @@ class Regions(Analysis):
         return figure
 
 
-def _pairs(labels: Tensor, rng: torch.Generator) -> list[tuple[int, int]]:
-    """Pairs of images of different classes, drawn anew each time."""
+def countable(population: Population, images: Tensor) -> tuple[Graph, list[dict[str, Tensor]]]:
+    """As `graph_and_tensors`, of networks in 64-bit numbers whose regions can be counted.
+
+    Raises:
+        NotApplicable: they are not piecewise linear, or have more than `MAX_UNITS`.
+    """
+    graph, tensors = graph_and_tensors(population, images)
+    units = patterns(graph, tensors[0], images[:1])[1].shape[1]
+    if units > MAX_UNITS:
+        raise NotApplicable(
+            f"regions are counted up to {MAX_UNITS:,} activations and pooling windows, "
+            f"these networks have {units:,}"
+        )
+    return graph, tensors
+
+
+def pairs_of_classes(labels: Tensor, count: int, rng: torch.Generator) -> list[tuple[int, int]]:
+    """So many pairs of images of different classes, drawn anew each time."""
     labels = labels.cpu()
     every = (labels[:, None] != labels).nonzero()
     if not len(every):
         raise NotApplicable("regions are looked at between images of different classes")
-    drawn = torch.randint(len(every), (SEGMENTS,), generator=rng)
+    drawn = torch.randint(len(every), (count,), generator=rng)
     return [(int(first), int(second)) for first, second in every[drawn]]
 
 
-def _density(lines: Sequence[Line], steps: Sequence[Tensor]) -> float | None:
+def density(lines: Sequence[Line], steps: Sequence[Tensor]) -> float | None:
     """Regions by length along segments, of which `steps` lead from end to end."""
     moved = [
         (len(line.bends) + 1, float(step.norm())) for line, step in zip(lines, steps, strict=True)

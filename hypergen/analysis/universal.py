@@ -107,9 +107,15 @@ def wide(threat: attacks.Threat) -> attacks.Threat:
     return replace(threat, epsilon=RADIUS * threat.epsilon)
 
 
-@full_precision()
 def fitted(population: Population, context: Context) -> Tensor:
-    """A universal perturbation for each network, [P,C,H,W], made of training images."""
+    """A universal perturbation for each network, [P,C,H,W], made of training images: only once."""
+    if population not in context.fitted:
+        context.fitted[population] = _fit(population, context)
+    return context.fitted[population]
+
+
+@full_precision()
+def _fit(population: Population, context: Context) -> Tensor:
     images, labels = context.dataset.train.first(FITTED)
     attack = attacks.UniversalGradient(
         wide(context.threat), passes=PASSES, batch=BATCH, step_size=STEP_SIZE

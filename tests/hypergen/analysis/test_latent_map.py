@@ -1,16 +1,20 @@
 """Networks over a plane of latent samples."""
 
+import copy
+
 import pytest
 import torch
 
 import attacks
 from hypergen.analysis import Context, Group, NotApplicable
-from hypergen.analysis.latent_map import REACH, SIDE, LatentMap, plane
+from hypergen.analysis.latent_map import PART, REACH, SIDE, LatentMap, plane
+from hypergen.analysis.regions import pairs_of_classes
 from hypergen.config import TrainConfig
 from hypergen.evaluation.sampler import Sampler
 from hypergen.models.bundle import ModelBundle
 from hypergen.runtime.progress import SILENT
 from tests.hypergen.analysis.scene import context, networks, relu_net
+from tests.targets.test_breakpoints import followed
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +58,23 @@ def test_what_is_measured_is_that_of_the_networks_there(sampler, digits):
     with torch.no_grad():
         right = network(images).argmax(-1) == labels
     assert row["accuracy"] == pytest.approx(float(right.double().mean()))
+    ((first, second),) = pairs_of_classes(digits.test.first(4)[1], 1, where.rng())
+    start, end = images[first].double(), images[second].double()
+    whole = followed(copy.deepcopy(network).double(), start, end)
+    low, high = 0.5 - PART / 2, 0.5 + PART / 2
+    inside = int(((whole.bends > low) & (whole.bends < high)).sum()) + 1
+    assert row["density"] == pytest.approx(inside / (PART * float((end - start).norm())))
     assert row["error"] == abs(row["estimated"] - row["robustness"])
     assert found.rows[SIDE**2 // 2]["disagreement"] == 0
+
+
+def test_networks_without_regions_have_no_density(digits):
+    config = TrainConfig.of(target="mlp", activation="gelu", beta="0:0.5")
+    sampler = Sampler(config, digits.info, ModelBundle.fresh(config, digits.info), 2, digits)
+    threat = attacks.Threat("linf", 0.1)
+    where = Context(digits, threat, attacks.PGD(threat, steps=1), 4)
+    found = LatentMap().run([Group("sample", sampler.draw(2)[0], sampler=sampler)], where, SILENT)
+    assert {row["density"] for row in found.rows} == {None} and found.figure is not None
 
 
 def test_only_samples_of_a_run_have_one():

@@ -86,6 +86,15 @@ def test_perturbations_lie_in_the_ball_and_noise_on_its_surface(norm):
     torch.testing.assert_close(scene.threat.length(noise), torch.full((3,), radius))
 
 
+def test_a_perturbation_is_fitted_once_for_all_analyses():
+    """Those of one context, that is: with another threat it is another."""
+    population, scene = networks(relu_net).population, context(epsilon=0.1)
+    made = fitted(population, scene)
+    assert fitted(population, scene) is made
+    wider = fitted(population, replace(scene, threat=attacks.Threat("linf", 0.2)))
+    assert float(wider.abs().max()) > float(made.abs().max())
+
+
 def test_groups_of_other_architectures_are_tried_on_each_other():
     """Every rate, counted by plain modules one after the other."""
     one, other = networks(relu_net, 2), networks(lambda: relu_net(width=5), 1, "fbf")
