@@ -131,7 +131,7 @@ def hashed(module: nn.Module, images: Tensor) -> Tensor:
         (values,) = inputs
         if isinstance(layer, nn.MaxPool2d):
             options = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-            _, seen = F.max_pool2d_with_indices(values, *options, layer.ceil_mode)
+            _, seen = F.max_pool2d_with_indices(values, *options, layer.ceil_mode)  # pyright: ignore
         else:
             seen = values > 0
         seen = seen.flatten(1).long()
