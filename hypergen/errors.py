@@ -11,6 +11,14 @@ _LONGEST = 1500
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 
 
+def option(name: str) -> str:
+    """The option of a setting on the command line: `data_dir` becomes --data-dir.
+
+    Messages name settings, in backquotes; the command line tells them with options in their place.
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 class InputError(ValueError):
     """A user's mistake, said in one line; the command ends with status 2."""
 

@@ -30,6 +30,9 @@ from hypergen.registry import (
     nearest,
 )
 
+OWN = "hypergen", "targets", "attacks"
+"""Our packages."""
+
 
 def load_plugin(spec: str | Path) -> Plugin:
     """Runs FILE.py, or imports package.module, and notes what it registers.
@@ -215,11 +218,20 @@ def _noted(spec: str, module: str) -> Iterator[list[tuple[Registry, str, Any]]]:
             for name in set(sys.modules) - before:
                 if name.partition(".")[0] == package:
                     del sys.modules[name]
+        if isinstance(error, ImportError) and _is_own(error):
+            raise
         if isinstance(error, Exception | SystemExit):
             raise InputError(f"plugin {spec}{_told(error, module)}") from error
         raise
     finally:
         LOADING.pop()
+
+
+def _is_own(error: ImportError) -> bool:
+    """Whether an import within this package failed, which is no fault of the plugin."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return package in OWN and frame.f_globals is not globals()
 
 
 def _told(error: BaseException, module: str) -> str:

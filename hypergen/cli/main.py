@@ -107,11 +107,12 @@ def run_command(arguments: list[str]) -> int | None:
         raise InputError(f'unknown command "{name}"{nearest(name, COMMANDS)}; known: {known}')
     from hypergen.cli.early import Early  # here and below: slow to import
     from hypergen.plugins import load_named
+    from hypergen.runtime.sessions import typed
 
     load_named(Early.of(rest).plugins)
     command = importlib.import_module(f"hypergen.cli.{name}")
     settings, own = command.COMMAND.parse(name, rest)
-    with interruptible():
+    with interruptible(), typed(["hypergen", *arguments]):
         return command.run(settings, own)
 
 

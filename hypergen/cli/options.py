@@ -24,9 +24,9 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from hypergen.catalog import ATTACKS
 from hypergen.cli.early import Early
-from hypergen.cli.wording import in_options, one_line, option
+from hypergen.cli.wording import in_options, one_line
 from hypergen.data import DATASETS
-from hypergen.errors import InputError
+from hypergen.errors import InputError, option
 from hypergen.plugins import resolve
 from hypergen.registry import Registry
 from hypergen.settings import Field, Registered, Settings, fields, parse_number

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hypergen.cli.machine import Machine
+from hypergen.cli.opening import opened
 from hypergen.cli.options import Command
-from hypergen.experiments.run import load_generator
-from hypergen.experiments.run_folder import RunSettings
 from hypergen.experiments.sample import SampleConfig, draw_samples
 from hypergen.report.fronts import curve_table
 from hypergen.report.tables import estimates_table, evaluation_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
-from hypergen.storage.folders import require_folder
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,7 @@ def run(settings: dict[str, Any], own: SampleOptions) -> None:
     """Runs the command."""
     options: SampleConfig = settings["sampling"]
     out = own.out or own.run / f"samples-seed{options.seed}"
-    images = RunSettings.load(own.run).config.data
-    require_folder(out)
-    dataset = own.machine.load(images, own.machine.chosen)
-    sampler = load_generator(own.run, dataset)
+    sampler, dataset = opened(own.run, out, own.machine)
     with ProgressBar("sample") as bar:
         result = draw_samples(sampler, dataset, out, options, bar)
     if "curve" in result:

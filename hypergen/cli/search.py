@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from hypergen.cli.machine import Machine
+from hypergen.cli.opening import opened
 from hypergen.cli.options import Command
-from hypergen.experiments.run import load_generator
-from hypergen.experiments.run_folder import RunSettings
 from hypergen.experiments.search import SearchConfig, search
 from hypergen.report.fronts import search_table
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
-from hypergen.storage.folders import require_folder
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,7 @@ def run(settings: dict[str, Any], own: SearchOptions) -> None:
     """Runs the command."""
     options: SearchConfig = settings["search"]
     out = own.out or own.run / f"search-seed{options.seed}"
-    images = RunSettings.load(own.run).config.data
-    require_folder(out)
-    dataset = own.machine.load(images, own.machine.chosen)
-    sampler = load_generator(own.run, dataset)
+    sampler, dataset = opened(own.run, out, own.machine)
     with ProgressBar("search") as bar:
         result = search(sampler, dataset, out, options, bar)
     print(search_table(result))

@@ -19,6 +19,7 @@ from hypergen.experiments.run_folder import (
     RunSettings,
     dated,
 )
+from hypergen.experiments.run_page import CHECKS
 from hypergen.presets import PresetName, preset
 from hypergen.report.summary import next_commands, run_table
 from hypergen.report.verdict import verdict
@@ -89,6 +90,7 @@ def suggestions(
     first = folder / "samples" / "sample-0000.safetensors"
     others = [f"--measure {name}" for name in measures if name not in ("accuracy", "robustness")]
     judge = " ".join(["--attack standard --images 100 --checks", *others])
+    checks = "--json", str(folder / CHECKS)
 
     def words(command: str, path: Path, options: str) -> list[str]:
         return machine.command(command, str(path), *options.split())
@@ -97,7 +99,7 @@ def suggestions(
         ("draw 100 more and keep the best 5:", words("sample", folder, "--count 100 --keep 5")),
         (
             "judge samples by the standard attacks, and look for signs of masked gradients:",
-            words("evaluate", folder, judge),
+            [*words("evaluate", folder, judge), *checks],
         ),
         ("write one for use elsewhere:", words("export", first, "--format onnx")),
     ]

@@ -2,15 +2,12 @@
 
 import re
 
+from hypergen.errors import option
+
 
 def in_options(message: str) -> str:
     """A text of the library as the command line's user knows it: settings as options."""
     return re.sub(r"`([a-z][a-z0-9_]*)`", lambda name: option(name[1]), message)
-
-
-def option(name: str) -> str:
-    """The option of a setting."""
-    return f"--{name.replace('_', '-')}"
 
 
 def one_line(box: str) -> str:

@@ -12,11 +12,11 @@ from hypergen.catalog import ATTACKS, measure_parts
 from hypergen.data import Dataset, Split
 from hypergen.evaluation.cached_measure import CachedMeasure, is_share
 from hypergen.evaluation.random_ensemble import random_ensemble
-from hypergen.evaluation.statistics import interval
 from hypergen.measure_spec import MeasureSpec
 from hypergen.measures import Measure, Stage, judged, strict
 from hypergen.measures.attacked import RobustMasks, attack_population
 from hypergen.registry import plugin_record
+from hypergen.report.intervals import interval
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage.results_cache import ResultsCache
 from targets import Ensemble, Population, architecture, outside_dictionary

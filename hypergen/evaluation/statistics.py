@@ -22,14 +22,6 @@ FIGURES = (
 """What a row of a network may have and a summary has of all rows."""
 
 
-def interval(share: float, images: int) -> list[float]:
-    """Wilson's 95 % confidence interval of a share in [0,1] found on so many images."""
-    from scipy.stats import binomtest  # here, for it is slow to load
-
-    found = binomtest(round(share * images), images).proportion_ci(method="wilson")
-    return [float(found.low), float(found.high)]
-
-
 def measuring_error(shares: Sequence[float], images: int) -> float:
     """The standard error of a share in [0,1] found on so many images, over several networks.
 

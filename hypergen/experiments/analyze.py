@@ -28,6 +28,7 @@ from hypergen.experiments.run_page import analyses_in
 from hypergen.report.page.analyses import analysis_page
 from hypergen.report.plots import FORMATS, write_pictures
 from hypergen.runtime.progress import SILENT, Progress
+from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.settings import COUNT
 from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.folders import CONFIG, expanded, require_folder
@@ -157,11 +158,11 @@ def analyze(
     """Looks at groups of networks, one analysis after the other.
 
     Returns version, dataset, attack, groups (name, number of networks, and of each network its file
-    and the preference it was drawn at), and `analyses`: by name, title, figures (what they mean),
-    rows (one a network), skipped (groups it says nothing of, and why) and failed (what it broke on,
-    and how). The same is in results.json of the folder `out`, beside pictures NAME.png and .svg of
-    each analysis and report.html; all grow with every analysis done, and what an earlier call has
-    found about the same stays there.
+    and the preference it was drawn at), sessions, and `analyses`: by name, title, figures (what
+    they mean), rows (one a network), skipped (groups it says nothing of, and why) and failed (what
+    it broke on, and how). The same is in results.json of the folder `out`, beside pictures NAME.png
+    and .svg of each analysis and report.html; all grow with every analysis done, and what an
+    earlier call has found about the same stays there.
 
     `InputError`: an `out` that holds what was found about other networks or images.
     """
@@ -175,7 +176,8 @@ def analyze(
         "groups": [_described(group) for group in groups],
     }
     result = about | {"analyses": {}}
-    before = {} if out is None else _found_before(out, about)
+    earlier = {} if out is None else _found_before(out, about)
+    before, sessions = earlier.get("analyses", {}), Sessions(dataset.device, earlier.get(SESSIONS))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     phases = progress.split({name: each.cost for name, each in analyses.items()})
@@ -189,9 +191,10 @@ def analyze(
             "skipped": found.skipped,
             "failed": found.failed,
         }
+        result[SESSIONS] = sessions.rows()
         if out is None:
             continue
-        write_json(out / RESULTS, about | {"analyses": before | result["analyses"]})
+        write_json(out / RESULTS, result | {"analyses": before | result["analyses"]})
         if found.figure is None:
             for suffix in FORMATS:
                 (out / f"{name}{suffix}").unlink(missing_ok=True)
@@ -213,12 +216,12 @@ def _described(group: Group) -> dict[str, Any]:
 
 
 def _found_before(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The analyses in a folder's results. `InputError`: of other networks or images."""
+    """A folder's results, if there are any. `InputError`: of other networks or images."""
     path = out / RESULTS
     tree = read_json(path) if path.exists() else {}
     if tree and {name: tree.get(name) for name in about} != json.loads(json.dumps(about)):
         raise InputError(f"{path} is about other networks or images; choose another `out`")
-    return tree.get("analyses", {})
+    return tree
 
 
 def default_folder(paths: Sequence[Path]) -> Path:

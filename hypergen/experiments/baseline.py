@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hypergen.measures.attacked import accuracies
 from hypergen.models.bundle import describe
 from hypergen.runtime.device import device_name
 from hypergen.runtime.progress import SILENT, Progress
+from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.settings import differences
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
@@ -64,10 +64,12 @@ def train_baseline(
     _require_begun(out, config, resume)
     with locked(out):
         _require_begun(out, config, resume)  # again: until now another command could be at work
-        network, seconds = _trained(config, dataset, device, saved, progress)
+        sessions = Sessions(device)
+        network, seconds = _trained(config, dataset, device, saved, sessions, progress)
         whole = dataset.test.first(len(dataset.test))
         accuracy = float(accuracies(targets.Population.of([network]), *whole))
         cost = {"seconds_trained": seconds, "trained_on": device_name(device)}
+        cost[SESSIONS] = sessions.rows()
         save_baseline(path, network, config, dataset, accuracy=accuracy, **cost)
         saved.unlink(missing_ok=True)
     return Baseline(path, network, accuracy)
@@ -99,7 +101,8 @@ def train_baselines(
         saved = path.with_suffix(".checkpoint.safetensors")
         phase = phases[path.stem]
         # Its seconds are left out: others are trained meanwhile.
-        network, _ = _trained(config, dataset, device, saved, phase, require_wanted)
+        alone = Sessions(device)
+        network, _ = _trained(config, dataset, device, saved, alone, phase, require_wanted)
         save_baseline(path, network, config, dataset)
         saved.unlink()
 
@@ -180,16 +183,17 @@ def _trained(
     dataset: Dataset,
     device: torch.device,
     saved: Path,
+    sessions: Sessions,
     progress: Progress,
     require_wanted: Callable[[], object] = lambda: None,
 ) -> tuple[nn.Module, float]:
     """The network in the end, and the seconds that its training took (see `DirectTrainer`).
 
-    Every epoch ends with a checkpoint, from which it continues.
+    Every epoch ends with a checkpoint, from which it continues, as do the sessions.
     """
     trainer = DirectTrainer(config, dataset, device)
     if saved.exists():
-        checkpoint.restore(saved, trainer.load_state_dict)
+        sessions.follow(checkpoint.restore(saved, trainer.load_state_dict).get(SESSIONS))
     progress.start(trainer.steps, trainer.step)
     saved.parent.mkdir(parents=True, exist_ok=True)
 
@@ -197,7 +201,10 @@ def _trained(
         require_wanted()
         progress.advance()
 
-    network = train_direct(trainer, after_step, partial(checkpoint.save, saved))
+    def save(state: dict[str, Any]) -> None:
+        checkpoint.save(saved, state | {SESSIONS: sessions.rows()})
+
+    network = train_direct(trainer, after_step, save)
     return network, trainer.seconds
 
 

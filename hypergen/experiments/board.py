@@ -1,24 +1,22 @@
 """A board of small networks: how good each is, what it took to train, and how to make it again."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 
 from hypergen import __version__
-from hypergen.catalog import TARGETS
-from hypergen.config import Activation, Epsilon, ImageSize
 from hypergen.errors import InputError
-from hypergen.evaluation.statistics import interval
 from hypergen.experiments.command_line import making_line
 from hypergen.experiments.evaluate import Judged, evaluate, open_for
-from hypergen.experiments.evaluate_config import EvaluateConfig
+from hypergen.experiments.evaluate_config import EvaluateConfig, ImagesConfig
 from hypergen.experiments.made_by import made_by
 from hypergen.report.board import board_page
+from hypergen.report.intervals import interval
 from hypergen.runtime.progress import SILENT, Progress
-from hypergen.settings import COUNT, SIZE, Norm, Registered, Settings, checked
+from hypergen.settings import SIZE, checked
 from hypergen.storage.atomic import read_json, write_json, write_text
 from hypergen.storage.folders import require_folder
 from hypergen.storage.lock import locked
@@ -33,7 +31,7 @@ KEY = "dataset", "norm", "epsilon", "name"
 
 
 @dataclass(frozen=True)
-class BoardConfig(Settings):
+class BoardConfig(ImagesConfig):
     """What a row says of its network, and on which images this is judged.
 
     By default it says of recipe, command and cost what the file does, and else that it is unknown.
@@ -51,45 +49,19 @@ class BoardConfig(Settings):
     """images' gradients that the training took, its attacks included"""
     trained_on: str | None = None
     """the CPU or GPU that took these seconds"""
-    images: Annotated[int, COUNT] = 1000
-    """test images that the standard attacks are tried on; accuracy is over all"""
-    epsilon: Epsilon = None
-    """radius of the threat; by default what the network was made for"""
-    norm: Norm | None = None
-    """of the threat; by default what the network was made for"""
-    dataset: str | None = None
-    """images to judge on; by default those that the network was made for"""
-    image_size: ImageSize = None
-    """resize images to a square of so many pixels a side; by default as the network saw them"""
-    grey: bool = False
-    """turn colour images into grey ones"""
-    target: Annotated[str | None, Registered(TARGETS)] = None
-    """architecture of an external state_dict"""
-    activation: Activation = "relu"
-    """activation of an external state_dict"""
 
     def require(self) -> None:
+        super().require()
         for name in ("name", "recipe", "command", "trained_on"):
             text = getattr(self, name)
             if text is not None and not (text.isprintable() and 0 < len(text) <= MAX_TEXT):
                 raise InputError(f"`{name}` must be one line of 1 to {MAX_TEXT} letters")
-        self.evaluation  # noqa: B018  (which checks the rest)
 
     @property
     def evaluation(self) -> EvaluateConfig:
         """The evaluation that gives the figures: standard robust accuracy, and nothing weaker."""
-        return EvaluateConfig(
-            attack="standard",
-            restarts=1,
-            images=self.images,
-            epsilon=self.epsilon,
-            norm=self.norm,
-            dataset=self.dataset,
-            image_size=self.image_size,
-            grey=self.grey,
-            target=self.target,
-            activation=self.activation,
-        )
+        shared = {field.name: getattr(self, field.name) for field in fields(ImagesConfig)}
+        return EvaluateConfig(attack="standard", restarts=1, **shared)
 
 
 def add_to_board(

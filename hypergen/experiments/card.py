@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from hypergen.evaluation.statistics import interval
 from hypergen.experiments.command_line import making_line
 from hypergen.experiments.made_by import made_by, run_of
 from hypergen.experiments.run_folder import read_results, require_empty
 from hypergen.report.card import Figure, Known, model_card
+from hypergen.report.intervals import interval
 from hypergen.settings import HUGE
 from hypergen.storage.lock import locked
 from hypergen.storage.metadata import origin

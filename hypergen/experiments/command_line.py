@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hypergen.errors import option
 from hypergen.settings import Settings, fields
 
 OUT = "OUT"
@@ -32,20 +33,16 @@ def making_line(making: Making) -> str:
     """The command that makes it in the folder `OUT`, with every option that is not the default."""
     words = ["hypergen", making.command]
     words += [word for settings in making.settings for word in _words(settings)]
-    words += [_option(flag) for flag in making.flags]
+    words += [option(flag) for flag in making.flags]
     words += [word for plugin in making.plugins for word in ("--plugin", plugin)]
     return shlex.join([*words, "--out", OUT])
-
-
-def _option(name: str) -> str:  # as `cli.wording` has it, which nothing here may import
-    return f"--{name.replace('_', '-')}"
 
 
 def _words(settings: Settings) -> Iterator[str]:
     """The options of all fields that are not at their defaults."""
     usual = type(settings)()
     for field in fields(type(settings)):
-        name, value = _option(field.short), field.of(settings)
+        name, value = option(field.short), field.of(settings)
         if value == field.of(usual):
             continue
         if isinstance(value, bool):

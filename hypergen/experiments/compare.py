@@ -34,6 +34,7 @@ from hypergen.report.page.attacks import AttackedSample
 from hypergen.report.plots import write_pictures
 from hypergen.report.scatter import run_scatter
 from hypergen.runtime.progress import SILENT, Progress
+from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.storage.atomic import write_json
 from hypergen.training.direct_config import BaselineConfig
 from targets import Ensemble, Population
@@ -54,11 +55,13 @@ def report(
     dataset: Dataset,
     sizes: ReportConfig,
     baselines: Mapping[Path, BaselineConfig],
+    sessions: Sessions,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Measures the samples (and the baselines), writes samples/, results.json and the pictures.
 
-    baselines: the files of directly trained networks, as `direct_recipes` has them, or none.
+    baselines: the files of directly trained networks, as `direct_recipes` has them, or none;
+    sessions: of the run, this one included.
 
     Returns what results.json holds: attack, dataset, networks (each of a `kind`), summary by kind,
     disagreement, how well the value network knew the samples, and the sizes that were asked for.
@@ -96,6 +99,7 @@ def report(
     _write_samples(folder, sampler, population, own, result["attack"], seed)
     names = [Path(row["file"]).stem for row in own]
     shown = attacked_samples(population, names, dataset, evaluator)
+    result[SESSIONS] = sessions.rows()
     write(folder, result, shown)
     return result
 

@@ -23,25 +23,15 @@ TAKEN = RESERVED | {*FIGURES, *FIELDS}
 
 
 @dataclass(frozen=True)
-class AttackConfig(Settings):
-    """Which networks and images an attack is tried on, and how."""
+class ImagesConfig(Settings):
+    """Which images networks are judged on, in which threat, and what external ones are."""
 
-    attack: str = "pgd"
-    """any attack by its name, or torchattacks:NAME"""
-    steps: Annotated[int, COUNT] = 50
-    """of PGD"""
-    restarts: Annotated[int, COUNT] = 10
-    """of PGD"""
-    step_size: Annotated[float | None, Range(0, HUGE, above=True)] = None
-    """length of a step of PGD, for pixels in [0,1]; by default 2.5 * epsilon / steps"""
     epsilon: Epsilon = None
     """radius of the threat, such as 0.1 or 8/255; by default what the networks were made for"""
     norm: Norm | None = None
     """of the threat; by default what the networks were made for"""
     images: Annotated[int, COUNT] = 1000
-    """test images attacked"""
-    seed: Annotated[int, SEED] = 0
-    """of the attacks' random starts"""
+    """test images attacked; accuracy is over all"""
     dataset: str | None = None
     """images to judge on; by default those that the networks were made for"""
     image_size: ImageSize = None
@@ -58,6 +48,25 @@ class AttackConfig(Settings):
             data.require_known(self.dataset)
         if self.target is None and self.activation != "relu":
             raise InputError("`activation` is of an external state_dict: say its `target` too")
+
+
+@dataclass(frozen=True)
+class AttackConfig(ImagesConfig):
+    """Which networks and images an attack is tried on, and how."""
+
+    attack: str = "pgd"
+    """any attack by its name, or torchattacks:NAME"""
+    steps: Annotated[int, COUNT] = 50
+    """of PGD"""
+    restarts: Annotated[int, COUNT] = 10
+    """of PGD"""
+    step_size: Annotated[float | None, Range(0, HUGE, above=True)] = None
+    """length of a step of PGD, for pixels in [0,1]; by default 2.5 * epsilon / steps"""
+    seed: Annotated[int, SEED] = 0
+    """of the attacks' random starts"""
+
+    def require(self) -> None:
+        super().require()
         refused = []
         norms = get_args(Norm) if self.norm is None else (self.norm,)  # which one, the files say
         for norm in norms:
@@ -93,8 +102,6 @@ class EvaluateConfig(AttackConfig):
     """pgd; standard: worst case of APGD-CE, APGD-T, FAB-T and Square; quick: the same, briefly;
     adaptive: and stronger ones where a network needs them (k-WTA: seconds an image);
     any other attack; torchattacks:NAME"""
-    images: Annotated[int, COUNT] = 1000
-    """test images attacked; accuracy is over all"""
     ensemble: bool = False
     """judge the networks also as one: voting, and drawing another network for every query"""
     checks: bool = False

@@ -17,18 +17,22 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluation.cached_measure import is_share
 from hypergen.evaluation.sampler import Sampler
-from hypergen.evaluation.statistics import interval
 from hypergen.experiments.latent_slice import LatentSlice
 from hypergen.experiments.run import load_generator
-from hypergen.experiments.sample import further_measures, save_sample
+from hypergen.experiments.sample import (
+    further_figures,
+    further_measures,
+    save_sample,
+    verifier,
+)
 from hypergen.experiments.typical_errors import typical_errors
-from hypergen.measures import Stage, judged
 from hypergen.measures.attacked import (
     attack_population,
     attacked_images,
     broken_images,
     predictions,
 )
+from hypergen.report.intervals import interval
 from hypergen.runtime.batching import for_all
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.torch_state import usual_state
@@ -215,9 +219,9 @@ class Explorer:
         advance: called with the number of images attacked so far; what it raises ends it.
         """
         population, val = chosen.population, self.dataset.val
-        some, labels = val.first(images)
+        evaluator, robust = verifier(self.sampler, images, 0, "val"), 0
+        attack, (some, labels) = evaluator.attack, val.first(images)
         accuracy = float(attack_population(population, *val.first(len(val)), None, 0).accuracy)
-        attack, robust = attacks.standard(self.threat), 0
         at_once = BATCH * (1 if some.is_cuda else torch.get_num_threads())
         for start in range(0, len(labels), at_once):
             part = some[start : start + at_once], labels[start : start + at_once]
@@ -227,16 +231,13 @@ class Explorer:
         sra = robust / len(labels)
         figures = {"accuracy": accuracy, "sra": sra}
         intervals = {"accuracy": interval(accuracy, len(val)), "sra": interval(sra, len(labels))}
-        others = further_measures(self.sampler)
-        if others:
-            stage = Stage(lambda threat: attacks.PGD(threat), 0)
-            values = judged(others, population, some, labels, stage)[0].tolist()
-            for measure, value in zip(others, values, strict=True):
-                figures[measure.name] = value
-                if is_share(measure):
-                    intervals[measure.name] = interval(value, len(labels))
-        described = attack.describe() | {"images": len(labels), "split": "val", "seed": 0}
-        return {**figures, "intervals": intervals, "attack": described}
+        (others,) = further_figures(self.sampler, evaluator, population, self.dataset)
+        for measure in further_measures(self.sampler):
+            if is_share(measure):
+                intervals[measure.name] = interval(others[measure.name], len(labels))
+        described = evaluator.describe(self.dataset)
+        del described["pgd"]  # which is not tried here
+        return {**figures, **others, "intervals": intervals, "attack": described}
 
     def keep(self, chosen: Chosen, measured: Mapping[str, Any] | None = None) -> Path:
         """Writes a network to a new file in the folder `KEPT` of the run; its path.

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from hypergen.measures import raised
 from hypergen.models.bundle import ModelBundle
 from hypergen.report.summary import run_table
 from hypergen.runtime.progress import SILENT, Progress
+from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.runtime.torch_state import usual_state
 from hypergen.runtime.tracker import Tracker
 from hypergen.storage import checkpoint
@@ -108,6 +108,7 @@ def run(
     if settings.images is None:
         settings = settings.on(dataset)
     require_startable(settings, dataset, folder, resume)
+    sessions = Sessions(device)
     with locked(folder), nothing_left(folder):
         require_free(folder, settings, resume)  # again: until now another command could be at work
         if resume:
@@ -123,10 +124,11 @@ def run(
         direct = phases.get("baselines", SILENT)
         with trained_alongside(recipes, dataset, device, direct):
             training = settings.config, dataset, folder, device, phases["training"]
-            train_generator(*training, settings.rungs)
+            train_generator(*training, settings.rungs, sessions)
         sampler = load_generator(folder, dataset)
         if done is None:
-            done = report(folder, sampler, dataset, settings.report, recipes, phases["report"])
+            asked = settings.report, recipes
+            done = report(folder, sampler, dataset, *asked, sessions, phases["report"])
             show_end(folder, sampler.config, done)
     return Run(folder, settings, done, sampler)
 
@@ -191,15 +193,17 @@ def train_generator(
     device: torch.device,
     progress: Progress,
     rungs: Sequence[float] = (),
+    sessions: Sessions | None = None,
 ) -> None:
     """Trains, or continues, the generator of the run in `folder` to its last step.
 
-    rungs: the shares of its steps after which it is measured (see `rungs`).
+    rungs: the shares of its steps after which it is measured (see `rungs`); sessions: of this call,
+    which every checkpoint keeps and which then follow those of the last one.
     """
-    saved = folder / CHECKPOINT
+    saved, sessions = folder / CHECKPOINT, sessions or Sessions(device)
     if saved.exists():
         trainer = Trainer(config, dataset, device)
-        checkpoint.restore(saved, trainer.load_state_dict)
+        sessions.follow(checkpoint.restore(saved, trainer.load_state_dict).get(SESSIONS))
     else:
         base = prepare_base(config, dataset, device, folder)
         trainer = Trainer(config, dataset, device, None if base is None else load_network(base))
@@ -230,8 +234,11 @@ def train_generator(
         text = ", ".join(f"{n.partition('/')[2]} {100 * v:.0f} %" for n, v in shown.items())
         progress.advance(1, text)
 
+    def save(state: dict[str, Any]) -> None:
+        checkpoint.save(saved, state | {SESSIONS: sessions.rows()})
+
     try:
-        train(trainer, partial(checkpoint.save, saved), on_step)
+        train(trainer, save, on_step)
     finally:
         tracker.close()
 

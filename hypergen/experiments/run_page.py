@@ -17,6 +17,8 @@ from hypergen.storage.folders import CONFIG
 
 ANALYSIS = "analysis"
 """The folder, in that of a run, where `hypergen analyze` writes."""
+CHECKS = "checks.json"
+"""The file there that a page takes the verdicts of `hypergen evaluate --checks` from."""
 
 
 def page_of_run(
@@ -42,6 +44,7 @@ def page_of_run(
             missing,
             {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*/{CURVE}"))},
             analyses_in(folder / ANALYSIS),
+            checked_in(folder / CHECKS),
         )
     )
 
@@ -62,6 +65,12 @@ def analyses_in(folder: Path) -> Found | None:
         return None
     pictures = {name: folder / f"{name}.png" for name in result["analyses"]}
     return Found(result, {n: file.read_bytes() for n, file in pictures.items() if file.exists()})
+
+
+def checked_in(file: Path) -> list[Mapping[str, Any]]:
+    """The networks that an evaluation with checks looked at, by its file; none where it is not."""
+    rows = read_json(file).get("networks", []) if file.exists() else []
+    return [row for row in rows if "verdict" in row]
 
 
 def spent(settings: RunSettings) -> dict[str, str]:

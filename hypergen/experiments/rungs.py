@@ -9,9 +9,9 @@ import attacks
 from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
-from hypergen.evaluation.statistics import interval
 from hypergen.measures import Stage, measured, prepare_batch
 from hypergen.measures.attacked import accuracies
+from hypergen.report.intervals import interval
 from hypergen.runtime.precision import full_precision
 from hypergen.storage.atomic import read_json, write_json
 

@@ -232,15 +232,32 @@ def verify(
 
     Beside what the evaluator judges these are the run's other measures, by their names.
     """
-    threat = sampler.config.threat
-    evaluator = Evaluator(threat, "standard", restarts=1, images=images, seed=seed, split=split)
+    evaluator = verifier(sampler, images, seed, split)
     attack = evaluator.describe(dataset)
     rows = evaluator.evaluate(population, dataset, progress)
+    figures = further_figures(sampler, evaluator, population, dataset)
+    rows = [row | own for row, own in zip(rows, figures, strict=True)]
+    return [row | {"attack": attack} for row in rows], attack
+
+
+def verifier(
+    sampler: Sampler, images: int, seed: int, split: Literal["test", "val"] = "test"
+) -> Evaluator:
+    """What judges a run's networks one by one: the standard attacks on the first `images`."""
+    threat = sampler.config.threat
+    return Evaluator(threat, "standard", restarts=1, images=images, seed=seed, split=split)
+
+
+def further_figures(
+    sampler: Sampler, evaluator: Evaluator, population: Population, dataset: Dataset
+) -> list[dict[str, float]]:
+    """What `further_measures` say of each network, by their names."""
+    rows: list[dict[str, float]] = [{} for _ in range(len(population))]
     for measure in further_measures(sampler):
         figures = evaluator.figures(measure, population, dataset)
         for row, figure in zip(rows, figures, strict=True):
             row[measure.name] = figure
-    return [row | {"attack": attack} for row in rows], attack
+    return rows
 
 
 def unattacked(population: Population, dataset: Dataset) -> list[dict[str, Any]]:

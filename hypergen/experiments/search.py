@@ -31,6 +31,7 @@ from hypergen.report.plots import heading, write_pictures
 from hypergen.report.scatter import scatter
 from hypergen.runtime.batching import gpu_memory
 from hypergen.runtime.progress import SILENT, Progress
+from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.settings import COUNT, SEED, Range, Settings
 from hypergen.storage.atomic import write_json
 from hypergen.storage.lock import locked
@@ -85,6 +86,7 @@ def search(
     hypervolumes: of the kept networks on both kinds of images.
     `InputError`: a folder that is not empty, or more networks than the memory holds.
     """
+    sessions = Sessions(dataset.device)
     require_empty(out)
     if len(sampler.measures) == 1:
         raise InputError("this run has accuracy alone as its measure: there is no front to search")
@@ -105,6 +107,7 @@ def search(
         paths = save_samples(out, sampler, population, rows)
         rows = [{**row, "file": path.name} for row, path in zip(rows, paths, strict=True)]
         result = result_of(sampler, dataset, rows, attack, measured, options)
+        result[SESSIONS] = sessions.rows()
         draw(out / "scatter.png", result)
         write_page(out / REPORT, search_page(out.absolute().name, result))
         write_json(out / RESULTS, result)

@@ -20,7 +20,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
@@ -46,6 +46,7 @@ from hypergen.experiments.trials import GRACE_SECONDS, Machine, Trials
 from hypergen.experiments.vary import default_vary, parse_all, with_chosen
 from hypergen.measures import build_measures
 from hypergen.runtime.progress import SILENT, Progress
+from hypergen.runtime.sessions import SESSIONS, StoredSessions
 from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.folders import CONFIG, is_empty, require_folder
 from hypergen.storage.lock import lock, unlock
@@ -101,6 +102,7 @@ class Sweep:
             self.study = self.claim(storage)
             self.study.sampler = build_sampler(options.sampler, self.sampler_seed())
             self.study.pruner = build_pruner(options.pruner, dataset.num_classes)
+            self.sessions = StoredSessions(dataset.device, folder)
         except BaseException:
             self.close()
             raise
@@ -189,6 +191,7 @@ class Sweep:
 
         A run of other settings in its folder, of a trial that the storage has lost, is set aside.
         """
+        self.sessions.save()  # now and then, for a kill comes without warning
         config = with_steps(self.chosen(trial), self.dataset)
         rungs = () if self.options.pruner == "none" else RUNGS
         settings = RunSettings(config, self.dataset.info, self.sizes, False, self.images, rungs)
@@ -242,22 +245,10 @@ class Sweep:
         """
         best = [trial.number for trial in self.study.best_trials]
         front = {number: on_test(self.study, number, self.measures) for number in best}
-        finished = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        rows = [
-            {
-                "kind": "front" if trial.number in front else "dominated",
-                "run": self.origin(trial),
-                "split": "val",
-                **dict(zip(self.measures, trial.values, strict=True)),
-                "test": front.get(trial.number),
-                **{name: trial.params.get(name) for name in self.vary},
-            }
-            for trial in finished
-        ]
-        rows.sort(key=lambda row: row[self.measures[1]], reverse=True)
+        about = self.study, self.origin, self.measures, [*self.vary]
         result = {
-            "trials": rows,
-            "pruned": sweep_report.pruned(self.study, self.origin, self.measures, [*self.vary]),
+            "trials": sweep_report.finished(*about, front),
+            "pruned": sweep_report.pruned(*about),
             "measures": self.measures,
             "varied": list(self.vary),
             "dataset": self.dataset.name,
@@ -266,6 +257,7 @@ class Sweep:
             "report": asdict(self.sizes),
             "failed": dict(failed or {}),
             **sweep_report.of_front(self.study, front, self.measures, self.dataset.num_classes),
+            SESSIONS: self.sessions.rows(),
         }
         sweep_report.draw(self.folder, result)
         write_page(self.folder / REPORT, sweep_report.page_of_sweep(self.folder, result))
@@ -293,4 +285,7 @@ def run_sweep(
         reason = str(error.__cause__ or error).splitlines()[0]
         raise RunError(f"the sweep's storage failed: {reason}; repeat the command") from error
     finally:
-        sweep.close()
+        try:
+            sweep.sessions.save()
+        finally:
+            sweep.close()

@@ -51,6 +51,32 @@ def of_front(
     return {"hypervolume": volumes, "importance": importance(study, measures)}
 
 
+def finished(
+    study: optuna.Study,
+    origin: Callable[[FrozenTrial], str],
+    measures: Sequence[str],
+    varied: Sequence[str],
+    front: Mapping[int, Mapping[str, float] | None],
+) -> list[dict[str, Any]]:
+    """A row for each finished trial, best first in the measure shown beside accuracy.
+
+    Its run, its measures on validation images, its settings, and under `test` what `front` says.
+    origin: as in `pruned`; front: as in `of_front`.
+    """
+    rows = [
+        {
+            "kind": "front" if trial.number in front else "dominated",
+            "run": origin(trial),
+            "split": "val",
+            **dict(zip(measures, trial.values, strict=True)),
+            "test": front.get(trial.number),
+            **{name: trial.params.get(name) for name in varied},
+        }
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ]
+    return sorted(rows, key=lambda row: row[measures[1]], reverse=True)
+
+
 def pruned(
     study: optuna.Study,
     origin: Callable[[FrozenTrial], str],

@@ -17,7 +17,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from hypergen.errors import InputError, RunError
+from hypergen.errors import InputError, RunError, option
 from hypergen.experiments import pruning
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
 from hypergen.experiments.rungs import read_rungs
@@ -176,7 +176,7 @@ class Trials:
         for plugin in self.machine.plugins:
             command += ["--plugin", plugin]
         for name, value in asdict(sizes).items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+            command += [option(name), str(value)]
         threads = max(1, torch.get_num_threads() // self.workers)
         held = () if self.machine.lock is None else (self.machine.lock,)
         with (folder / "log.txt").open("ab") as log:

@@ -12,12 +12,16 @@ from hypergen.report.tables import (
     images_text,
     mean_and_std,
     percent,
-    short,
     threat_text,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def group_names(result: Mapping[str, Any]) -> dict[str, str]:
+    """What each group is called, by its path: the end of it that no other path has."""
+    return tails([group["path"] for group in result["groups"]])
 
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
@@ -30,13 +34,13 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
     figures = {"accuracy": "accuracy", "pgd": "pgd", "robustness": strongest}
     if strongest == attack.get("pgd", attack)["name"]:
         del figures["pgd"]
-    rows = []
+    rows, names = [], group_names(result)
     for group in result["groups"]:
         apart = group.get("differences", {})
         cells = [mean_and_std(group["summary"].get(name)) for name in figures]
         cells += [percent(group["disagreement"]), f"{group['hypervolume']:.4f}"]
         cells += [_apart(apart.get(name)) for name in ("accuracy", "robustness")]
-        rows.append((short(group["path"]), str(len(group["networks"])), *cells))
+        rows.append((names[group["path"]], str(len(group["networks"])), *cells))
     notes = [
         f"% of {result['dataset']} {images_text(attack)}, mean +- standard deviation over "
         f"networks; accuracy on all, attacks on the first {attack['images']}; "
@@ -64,7 +68,8 @@ def settings_table(result: Mapping[str, Any]) -> Table | None:
     """The settings in which groups differ, a column a group; None where there is none."""
     if not result["settings"]:
         return None
-    groups = [short(group["path"]) for group in result["groups"]]
+    names = group_names(result)
+    groups = [names[group["path"]] for group in result["groups"]]
     rows = [
         (name, *(MISSING if value is None else str(value) for value in values))
         for name, values in result["settings"].items()
@@ -78,7 +83,7 @@ def comparison_picture(result: Mapping[str, Any]) -> "Figure":
     result: as `comparison_table` takes it.
     """
     attack = result["attack"]
-    names = tails([group["path"] for group in result["groups"]])
+    names = group_names(result)
     points = [
         {**row, "kind": names[group["path"]]}
         for group in result["groups"]

@@ -68,7 +68,10 @@ def front_table(result: Mapping[str, Any]) -> Table:
         "; ".join(judged(measures, result["report"], result["images"])),
     ]
     if pruned:
-        counts = Counter(f"{percent(row['rung'], 0)} %" for row in pruned)
+        rungs = (row["rung"] for row in pruned)
+        counts = Counter(
+            "an unknown part" if rung is None else f"{percent(rung, 0)} %" for rung in rungs
+        )
         after = ", ".join(f"{count} after {share}" for share, count in sorted(counts.items()))
         notes.append(f"{len(pruned)} of them were pruned: {after} of their steps")
     volume = result["hypervolume"]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hypergen.report.intervals import interval
 from hypergen.report.labels import Label, along, boxes, place
 from hypergen.report.palette import BLACK, VOTES, colour, marker
 from hypergen.report.plots import heading, plot_area
@@ -176,14 +177,11 @@ class _Panel:
 
     def draw_bars(self, images: Mapping[str, int]) -> None:
         """The interval of a typical network of each kind, as far as numbers of images are known."""
-        from scipy.stats import binomtest  # here, for it is slow to load
-
         for kind, rows in self.groups.items():
             row = self._typical(rows)
             x, y = self._point(row)
             for name, count in images.items():
-                found = binomtest(round(row[name] * count), count).proportion_ci(method="wilson")
-                low, high = 100 * found.low, 100 * found.high
+                low, high = (100 * end for end in interval(row[name], count))
                 ends = [(x, low), (x, high)] if name == "accuracy" else [(low, y), (high, y)]
                 hue = colour(kind, self.kinds)
                 self.axes.plot(*zip(*ends, strict=True), color=hue, linewidth=1, alpha=0.6)

@@ -1,6 +1,8 @@
 """Chooses what computes."""
 
 import platform
+import re
+from pathlib import Path
 
 import torch
 
@@ -22,7 +24,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What times are told with: the GPU's name, or the CPU's kind."""
+    """What times are told with: the GPU's name, or the CPU's model, else its kind."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU"
+    known = Path("/proc/cpuinfo")  # of Linux; elsewhere Python knows the kind alone
+    found = re.search(r"model name\s*:\s*(.+)", known.read_text()) if known.exists() else None
+    name = " ".join(found[1].split()) if found else platform.machine()
+    return name if "CPU" in name else f"{name} CPU"

@@ -17,10 +17,10 @@ from typing import Any
 import targets
 from hypergen import data
 from hypergen.cli import baseline
-from hypergen.evaluation.statistics import interval
 from hypergen.experiments.board import KEY, read_board, write_board
 from hypergen.experiments.made_by import recipe
 from hypergen.models.bundle import fresh_target
+from hypergen.report.intervals import interval
 from hypergen.storage.atomic import read_json
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
 from scripts.common import RESULTS, run

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hypergen.report.analysis import analysis_table
 from hypergen.report.page.blocks import Block, Card, Figures, Page, Picture, Section
+from hypergen.report.page.sessions import session_blocks
 from hypergen.report.tables import threat_text
 
 WIDTH, COLOURS = 1100, 64
@@ -54,6 +55,7 @@ def analysis_page(name: str, found: Found) -> Page:
     groups = {group["name"]: group["networks"] for group in result["groups"]}
     failed = [name for name, own in result["analyses"].items() if own["failed"]]
     verdict = f"{len(result['analyses'])} analyses looked at {sum(groups.values())} networks."
+    parts = {"Geometry": analysis_blocks(found), "How it was made": session_blocks(result)}
     if failed:
         verdict = f"{verdict} Some broke: {', '.join(failed)}."
     return Page(
@@ -65,6 +67,6 @@ def analysis_page(name: str, found: Found) -> Page:
         verdict,
         [],
         [Card(group, f"{count} networks") for group, count in groups.items()],
-        [Section("Geometry", analysis_blocks(found))],
+        [Section(title, blocks) for title, blocks in parts.items() if blocks],
         result,
     )

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import PurePath
 from typing import Any
 
 import numpy
@@ -14,7 +15,7 @@ from hypergen.report.page.blocks import Attacked, Block, Chart, Figures, Gallery
 from hypergen.report.page.charts import axis, hundred, mark
 from hypergen.report.palette import colour
 from hypergen.report.pixels import magnification, magnified, pixels
-from hypergen.report.tables import Table, images_text, percent, threat_text
+from hypergen.report.tables import MISSING, Table, images_text, percent, threat_text
 
 PIXELS = 96
 """Least height of an image on the page; small ones are drawn with larger pixels."""
@@ -96,14 +97,18 @@ def png(image: numpy.ndarray) -> bytes:
     return file.getvalue()
 
 
-def attack_blocks(result: Mapping[str, Any]) -> list[Block]:
-    """What each attack of a suite left, and the verdicts of checks, where there are some."""
+def attack_blocks(
+    result: Mapping[str, Any], checked: Sequence[Mapping[str, Any]] = ()
+) -> list[Block]:
+    """What each attack of a suite left, and the verdicts of checks, where there are some.
+
+    checked: the networks of an evaluation with checks, a row each.
+    """
     rows = [row for row in result["networks"] if row.get("after")]
     blocks: list[Block] = [] if not rows else [after_chart(result, rows)]
-    checked = [row for row in result["networks"] if "verdict" in row]
     if checked:
         cells = [
-            (str(row.get("file", row.get("kind"))), row["verdict"], "; ".join(row["reasons"]))
+            (PurePath(row["file"]).name, row["verdict"], "; ".join(row["reasons"]) or MISSING)
             for row in checked
         ]
         table = Table(("network", "verdict", "reasons"), cells)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hypergen.report.comparison import comparison_table, settings_table
+from hypergen.report.comparison import comparison_table, group_names, settings_table
 from hypergen.report.page.blocks import Block, Card, Figures, Page, Section
 from hypergen.report.page.charts import scatter
-from hypergen.report.tables import Table, mean_and_std, percent, short, threat_text
+from hypergen.report.tables import Table, mean_and_std, percent, threat_text
 from hypergen.report.verdict import Difference
 
 
@@ -17,15 +17,15 @@ def comparison_page(result: Mapping[str, Any], verdicts: Mapping[str, str]) -> P
     to, by its path.
     """
     strongest = "SRA" if result["attack"]["name"] == "standard" else result["attack"]["name"]
-    differing = settings_table(result)
-    own = Table(("run", "verdict"), [*verdicts.items()])
+    differing, names = settings_table(result), group_names(result)
+    own = Table(("run", "verdict"), [(names[path], said) for path, said in verdicts.items()])
     parts: dict[str, list[Block]] = {
         "Side by side": [
             Figures("All judged anew, on the same images", comparison_table(result)),
             scatter(
                 "A point a network; bars are the 95 % intervals that so few attacked images leave",
                 [
-                    {**row, "kind": short(group["path"])}
+                    {**row, "kind": names[group["path"]]}
                     for group in result["groups"]
                     for row in group["networks"]
                 ],
@@ -38,7 +38,7 @@ def comparison_page(result: Mapping[str, Any], verdicts: Mapping[str, str]) -> P
     }
     groups = result["groups"]
     return Page(
-        " and ".join(short(group["path"]) for group in groups),
+        " and ".join(names[group["path"]] for group in groups),
         f"{result['dataset']}, {threat_text(result['attack']['threat'])}",
         f"How do {len(groups)} groups of networks differ in accuracy and {strongest} on the same "
         f"{result['dataset']} images?",
@@ -46,7 +46,7 @@ def comparison_page(result: Mapping[str, Any], verdicts: Mapping[str, str]) -> P
         [],
         [
             Card(
-                short(group["path"]),
+                names[group["path"]],
                 f"{mean_and_std(group['summary']['accuracy'])} %",
                 f"{strongest} {mean_and_std(group['summary']['robustness'])} %",
             )
@@ -60,10 +60,10 @@ def comparison_page(result: Mapping[str, Any], verdicts: Mapping[str, str]) -> P
 def verdict(result: Mapping[str, Any], strongest: str) -> str:
     """What can be told apart from the first group."""
     first, *others = result["groups"]
-    names = {"accuracy": "accuracy", "robustness": strongest}
-    told = []
+    names, told = group_names(result), []
+    figures = {"accuracy": "accuracy", "robustness": strongest}
     for group in others:
-        found = [Difference(names[name], **own) for name, own in group["differences"].items()]
+        found = [Difference(figures[name], **own) for name, own in group["differences"].items()]
         better = [str(each) for each in found if each.better]
         worse = [str(each) for each in found if each.worse]
         parts = [
@@ -72,14 +72,15 @@ def verdict(result: Mapping[str, Any], strongest: str) -> str:
             if own
         ]
         known = " and ".join(parts) or "no different in either"
-        told.append(f"{short(group['path'])} is {known}")
-    return f"Compared with {short(first['path'])}, {'; '.join(told)}."
+        told.append(f"{names[group['path']]} is {known}")
+    return f"Compared with {names[first['path']]}, {'; '.join(told)}."
 
 
 def networks_table(result: Mapping[str, Any], strongest: str) -> Table:
     """A row a network."""
+    names = group_names(result)
     rows = [
-        (row["file"], short(group["path"]), percent(row["accuracy"]), percent(row["robustness"]))
+        (row["file"], names[group["path"]], percent(row["accuracy"]), percent(row["robustness"]))
         for group in result["groups"]
         for row in group["networks"]
     ]

@@ -9,6 +9,7 @@ from hypergen.report.page import attacks, estimates, training
 from hypergen.report.page.analyses import Found, analysis_blocks
 from hypergen.report.page.blocks import Block, Card, Code, Figures, Page, Section
 from hypergen.report.page.charts import scatter
+from hypergen.report.page.sessions import session_blocks
 from hypergen.report.page.settings import settings_table
 from hypergen.report.page.trade_off import trade_off_blocks
 from hypergen.report.summary import run_table, value_network_lines
@@ -37,6 +38,7 @@ class RunFound:
         attacked: images that were attacked against some samples; missing: why there are none.
         curves: what curve.json of samples at several betas holds, by their folder.
         analyses: what `hypergen analyze` found, if it was asked.
+        checked: a row a network that `hypergen evaluate --checks` looked at.
     """
 
     name: str
@@ -49,6 +51,7 @@ class RunFound:
     missing: str = ""
     curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     analyses: Found | None = None
+    checked: Sequence[Mapping[str, Any]] = ()
 
 
 def run_page(found: RunFound) -> Page:
@@ -59,7 +62,7 @@ def run_page(found: RunFound) -> Page:
         "Samples and what they are compared with": comparison_blocks(result),
         "Accuracy against robustness": scatter_blocks(result),
         "Trade-off": trade_off_blocks(result, found.curves),
-        "What each attack left": attacks.attack_blocks(result),
+        "What each attack left": attacks.attack_blocks(result, found.checked),
         "Attacked images": attacks.gallery_blocks(found.attacked, found.missing),
         "How different the samples are": diversity_blocks(result),
         "Training": training.training_blocks(found.metrics, result["measures"]),
@@ -216,6 +219,7 @@ def origin_blocks(found: RunFound) -> list[Block]:
         **found.spent,
     }
     blocks.append(Figures("Versions, seeds and expense", Table(("what", ""), [*facts.items()])))
+    blocks += session_blocks(result)
     if found.config:
         blocks.append(Figures("All settings", settings_table(found.config), folded=True))
     return blocks

@@ -8,6 +8,7 @@ from hypergen.report.page.attacks import attack_blocks
 from hypergen.report.page.blocks import Block, Card, Figures, Page, Section
 from hypergen.report.page.charts import label, scatter
 from hypergen.report.page.estimates import estimates_chart
+from hypergen.report.page.sessions import session_blocks
 from hypergen.report.page.settings import settings_table
 from hypergen.report.tables import percent, threat_text
 
@@ -35,6 +36,7 @@ def search_page(name: str, result: Mapping[str, Any]) -> Page:
         ),
         "What the value network knew": measured_blocks(result),
         "How it was made": [
+            *session_blocks(result),
             Figures("Settings of the search", settings_table(result["search"])),
             Figures("The attack", settings_table(result["attack"]), folded=True),
         ],

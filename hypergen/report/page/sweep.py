@@ -16,6 +16,7 @@ from hypergen.report.page.blocks import (
     Section,
 )
 from hypergen.report.page.charts import axis, hundred, scatter
+from hypergen.report.page.sessions import session_blocks
 from hypergen.report.page.settings import settings_table
 from hypergen.report.palette import COLOURS, colour
 from hypergen.report.tables import MISSING, Table, percent
@@ -170,6 +171,7 @@ def origin_blocks(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[
         blocks.append(Figures("Pruned trials", Table(("run", "after % of its steps"), rows)))
     if result["failed"]:
         blocks.append(Paragraphs([f"{run}: {why}" for run, why in result["failed"].items()]))
+    blocks += session_blocks(result)
     blocks.append(Figures("Each trial's report", settings_table(result["report"]), folded=True))
     if config:
         blocks.append(Figures("All settings", settings_table(config), folded=True))

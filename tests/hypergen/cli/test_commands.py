@@ -1,6 +1,7 @@
 """Every command from its arguments to its files, on one tiny run."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -72,7 +73,12 @@ def test_evaluate_writes_what_it_shows(trained, capsys):
     for row in figures["networks"]:
         assert f"{100 * row['accuracy']:.2f}" in shown
     assert main(["evaluate", str(trained), *options.split()]) == 0  # goes on from there
-    assert json.loads(Path("figures.json").read_text()) == figures
+    again = json.loads(Path("figures.json").read_text())
+    assert again | {"sessions": 0} == figures | {"sessions": 0}
+    (first,), second = figures["sessions"], again["sessions"]
+    assert second[0] == first and len(second) == 2
+    typed = shlex.join(["hypergen", "evaluate", str(trained), *options.split()])
+    assert [row["command"] for row in second] == 2 * [typed]
 
 
 def test_a_sample_has_a_card_with_its_command_and_the_hub_s_class_loads_it(trained, capsys):

@@ -6,13 +6,13 @@ import torch
 
 from hypergen.evaluation.statistics import (
     agreement,
-    interval,
     kendall_tau,
     measuring_error,
     paired_error,
     ranking_error,
     summarise,
 )
+from hypergen.report.intervals import interval
 
 ROWS = [{"accuracy": a, "robustness": r} for a, r in ((0.6, 0.5), (0.8, 0.5), (1.0, 0.5))]
 NAMES = "accuracy", "robustness"

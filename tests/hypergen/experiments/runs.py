@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hypergen.experiments import run as experiment
 from hypergen.runtime.progress import Progress
+from hypergen.runtime.sessions import TIMES
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.training.loop import train
@@ -22,10 +23,16 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+        keys = [key for key in a if key not in TIMES]
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in keys)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
+
+
+def timeless(result: dict[str, Any]) -> str:
+    """Results, as JSON, as any repetition of the same work has them."""
+    return json.dumps({name: value for name, value in result.items() if name not in TIMES})
 
 
 def lines(folder: Path) -> list[str]:

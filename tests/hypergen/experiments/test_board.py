@@ -15,11 +15,11 @@ import targets
 from hypergen.cli import baseline, train
 from hypergen.data import DatasetInfo
 from hypergen.errors import InputError
-from hypergen.evaluation.statistics import interval
 from hypergen.experiments import board as boards
 from hypergen.experiments.baseline import train_baseline
 from hypergen.experiments.board import BOARD, PAGE, BoardConfig, add_to_board, read_board
 from hypergen.report.board import board_page
+from hypergen.report.intervals import interval
 from hypergen.settings import Settings
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
 

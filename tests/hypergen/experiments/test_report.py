@@ -49,8 +49,12 @@ def test_a_report_takes_in_what_the_folder_holds(run, cpu):
     assert file == run / "report.html"
     text = file.read_text()
     assert "Networks drawn at each beta (samples-seed1)" in text and "Not shown here" not in text
+    row = {"file": "sample-0000.safetensors", "verdict": "masked", "reasons": ["flat"]}
+    (run / "checks.json").write_text(json.dumps({"networks": [row, {"file": "unchecked"}]}))
     shutil.rmtree(run / "samples")
     page = page_of(run, cpu)
+    (checked,) = [table for table in page.tables if "verdict" in table.headers]
+    assert checked.rows == [("sample-0000.safetensors", "masked", "flat")]
     (section,) = [section for section in page.sections if section.title == "Attacked images"]
     (told,) = section.blocks
     assert told.texts[0].startswith("Not shown here: ")
@@ -117,7 +121,7 @@ def test_several_are_judged_side_by_side(run, ranged_run, tmp_path):
     )
     read = Cells(out.read_text())
     assert done == out and len(read.json("results")["groups"]) == 2
-    assert [row[0] for row in read.tables[-1][1:]] == [str(run), str(ranged_run.folder)]
+    assert [row[0] for row in read.tables[-1][1:]] == ["run", "ranged"]
 
 
 def test_attacked_images_are_what_they_are_said_to_be(population, few):

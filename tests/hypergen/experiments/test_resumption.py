@@ -1,6 +1,5 @@
 """What stops a run, and how it goes on: as if it had never been stopped."""
 
-import json
 import math
 import signal
 import subprocess
@@ -21,7 +20,15 @@ from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.training import objective
-from tests.hypergen.experiments.runs import Interrupting, lines, same, saving_always, state, steps
+from tests.hypergen.experiments.runs import (
+    Interrupting,
+    lines,
+    same,
+    saving_always,
+    state,
+    steps,
+    timeless,
+)
 
 
 @pytest.fixture
@@ -111,13 +118,17 @@ def test_what_a_kill_left_half_written_is_tidied(tiny, trained, tmp_path):
     assert not left.exists() and not list(folder.glob(".*"))
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tiny, trained, few, cpu, tmp_path):
+def test_an_interrupted_run_goes_on_where_it_was(tiny, trained, few, cpu, tmp_path, monkeypatch):
+    saving_always(monkeypatch)
     folder, whole = tmp_path / "run", trained(tiny, tmp_path / "whole").results
     settings = RunSettings(tiny, few.info, ReportConfig(2, 20, 0), baselines=False)
     with pytest.raises(KeyboardInterrupt):
         run(settings, few, folder, cpu, progress=Interrupting(2, KeyboardInterrupt()))
     assert not (folder / RESULTS).exists() and not list(folder.glob(".*"))
-    assert json.dumps(trained(tiny, folder, resume=True).results) == json.dumps(whole)
+    resumed = trained(tiny, folder, resume=True).results
+    assert timeless(resumed) == timeless(whole)
+    first, second = (row["seconds"] for row in resumed["sessions"])
+    assert len(whole["sessions"]) == 1 and first > 0 and second > 0
 
 
 def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(

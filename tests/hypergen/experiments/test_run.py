@@ -144,7 +144,7 @@ def test_on_a_gpu_baselines_are_trained_afterwards(kind, tiny, few, tmp_path, mo
     """Whatever trains beside another is not recorded as a CUDA graph."""
     files, seen = tmp_path / "run" / "baselines", []
 
-    def fake_training(config, dataset, folder, device, progress, rungs):
+    def fake_training(config, dataset, folder, device, progress, rungs, sessions):
         end = time.monotonic() + 60
         while kind == "cpu" and not any(files.glob("*.safetensors")):
             assert time.monotonic() < end
@@ -170,7 +170,7 @@ def test_settings_are_there_before_the_first_step(tiny, few, cpu, tmp_path, monk
     """So that whatever a kill leaves is continued as it was asked for."""
     found = []
 
-    def look(config, dataset, folder, device, progress, rungs):
+    def look(config, dataset, folder, device, progress, rungs, sessions):
         found.append(RunSettings.load(folder))
         raise RunError("far enough")
 

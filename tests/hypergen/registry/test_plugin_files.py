@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import attacks
+import hypergen
 from hypergen.errors import InputError
 from hypergen.plugins import load_plugin, resolve
 from hypergen.registry import LOADED, Plugin, Registry, loaded
@@ -227,3 +229,17 @@ def test_what_is_shipped_is_not_a_plugins_that_imports_it_first(widgets, write):
     plugin = load_plugin("own.py")
     assert widgets.origin("mine") is plugin
     assert widgets.origin("shipped") is None
+
+
+@pytest.mark.usefixtures("widgets")
+def test_a_failed_import_of_ours_is_not_blamed_on_the_plugin(folder, write, monkeypatch):
+    broken = Path(hypergen.__path__[0]).parent / "attacks"
+    monkeypatch.setattr(attacks, "__path__", [str(folder / "attacks"), str(broken)])
+    (folder / "attacks").mkdir()
+    (folder / "attacks" / "broken.py").write_text("import no_such_package")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        load_plugin(write("own.py", "import attacks.broken", "def mine(): ..."))
+    with pytest.raises(InputError, match=r"plugin own.py, line \d+: ModuleNotFoundError: "):
+        load_plugin(write("own.py", "import no_such_package", "def mine(): ..."))
+    with pytest.raises(InputError, match=r"plugin own.py, line \d+: ImportError: cannot"):
+        load_plugin(write("own.py", "from hypergen.registry import nothing", "def mine(): ..."))

@@ -104,7 +104,18 @@ def with_details(result: Mapping[str, Any], ranged: bool = True) -> dict[str, An
         "error_overlap": {kind: 0.456 for kind in result["disagreement"]},
         "value_network": {"accuracy": agreement, "robustness": agreement | {"mean_error": 0.2}},
         "front_growth": {"steps": [10, 20, 30], "values": [0.1, 0.25, 0.4]},
+        "sessions": [
+            session("hypergen train --out 'my run'", 1234.5),
+            session("hypergen train --resume --out 'my run'", 0.75),
+            session(None, 2.0),
+        ],
     }
+
+
+def session(command: str | None, seconds: float) -> dict[str, Any]:
+    """What results.json says of one call."""
+    machine = {"device": EVIL, "cores": 2, "python": "3.11.7", "torch": "2.6.0"}
+    return {"command": command, "seconds": seconds} | machine
 
 
 def picture(width: int = 40, colour: str = "white") -> bytes:
@@ -170,4 +181,8 @@ def found_in_run(result: Mapping[str, Any], name: str = "run") -> RunFound:
         "",
         {"samples-seed1": curve},
         Found(analyses, {"regions": picture(1500)}),
+        [
+            {"file": "run/samples/a.safetensors", "verdict": "passed", "reasons": []},
+            {"file": "run/b.safetensors", "verdict": "masked", "reasons": [EVIL, "flat"]},
+        ],
     )

@@ -64,6 +64,9 @@ def test_the_front_of_a_sweep_leaves_out_what_is_dominated(sra_samples):
     *_, front, _, note, _ = str(front_table(result)).split("\n")
     assert front.startswith("the front of 6 trials")
     assert note == "3 of them were pruned: 1 after 25 %, 2 after 50 % of their steps"
+    result["pruned"] = [{"rung": 0.25}, {"rung": None}]  # by another, who did not say when
+    *_, note, _ = str(front_table(result)).split("\n")
+    assert note == "2 of them were pruned: 1 after 25 %, 1 after an unknown part of their steps"
 
 
 def test_the_front_of_a_sweep_names_its_measures():

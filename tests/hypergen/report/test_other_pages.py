@@ -6,11 +6,13 @@ import pytest
 
 from hypergen.report.comparison import comparison_table
 from hypergen.report.fronts import front_table, search_table
+from hypergen.report.names import tails
 from hypergen.report.page.analyses import analysis_page
 from hypergen.report.page.comparison import comparison_page
 from hypergen.report.page.html import html
 from hypergen.report.page.search import search_page
 from hypergen.report.page.sweep import sweep_page
+from hypergen.report.tables import NAME_LENGTH
 from tests.hypergen.report.pages import EVIL, Cells, found_in_run, picture
 
 ATTACK = {"name": "standard", "threat": {"norm": "l2", "epsilon": 0.5}, "images": 50}
@@ -130,20 +132,40 @@ def test_the_page_of_analyses_has_their_pictures_and_tables(run_result):
     assert read.tables[0][1][0] == "sample" and "1.5" in read.tables[0][1]
 
 
-def test_the_page_of_a_comparison_tells_what_differs():
-    def group(path: str, shares, **others):
-        rows = [
-            {"file": f"{path}/{n}", "accuracy": a, "robustness": r, "interval": [r - 0.1, r + 0.1]}
-            for n, (a, r) in enumerate(shares)
-        ]
-        summary = {
-            name: {"mean": rows[0][name], "std": 0.0, "count": len(rows)}
-            for name in ("accuracy", "robustness")
-        }
-        summary["pgd"] = summary["robustness"]
-        known = {"path": path, "networks": rows, "summary": summary, "hypervolume": 0.5}
-        return known | {"disagreement": 0.01} | others
+def group(path: str, shares, **others):
+    """A group of networks as a comparison has it."""
+    rows = [
+        {"file": f"{path}/{n}", "accuracy": a, "robustness": r, "interval": [r - 0.1, r + 0.1]}
+        for n, (a, r) in enumerate(shares)
+    ]
+    summary = {
+        name: {"mean": rows[0][name], "std": 0.0, "count": len(rows)}
+        for name in ("accuracy", "robustness")
+    }
+    summary["pgd"] = summary["robustness"]
+    known = {"path": path, "networks": rows, "summary": summary, "hypervolume": 0.5}
+    return known | {"disagreement": 0.01} | others
 
+
+def test_groups_with_long_paths_of_one_ending_are_told_apart():
+    ending = "/".join(["deep"] * NAME_LENGTH)
+    result = {
+        "attack": ATTACK | {"pgd": {"name": "pgd-50-1"}},
+        "dataset": "digits",
+        "groups": [group(f"{first}/{ending}", [(0.9, 0.5)]) for first in ("one", "two")],
+        "settings": {"beta": [0.5, 0.7]},
+    }
+    result["groups"][1]["differences"] = {}
+    page = comparison_page(result, {})
+    names = [f"one/{ending}", f"two/{ending}"]
+    assert [card.name for card in page.cards] == names and page.title == " and ".join(names)
+    assert page.verdict == f"Compared with {names[0]}, {names[1]} is no different in either."
+    table, networks, settings = page.tables
+    assert [row[0] for row in table.rows] == [row[1] for row in networks.rows] == names
+    assert [*settings.headers[1:]] == names
+
+
+def test_the_page_of_a_comparison_tells_what_differs():
     apart = {
         "accuracy": {"mean": 0.05, "low": 0.01, "high": 0.09},
         "robustness": {"mean": 0.02, "low": -0.1, "high": 0.14},
@@ -158,12 +180,13 @@ def test_the_page_of_a_comparison_tells_what_differs():
         "settings": {"beta": [0.5, 0.7]},
     }
     page = comparison_page(result, {"a": "it is good"})
+    name = tails(["a", EVIL])[EVIL]
     read = Cells(html(page))
     assert read.json("results") == json.loads(json.dumps(result))
     expected = [[c.replace("+-", "±") for c in row] for row in comparison_table(result).rows]
     assert read.tables[0][1:] == expected
     assert page.verdict == (
-        f"Compared with a, {EVIL} is better in accuracy (+5.0 points, 95 % interval +1.0 to +9.0)."
+        f"Compared with a, {name} is better in accuracy (+5.0 points, 95 % interval +1.0 to +9.0)."
     )
     assert ["beta", "0.5", "0.7"] in read.tables[2] and ["a", "it is good"] in read.tables[3]
     assert set(read.scripts) == {"results", "charts", "plotly", "code"}

@@ -72,6 +72,26 @@ def test_figures_of_networks_equal_the_results(read, result):
         assert cells[:3] == [name, percent(own["mean_error"]), percent(own["overestimate"])]
 
 
+def test_commands_time_and_machine_equal_the_results(page, read, result):
+    rows = table_with(read, "call", "seconds")
+    assert rows == [
+        [str(place), seconds, EVIL, "2", "3.11.7", "2.6.0"]
+        for place, seconds in enumerate(("1,234.5", "0.8", "2.0"), 1)
+    ]
+    (made,) = [section for section in page.sections if section.title == "How it was made"]
+    (typed,) = [block for block in made.blocks if block.caption == "As it was typed"]
+    commands = [row["command"] for row in result["sessions"]]
+    assert typed.text.split("\n") == [*commands[:2], "called from Python"]
+    assert any("1,237.2 seconds by the clock, in 3 calls" in b.caption for b in made.blocks)
+
+
+def test_verdicts_of_checks_stand_beside_the_attacks(read):
+    assert table_with(read, "network", "verdict") == [
+        ["a.safetensors", "passed", "-"],
+        ["b.safetensors", "masked", f"{EVIL}; flat"],
+    ]
+
+
 def test_points_of_the_scatter_equal_the_results(read, result):
     chart = read.json("charts")[0]
     all_sra, near_sra, *_ = chart["views"]
