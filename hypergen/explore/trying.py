@@ -145,7 +145,8 @@ class Answer:
         if votes is not None:
             text += f" {votes.count(said)} of {len(votes)} samples say {names[said]} before it."
         self._verdict.set_text(text)
-        self._whole.classes(remove="waiting fooled", add="fooled" if said != now else "")
+        is_wrong = said != now or label not in (None, said)
+        self._whole.classes(remove="waiting fooled", add="fooled" if is_wrong else "")
 
 
 def _verdict(names: tuple[str, ...], said: int, now: int, label: int | None) -> str:
