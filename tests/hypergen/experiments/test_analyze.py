@@ -190,8 +190,8 @@ def test_a_further_call_adds_to_what_is_there(registered, ranged_run, cpu, tmp_p
     path = [ranged_run.folder]
     analyze_files(path, replace(QUICK, what=("size",)), tmp_path, cpu)
     analyze_files(path, replace(QUICK, what=("picky",)), tmp_path, cpu)
-    found = json.loads((tmp_path / "results.json").read_text())["analyses"]
-    assert found.keys() == {"size", "picky"}
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert result["analyses"].keys() == {"size", "picky"} and len(result["sessions"]) == 2
     with pytest.raises(InputError, match="about other networks or images; choose another `out`"):
         analyze_files(path, replace(QUICK, images=3), tmp_path, cpu)
 

@@ -242,7 +242,12 @@ def test_the_front_of_any_measures_is_what_no_trial_beats_in_all(opened, tmp_pat
     assert {figures for figures, kind in kinds.items() if kind == "dominated"} == {(0, 0.5, 0)}
     assert (sweep.folder / "scatter.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((sweep.folder / "results.json").read_text()) == result
+    sweep.sessions.save()
     sweep.close()
+    begun = json.loads((sweep.folder / "sessions.json").read_text())["sessions"]
+    again = opened(tmp_path / "sweep", MEASURED)
+    assert len(begun) == 1 and again.report()["sessions"][:1] == begun
+    again.close()
 
 
 def test_the_weights_of_a_trial_are_those_that_were_chosen(opened, tmp_path):
