@@ -12,6 +12,7 @@ from hypergen.experiments.compare import report, training_taus
 from hypergen.experiments.competitors import FBF_COUNT, NOISY_COUNT
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.run_folder import ReportConfig
+from hypergen.runtime.sessions import Sessions
 
 NAMES = "accuracy", "robustness"
 EPSILON = 0.02
@@ -47,7 +48,7 @@ def test_the_report_compares_with_direct_training(ranged_run, recipes, few, fold
     sizes = ReportConfig(samples=2, images=20, sra_samples=1, sra_images=5)
     sampler = load_generator(ranged_run.folder, few)
     sampler.config = sampler.config.replace(epsilon=EPSILON)
-    result = report(folder, sampler, few, sizes, recipes)
+    result = report(folder, sampler, few, sizes, recipes, Sessions(few.device))
     counts = {kind: summary["count"] for kind, summary in result["summary"].items()}
     assert counts == {
         "sample": 2,
@@ -96,7 +97,7 @@ def test_without_fbf_the_report_does_without_it(ranged_run, recipes, few, folder
     """As in l1."""
     others = {path: recipe for path, recipe in recipes.items() if recipe.method != "fbf"}
     sampler = load_generator(ranged_run.folder, few)
-    result = report(folder, sampler, few, ReportConfig(2, 10, 0), others)
+    result = report(folder, sampler, few, ReportConfig(2, 10, 0), others, Sessions(few.device))
     assert set(result["summary"]) == {"sample", "start", "standard", "pgd", "2 sample voting"}
 
 
