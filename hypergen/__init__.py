@@ -26,6 +26,7 @@ _PLACES = {
     "Population": "targets",
     "Ensemble": "targets",
     "Analysis": "hypergen.analysis",
+    "limit_memory": "hypergen.budget",
     "train": "hypergen.experiments.api",
     "baseline": "hypergen.experiments.api",
     "evaluate": "hypergen.experiments.api",

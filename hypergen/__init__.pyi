@@ -1,3 +1,4 @@
+from hypergen.budget import limit_memory as limit_memory
 from hypergen.config import TrainConfig as TrainConfig
 from hypergen.data import Dataset as Dataset
 from hypergen.errors import InputError as InputError

@@ -14,6 +14,7 @@ from targets.fast_cpu import fast_context
 from targets.kaf import outside_dictionary
 from targets.kwta import set_share
 from targets.layout import Slot, WeightLayout
+from targets.memory import in_parts
 from targets.outputs import select_output
 from targets.parallel import max_workers, parallel_map
 from targets.population import Population
@@ -35,6 +36,7 @@ __all__ = [
     "build",
     "fast_context",
     "image_shape",
+    "in_parts",
     "make_activation",
     "max_workers",
     "outside_dictionary",

@@ -15,12 +15,11 @@ from targets.copies import copy_with, without_numbers
 from targets.errors import TargetError, require_dense, require_initialized, told
 from targets.fast_cpu import fast_where_safe
 from targets.layout import WeightLayout
+from targets.memory import Count, bytes_kept, bytes_live, counted, in_parts
 from targets.parallel import max_workers, parallel_map
 from targets.skeleton import Skeleton
 from targets.structure import architecture
 from targets.traits import WORST
-
-_BYTES_KEPT: dict[tuple[str, torch.Size, torch.dtype], int] = {}
 
 
 class Population:
@@ -60,6 +59,8 @@ class Population:
             raise TargetError(f"expected a value for each buffer, got none for {sorted(missing)}")
         self.theta, self.buffers = theta, dict(buffers)
         self._networks: list[dict[str, Tensor]] | None = None  # their tensors, once asked for
+        self._part: int | None = None  # images seen at a time
+        self.by_batch = False  # whether images influence each other
         self._skeleton = Skeleton(without_numbers(module).eval())
 
     @classmethod
@@ -138,6 +139,13 @@ class Population:
         require_dense(images)
         if images.ndim != 5 or len(images) != len(self):
             raise TargetError(f"expected images [{len(self)},B,C,H,W], got {list(images.shape)}")
+        if self._part is not None:
+            return torch.cat(
+                [
+                    in_parts(chunk, images[which], self._part, dim=1)
+                    for which, chunk in self.in_parts(None).chunks()
+                ]
+            )
         # Measured: on a CPU a loop beats vmap and grouped convolutions.
         if images.device.type == "cpu" or not self._skeleton.vmappable(images[0]):
             return self._loop(self._each(), images)
@@ -189,9 +197,9 @@ class Population:
 
         Weights decide what the statistics are, so these are measured after generation and never
         generated. They are averages over batches of near-equal size, at most `batch_size`; in one
-        batch, the mean and unbiased variance over all images. On a GPU `chunk_size` networks are
-        measured together, by default all. A target without batch norm comes back as it is.
-        `TargetError` for no images.
+        batch, the mean and unbiased variance over all images. `chunk_size` networks are measured
+        together on a GPU, side by side on a CPU; by default all, one a core. A target without
+        batch norm comes back as it is. `TargetError` for no images.
         """
         if not self.has_batch_norm:
             return self
@@ -200,12 +208,14 @@ class Population:
         batches = images.tensor_split(-(-len(images) // batch_size))
         with told(batches[0]):
             if self.theta.device.type == "cpu" or not self._skeleton.vmappable(batches[0]):
-                statistics = self._statistics_loop(batches)  # as in a call
+                statistics = self._statistics_loop(batches, chunk_size)  # as in a call
             else:
                 statistics = self._statistics_vmap(batches, chunk_size)
         return self.with_tensors(self.theta, statistics)
 
-    def _statistics_loop(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _statistics_loop(
+        self, batches: Sequence[Tensor], workers: int | None = None
+    ) -> dict[str, Tensor]:
         """The buffers of all networks after the batches, each [B,C,H,W]."""
 
         def measure(index: int) -> dict[str, Tensor]:
@@ -215,7 +225,8 @@ class Population:
                 measure_statistics(module, buffers, module, batches)
             return buffers
 
-        states = list(parallel_map(measure, range(len(self)), max_workers(self.theta.device)))
+        workers = workers or max_workers(self.theta.device)
+        states = list(parallel_map(measure, range(len(self)), workers))
         return {name: torch.stack([state[name] for state in states]) for name in self.buffers}
 
     def _statistics_vmap(
@@ -244,25 +255,33 @@ class Population:
             norm.train()
             norm.track_running_stats = False
         other = self.with_tensors(self.theta, self.buffers)
-        other._skeleton = Skeleton(module)
+        other._skeleton, other.by_batch = Skeleton(module), True
+        return other
+
+    def in_parts(self, size: int | None) -> Self:
+        """The same networks, which look at `size` images at a time, one network at a time on a CPU.
+
+        For a gradient all is computed once more, and no more is kept than of one part. Images that
+        influence each other, by batch norm, stay one part. None: all together, nothing twice.
+        """
+        other = self.with_tensors(self.theta, self.buffers)
+        other._part = 2**62 if self.by_batch and size is not None else size
         return other
 
     def bytes_kept(self, images: Tensor) -> int:
         """Bytes that a network keeps of images [N,C,H,W] for its backward pass; weights too.
 
-        Nothing is computed: the skeleton's tensors have shapes and no numbers, except of a target
-        that needs numbers to find its way. And never twice: a training asks at every step, of
-        populations just made.
+        Nothing is computed: its tensors have shapes and no numbers, except of a target that needs
+        numbers to find its way. And never twice: a training asks at every step.
         """
-        key = self.architecture, images.shape, images.dtype
-        if key not in _BYTES_KEPT:
-            try:
-                empty = torch.empty_like(images, device="meta")
-                _BYTES_KEPT[key] = _bytes_kept(self._skeleton.module, empty)
-            except Exception:  # whatever a stranger's module raises
-                with told(images):
-                    _BYTES_KEPT[key] = _bytes_kept(self[0], images.detach())
-        return _BYTES_KEPT[key]
+        return self._counted(bytes_kept, images)
+
+    def bytes_live(self, images: Tensor) -> int:
+        """As `bytes_kept`: bytes that it makes and holds at once until a gradient is known."""
+        return self._counted(bytes_live, images)
+
+    def _counted(self, count: Count, images: Tensor) -> int:
+        return counted(count, self.architecture, self._skeleton.module, images, lambda: self[0])
 
     def chunks(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
         """The population in chunks that fit one evaluation: (which networks, the chunk).
@@ -273,21 +292,6 @@ class Population:
         for start in range(0, len(self), size):
             network_slice = slice(start, min(start + size, len(self)))
             yield network_slice, self[network_slice]
-
-
-def _bytes_kept(module: nn.Module, images: Tensor) -> int:
-    """Bytes of all tensors that autograd saves while `module` sees the images."""
-    storages: dict[int, torch.UntypedStorage] = {}  # several operations may keep the same
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage._cdata] = storage
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with torch.inference_mode(False), torch.enable_grad(), hooks:
-        module(images.clone().requires_grad_())
-    return sum(storage.nbytes() for storage in storages.values())
 
 
 def _network(index: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ from hypergen.catalog import ANALYSES
 from hypergen.measures.attacked import predictions
 from hypergen.report.analysis import group_ticks, known_by_group, panels, points_by_group
 from hypergen.report.names import tails
-from hypergen.runtime.batching import chunks, for_all
+from hypergen.runtime.batching import for_all, map_networks
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import Progress
-from targets import Population, max_workers, parallel_map
+from targets import Population
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,11 +121,10 @@ def _fit(population: Population, context: Context) -> Tensor:
         wide(context.threat), passes=PASSES, batch=BATCH, step_size=STEP_SIZE
     )
 
-    def fit(chunk: Population) -> Tensor:
+    def fit(_: slice, chunk: Population) -> Tensor:
         return attack.fit(chunk, for_all(images, chunk), labels, [context.seed] * len(chunk))
 
-    parts = [chunk for _, chunk in chunks(population, images)]
-    return torch.cat([*parallel_map(fit, parts, max_workers(images.device))])
+    return torch.cat(map_networks(fit, population, images))
 
 
 def random_perturbations(context: Context, count: int) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from hypergen import data
+from hypergen.budget import parse_size
 from hypergen.config import DataConfig
 from hypergen.data import Dataset
 from hypergen.registry import loaded
@@ -21,9 +22,16 @@ class Machine(Settings):
     """folder of the data sets; by default HYPERGEN_DATA, else ~/.cache/hypergen"""
     device: str = "auto"
     """auto, cpu or cuda"""
+    memory: str | None = None
+    """what to stay within, such as 4GiB or 500MB: all of the process on a CPU, what chunks keep on
+    a GPU; by default half of what is free there, and most of a GPU"""
     plugin: tuple[str, ...] = ()
     """your own code, FILE.py or package.module, run to register targets, activations, data sets,
     attacks and the like, besides what HYPERGEN_PLUGINS names; repeatable"""
+
+    def require(self) -> None:
+        if self.memory is not None:
+            parse_size(self.memory)
 
     @property
     def chosen(self) -> torch.device:

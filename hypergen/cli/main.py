@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
+from hypergen.budget import limited_memory
 from hypergen.cli.output import fill_closed_descriptors, forgiving_output
 from hypergen.cli.signals import Interrupted, exit_on_signals, interruptible
 from hypergen.cli.wording import in_options
@@ -112,7 +113,8 @@ def run_command(arguments: list[str]) -> int | None:
     load_named(Early.of(rest).plugins)
     command = importlib.import_module(f"hypergen.cli.{name}")
     settings, own = command.COMMAND.parse(name, rest)
-    with interruptible(), typed(["hypergen", *arguments]):
+    budget = limited_memory(own.machine.memory)
+    with budget, interruptible(), typed(["hypergen", *arguments]):
         return command.run(settings, own)
 
 

@@ -14,10 +14,11 @@ from attacks import Attack, AttackError, Universal, perturbed
 from hypergen.data import Dataset
 from hypergen.evaluation.diversity import off_diagonal
 from hypergen.evaluation.evaluator import by_architecture
-from hypergen.runtime.batching import BATCH_IMAGES, chunks, for_all
+from hypergen.runtime.batching import chunks, for_all
+from hypergen.runtime.fitting import BATCH_IMAGES, fit
 from hypergen.runtime.precision import full_precision
 from hypergen.runtime.progress import SILENT, Progress
-from targets import Population, max_workers, parallel_map
+from targets import Population, parallel_map
 
 Craft = Callable[[Tensor, Tensor, int], Tensor]
 """Images [B,C,H,W], labels [B] and a seed to points [P,B,C,H,W] made against P networks."""
@@ -40,6 +41,11 @@ class MixedPopulation:
             for indices, group in self._groups
             for network_slice, chunk in chunks(group, images)
         ]
+
+    def workers(self, images: Tensor) -> int | None:
+        """How many jobs may look at images [N,C,H,W] side by side; None for one a core."""
+        found = [fit(group, images).workers for _, group in self._groups]
+        return min((most for most in found if most is not None), default=None)
 
     @torch.no_grad()
     def classes(self, points: Tensor) -> Tensor:
@@ -113,7 +119,7 @@ def fooling_rates(
     """
     images, labels = dataset.test.first(count)
     slices = [slice(i, i + BATCH_IMAGES) for i in range(0, len(images), BATCH_IMAGES)]
-    workers = max_workers(images.device)
+    workers = networks.workers(images)
     progress.start(networks.count * len(images))
     with full_precision():
         clean = parallel_map(lambda own: networks.classes(images[None, own]), slices, workers)

@@ -29,7 +29,8 @@ from hypergen.storage.lock import locked
 from hypergen.storage.weights import read_metadata, save_network
 from hypergen.training.direct import DirectTrainer, train_direct
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
-from targets import max_workers, parallel_map
+from hypergen.training.micro_batches import trainings_at_once
+from targets import parallel_map
 
 NETWORK = "network.safetensors"
 
@@ -109,7 +110,8 @@ def train_baselines(
     if len(recipes) == 1:
         written = map(write, missing.items())
     else:
-        written = parallel_map(write, missing.items(), max_workers(device), stopped)
+        at_once = trainings_at_once(missing.values(), dataset, device)
+        written = parallel_map(write, missing.items(), at_once, stopped)
     for _ in written:
         pass
 

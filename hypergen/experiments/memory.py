@@ -22,7 +22,7 @@ from hypergen.data.memory import (
 from hypergen.experiments.run_folder import RunSettings
 from hypergen.measures import Batch
 from hypergen.models.bundle import ModelBundle, as_shapes, fresh_target
-from hypergen.runtime.batching import gpu_memory
+from hypergen.runtime.fitting import usable_memory
 from hypergen.runtime.rng import seeded
 from hypergen.training.direct_config import BaselineConfig
 from hypergen.training.length import with_steps
@@ -40,7 +40,7 @@ def require_run_memory(settings: RunSettings, dataset: Dataset) -> bool:
     Returns whether its networks were made, as shapes alone. Those of a small run are not, since
     PyTorch imports for seconds what it needs for that.
     """
-    memory = gpu_memory(dataset.device)
+    memory = usable_memory(dataset.device)
     if not is_large(_bound(settings, dataset), memory):
         return False
     models = _empty_models(settings.config, dataset.info)
@@ -77,7 +77,7 @@ def require_baseline_memory(config: BaselineConfig, dataset: Dataset) -> None:
     target = make(config, dataset.info)
     if target is not None:
         size = 4.0 * TRAINED_COPIES * WeightLayout.of(target).size
-        require_memory([Need(size, _smaller_target(config))], gpu_memory(dataset.device))
+        require_memory([Need(size, _smaller_target(config))], usable_memory(dataset.device))
 
 
 def _empty_models(config: TrainConfig, info: DatasetInfo) -> ModelBundle | None:

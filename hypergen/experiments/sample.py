@@ -29,7 +29,7 @@ from hypergen.measures import Measure
 from hypergen.measures.attacked import accuracies
 from hypergen.models.latent import preference_weights
 from hypergen.report.plots import curve_picture, write_pictures
-from hypergen.runtime.batching import gpu_memory
+from hypergen.runtime.fitting import usable_memory
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT, SEED, SHARE, Settings
 from hypergen.storage.atomic import write_json
@@ -107,7 +107,7 @@ def draw_samples(
     require_empty(out)
     size = WeightLayout.of(sampler.models.target).size
     whole = options.count * (1 if options.beta is None else len(parse_betas(options.beta)))
-    require_memory([drawn_networks(whole, size, "count")], gpu_memory(dataset.device))
+    require_memory([drawn_networks(whole, size, "count")], usable_memory(dataset.device))
     phases = progress.split({"choosing": 1.0, "verifying": 1.0})
     with locked(out):
         require_empty(out)

@@ -29,7 +29,7 @@ from hypergen.measures.attacked import accuracies
 from hypergen.report.page.search import search_page
 from hypergen.report.plots import heading, write_pictures
 from hypergen.report.scatter import scatter
-from hypergen.runtime.batching import gpu_memory
+from hypergen.runtime.fitting import usable_memory
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.settings import COUNT, SEED, Range, Settings
@@ -91,7 +91,7 @@ def search(
     if len(sampler.measures) == 1:
         raise InputError("this run has accuracy alone as its measure: there is no front to search")
     size = WeightLayout.of(sampler.models.target).size
-    require_memory([drawn_networks(options.budget, size, "budget")], gpu_memory(dataset.device))
+    require_memory([drawn_networks(options.budget, size, "budget")], usable_memory(dataset.device))
     phases = progress.split(SHARES)
     with locked(out):
         require_empty(out)

@@ -1,15 +1,17 @@
 """The Optuna study of a sweep: opened by several processes at once, and after a kill."""
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -21,6 +23,8 @@ JOURNAL = "optuna.journal"
 """The file in a sweep's folder that Optuna keeps its study in, unless a URL is given."""
 CREATE_STUDY, CREATE_TRIAL, SET_STATE = 0, 4, 6
 """Codes of lines in that file: a study begins, a trial begins, a trial ends (or waits)."""
+GRPC = "grpc://"
+"""How URLs of Optuna's gRPC proxy begin."""
 PATIENCE = 20.0
 """Seconds that a process waits for another one, which has just begun to use the same storage."""
 BUSY_SECONDS = 60
@@ -37,6 +41,8 @@ def open_storage(url: str) -> BaseStorage:
 
     `InputError`: there is none.
     """
+    if url.startswith(GRPC):
+        return _open_proxy(url)
     options = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
     end = None
     while True:
@@ -50,6 +56,40 @@ def open_storage(url: str) -> BaseStorage:
                 first = (said.splitlines() or [type(error).__name__])[0]
                 raise InputError(f"`storage` {url}: {first}") from error
         time.sleep(0.1)  # the other makes what is missing
+
+
+def _open_proxy(url: str) -> BaseStorage:
+    """The storage behind Optuna's gRPC proxy at grpc://HOST:PORT. `InputError`: there is none."""
+    try:
+        import grpc  # noqa: F401  (here, for few need it)
+
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+    except ImportError:
+        raise InputError(f"`storage` {url} needs grpcio: pip install grpcio") from None
+    except ValueError:
+        host = port = None
+    if host is None or port is None:
+        raise InputError(f"`storage` must be {GRPC}HOST:PORT for a proxy, got {url}")
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        storage = GrpcStorageProxy(host=host, port=port)
+    try:
+        storage.wait_server_ready(PATIENCE)
+    except ConnectionError:
+        raise InputError(f"`storage` {url}: no gRPC proxy of Optuna answers there") from None
+    return storage
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """What a storage raises that fails while it is used."""
+    grpc = sys.modules.get("grpc")  # there if a proxy is used
+    return (StorageInternalError,) if grpc is None else (StorageInternalError, grpc.RpcError)
+
+
+def reason(error: Exception) -> str:
+    """Why a storage failed, in one line."""
+    details = getattr(error, "details", None)  # of gRPC, whose text begins with nothing of use
+    said = details() if callable(details) else error.__cause__ or error
+    return (str(said).splitlines() or [type(error).__name__])[0]
 
 
 def open_journal(folder: Path) -> BaseStorage:

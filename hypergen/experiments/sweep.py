@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
@@ -281,8 +280,8 @@ def run_sweep(
         sweep.work(machine, phases["trials"])
         sweep.report()
         return sweep.report(sweep.judge_front(machine, phases["front"]))
-    except StorageInternalError as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+    except study.storage_errors() as error:
+        reason = study.reason(error)
         raise RunError(f"the sweep's storage failed: {reason}; repeat the command") from error
     finally:
         try:

@@ -27,4 +27,5 @@ class SweepConfig(Settings):
     validation images: none, or halving, which stops what others beat in all measures and what is
     in the worse half by its share of the hypervolume"""
     storage: str | None = None
-    """any Optuna storage URL; by default a journal file in the folder"""
+    """where sweeps on several machines meet: any Optuna storage URL, such as postgresql://..., or
+    grpc://HOST:PORT for Optuna's proxy; by default a journal file in the folder"""

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hypergen.errors import InputError, RunError, option
 from hypergen.experiments import pruning
+from hypergen.experiments.heartbeat import BEAT, Heartbeat, finish
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
 from hypergen.experiments.rungs import read_rungs
 from hypergen.runtime.progress import Progress
@@ -35,6 +36,7 @@ GRACE_SECONDS = 15.0
 class Machine:
     """What trials run on: a device by its name, the folder of data sets, plugins, their lock.
 
+    memory: bytes that all of them may use together; None for what each takes by itself.
     lock: the handle of the sweep's lock, which they hold as well: until the last of them has ended
     no other sweep begins.
     """
@@ -43,6 +45,7 @@ class Machine:
     data_dir: Path | None
     plugins: tuple[str, ...] = ()
     lock: int | None = None
+    memory: int | None = None
 
 
 class Trials:
@@ -88,7 +91,7 @@ class Trials:
         running: dict[int, tuple[optuna.Trial, subprocess.Popen[bytes], int]] = {}
         waiting = self.abandoned(write_settings)
         progress.start(wanted, min(wanted, self._finished()))
-        failures = 0
+        failures, heartbeat = 0, Heartbeat(self.study)
         try:
             while True:
                 while len(running) < self.workers and self._finished() + len(running) < wanted:
@@ -96,6 +99,8 @@ class Trials:
                     running[trial.number] = trial, self.start(trial, sizes), 1
                 if not running:
                     return
+                if not self.alone:
+                    heartbeat.beat([*waiting, *(trial for trial, _, _ in running.values())])
                 time.sleep(0.2)
                 for number, (trial, process, attempt) in list(running.items()):
                     status, hopeless = process.poll(), self.is_hopeless(trial)
@@ -120,7 +125,7 @@ class Trials:
 
     def _fail(self, trial: optuna.Trial, status: int, too_many: bool) -> None:
         """Tells the study of a trial that failed; `RunError` where going on is of no use."""
-        self.study.tell(trial, state=TrialState.FAIL)
+        finish(self.study, trial, TrialState.FAIL)
         if too_many:
             raise RunError(f"too many trials fail; last: {self.complaint(trial)}")
         if status == 2:
@@ -153,12 +158,14 @@ class Trials:
     ) -> None:
         """Says in the storage whose trial this is, and writes the run's configuration."""
         trial.set_user_attr("owner", self.owner)
+        if not self.alone:
+            trial.set_user_attr(BEAT, 0)
         folder = self.run_folder(trial)
         folder.mkdir(exist_ok=True)
         try:
             write_settings(trial, folder)
         except InputError:  # by what was chosen together: else every repetition would meet it again
-            self.study.tell(trial, state=TrialState.FAIL)
+            finish(self.study, trial, TrialState.FAIL)
             raise
 
     def run_folder(self, trial: optuna.Trial | FrozenTrial) -> Path:
@@ -173,6 +180,8 @@ class Trials:
         command += ["--out", str(folder), "--device", self.machine.device]
         if self.machine.data_dir is not None:
             command += ["--data-dir", str(self.machine.data_dir)]
+        if self.machine.memory is not None:
+            command += ["--memory", str(self.machine.memory // self.workers)]
         for plugin in self.machine.plugins:
             command += ["--plugin", plugin]
         for name, value in asdict(sizes).items():
@@ -195,7 +204,9 @@ class Trials:
         folder = self.run_folder(trial)
         if status != 0 or not (folder / RESULTS).exists():
             return False
-        self.study.tell(trial, figures(folder, sizes, self.measures))
+        # If another sweep took it for dead meanwhile, its settings run again: this does not count.
+        found = figures(folder, sizes, self.measures)
+        finish(self.study, trial, TrialState.COMPLETE, found)
         return True
 
     def is_hopeless(self, trial: optuna.Trial) -> bool:
@@ -204,7 +215,8 @@ class Trials:
         The pruner is asked once a rung.
         """
         found = read_rungs(self.run_folder(trial), self.measures)
-        if len(found) == self.stored.get(trial.number, 0):
+        known = len(found) == self.stored.get(trial.number, 0)
+        if known or self._frozen(trial).state.is_finished():
             return False
         new = found.keys() - pruning.reached(self._frozen(trial), len(self.measures)).keys()
         for rung in new:
@@ -221,7 +233,7 @@ class Trials:
 
         The study is told before that: a sweep that dies meanwhile does not take the trial up again.
         """
-        self.study.tell(trial, state=TrialState.PRUNED)
+        finish(self.study, trial, TrialState.PRUNED)
         stop([process])
 
     def complaint(self, trial: optuna.Trial) -> str:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 import attacks
-from hypergen.runtime.batching import chunk_jobs, counted_from, for_all, images_at_once, map_chunks
+from hypergen.runtime.batching import chunk_jobs, counted_from, for_all, map_chunks
+from hypergen.runtime.fitting import fit, images_at_once
 from hypergen.runtime.precision import Precision, full_precision, multiplying_in
 from hypergen.storage.results_cache import ResultsView
-from targets import Ensemble, Population, max_workers, parallel_map
+from targets import Ensemble, Population, parallel_map
 
 Advance = Callable[[int], object]
 """Called with the number of network-images that are done since the last call."""
@@ -125,7 +126,8 @@ def attack_population(
     """
     batch_size = batch_size or images_at_once(population, images)
     alone = attack is not None and attack.one_at_a_time
-    jobs = list(chunk_jobs(population, images, batch_size, alone))
+    found = fit(population, images[:batch_size])
+    jobs = list(chunk_jobs(population, images, batch_size, found, alone))
 
     def run(job: tuple[slice, Population | Ensemble, slice]) -> dict[str, Tensor]:
         network_slice, chunk, image_slice = job
@@ -140,7 +142,7 @@ def attack_population(
         return {name: mask.to(images.device) for name, mask in masks.items()}
 
     whole: dict[str, Tensor] = {}
-    done = parallel_map(run, jobs, max_workers(images.device))
+    done = parallel_map(run, jobs, found.workers)
     for (network_slice, _, image_slice), masks in zip(jobs, done, strict=True):
         for name, mask in masks.items():
             if name not in whole:

@@ -20,9 +20,9 @@ from torch import Tensor
 import attacks
 from attacks.losses import cross_entropy
 from hypergen.errors import InputError, is_out_of_memory
-from hypergen.runtime.batching import chunks, for_all
+from hypergen.runtime.batching import for_all, map_networks
 from hypergen.runtime.precision import Precision, full_precision
-from targets import Population, max_workers, parallel_map
+from targets import Population
 
 
 @dataclass(frozen=True)
@@ -196,16 +196,14 @@ def answered(measures: Iterable[Measure], population: Population, batch: Batch) 
     """
     judges = [measure for measure in measures if isinstance(measure, LogitMeasure)]
 
-    def answers(job: tuple[slice, Population]) -> list[Tensor]:
-        network_slice, chunk = job
+    def answers(network_slice: slice, chunk: Population) -> list[Tensor]:
         own, logits = batch.for_networks(network_slice), []
         for measure in judges:
             with told(measure):
                 logits.append(measure.logits(chunk, own))
         return logits
 
-    jobs = chunks(population, batch.images)
-    found = zip(*parallel_map(answers, jobs, max_workers(batch.images.device)), strict=True)
+    found = zip(*map_networks(answers, population, batch.images), strict=True)
     names = [measure.name for measure in judges]
     return replace(batch, logits=dict(zip(names, map(torch.cat, found), strict=True)))
 

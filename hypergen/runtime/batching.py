@@ -4,20 +4,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 import attacks
-from targets import Ensemble, Population, max_workers, parallel_map
+from hypergen.runtime.fitting import BATCH_IMAGES, Fit, fit, images_at_once
+from targets import Ensemble, Population, parallel_map
 
-BATCH_IMAGES = 256
-"""Images of one network evaluated at once."""
-GPU_BATCH_IMAGES = 2048
-"""The same on a GPU with the memory, where so many take hardly longer; fewer where they need it."""
-KEPT_SHARE = 0.25
-"""Of a GPU's memory, for what a chunk keeps for its backward pass; attacks and gradients need more
-beside it."""
 Networks = TypeVar("Networks", bound=Population | Ensemble)
+R = TypeVar("R")
 
 
 def map_chunks(
@@ -29,14 +23,16 @@ def map_chunks(
         function: p networks, and which n of the images they see -> [p,n,...].
         images: [N,C,H,W].
     """
-    jobs = list(chunk_jobs(population, images, images_at_once(population, images)))
+    size = images_at_once(population, images)
+    found = fit(population, images[:size])
+    jobs = list(chunk_jobs(population, images, size, found))
 
     def run(job: tuple[slice, Networks, slice]) -> Tensor:
         network_slice, chunk, image_slice = job
         with counted_from(network_slice.start):
             return function(chunk, image_slice)
 
-    done = parallel_map(run, jobs, max_workers(images.device))
+    done = parallel_map(run, jobs, found.workers)
     whole = None
     for (network_slice, _, image_slice), values in zip(jobs, done, strict=True):
         if whole is None:
@@ -59,18 +55,34 @@ def counted_from(first: int) -> Iterator[None]:
         raise
 
 
+def map_networks(
+    function: Callable[[slice, Population], R],
+    population: Population,
+    images: Tensor,
+    passes: int = 1,
+) -> list[R]:
+    """Returns `function` of each chunk of networks that fits the memory: (which networks, these).
+
+    images: [N,C,H,W], seen by each network; passes: see `fit`. On a CPU several are at work at
+    once.
+    """
+    found = fit(population, images, passes)
+    jobs = population.in_parts(found.images).chunks(found.networks)
+    return list(parallel_map(lambda job: function(*job), jobs, found.workers))
+
+
 def chunk_jobs(
-    population: Networks, images: Tensor, batch_size: int, one_at_a_time: bool = False
+    population: Networks, images: Tensor, batch_size: int, found: Fit, one_at_a_time: bool = False
 ) -> Iterator[tuple[slice, Networks, slice]]:
     """Yields the work in parts of bounded size: (which networks, these networks, which images).
 
     Args:
         images: [N,C,H,W].
         batch_size: images of a part.
+        found: what fits of so many images.
         one_at_a_time: a single network in each part, whatever the memory holds.
     """
-    some = images[:batch_size]
-    parts = population.chunks(1) if one_at_a_time else chunks(population, some)
+    parts = population.in_parts(found.images).chunks(1 if one_at_a_time else found.networks)
     for network_slice, chunk in parts:
         for start in range(0, len(images), batch_size):
             yield network_slice, chunk, slice(start, min(start + batch_size, len(images)))
@@ -81,7 +93,8 @@ def chunks(population: Networks, images: Tensor) -> Iterator[tuple[slice, Networ
 
     images: [N,C,H,W], seen by each network.
     """
-    return population.chunks(networks_at_once(population, images))
+    found = fit(population, images)
+    return population.in_parts(found.images).chunks(found.networks)
 
 
 def recalibrated(population: Population, images: Tensor) -> Population:
@@ -89,51 +102,9 @@ def recalibrated(population: Population, images: Tensor) -> Population:
 
     As `Population.recalibrate`, with as many networks at once as the memory allows.
     """
-    return population.recalibrate(
-        images, BATCH_IMAGES, networks_at_once(population, images[:BATCH_IMAGES])
-    )
-
-
-def networks_at_once(
-    population: Population | Ensemble, images: Tensor, memory: int | None = None
-) -> int | None:
-    """Returns how many networks a GPU attacks, or differentiates, at once on images [N,C,H,W] each.
-
-    None elsewhere, and for an ensemble.
-
-    memory: bytes; by default what the images' device has (see `gpu_memory`).
-    """
-    memory = gpu_memory(images.device) if memory is None else memory
-    if memory is None or isinstance(population, Ensemble):
-        return None
-    return max(1, int(KEPT_SHARE * memory / population.bytes_kept(images)))
-
-
-def images_at_once(
-    population: Population | Ensemble, images: Tensor, memory: int | None = None
-) -> int:
-    """Returns how many of images [N,C,H,W] to evaluate at once, whatever the population's size.
-
-    On a GPU as many of 1, 2, 4, ... 2,048 as its memory holds for one network (or all that vote).
-
-    memory: as in `networks_at_once`.
-    """
-    memory = gpu_memory(images.device) if memory is None else memory
-    if memory is None:
-        return BATCH_IMAGES
-    members = population.members if isinstance(population, Ensemble) else population[:1]
-    some = images[:BATCH_IMAGES]
-    kept_an_image = len(members) * members.bytes_kept(some) / len(some)
-    size = GPU_BATCH_IMAGES
-    while size > 1 and size * kept_an_image > KEPT_SHARE * memory:
-        size //= 2
-    return size
-
-
-def gpu_memory(device: torch.device) -> int | None:
-    """Returns the bytes of a GPU; None for a CPU."""
-    cuda = device.type == "cuda"
-    return torch.cuda.get_device_properties(device).total_memory if cuda else None
+    found = fit(population, images[:BATCH_IMAGES])
+    at_once = found.networks if images.device.type == "cuda" else found.workers
+    return population.recalibrate(images, BATCH_IMAGES, at_once)
 
 
 def for_all(images: Tensor, population: Population | Ensemble) -> Tensor:

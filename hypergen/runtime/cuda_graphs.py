@@ -85,7 +85,7 @@ class CUDAGraphPopulation(Population):
         self._model, self._whole = model, len(population)
 
     def __call__(self, images: Tensor) -> Tensor:
-        if images.device.type == "cpu" or len(self) != self._whole:
+        if images.device.type == "cpu" or len(self) != self._whole or self._part is not None:
             return super().__call__(images)
         return self._model(images, self.theta)
 

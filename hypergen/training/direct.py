@@ -29,7 +29,9 @@ from hypergen.runtime.precision import Precision, chosen_precision, full_precisi
 from hypergen.runtime.rng import OwnDropout, global_state_of, seeded
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.direct_config import BaselineConfig, DirectPlan, TrainingAttack
+from hypergen.training.micro_batches import micro_batch
 from hypergen.training.recipes import triangle
+from targets import in_parts
 from targets.spectral_bound import SpectralBound
 
 VALIDATION_IMAGES = 500
@@ -66,7 +68,12 @@ class DirectTrainer:
             self.ema = ema(self.module, self.plan.ema_decay)
             self.noise = global_state_of(device)
         drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in module.modules())
-        alike = not drops and config.share_start is None  # every step, so that it can be recorded
+        batch = min(self.plan.recipe.batch_size, len(dataset.train)) * (
+            2 if config.method == "trades" else 1
+        )
+        self.part = micro_batch(self.module, batch, dataset.input_shape, device)
+        # Every step, so that it can be recorded.
+        alike = not drops and config.share_start is None and self.part is None
         self.model = CUDAGraphModel(self._logits, self.module) if alike else self._logits
         self.gradients = (
             CUDAGraphFunction(self._gradients, self.module) if alike else self._gradients
@@ -150,26 +157,32 @@ class DirectTrainer:
     def _gradients(self, labels: Tensor, images: Tensor, *attacked: Tensor) -> Sequence[Tensor]:
         """The loss on images [B,C,H,W], and on attacked ones, and its gradient for each tensor."""
         config, smoothing = self.config, self.config.label_smoothing
+        weights = list(self.module.parameters())
         if config.method == "trades" and attacked:
             clean = self._logits(images)
             change = divergence(clean, self._logits(*attacked)).mean()
             loss = F.cross_entropy(clean, labels, label_smoothing=smoothing)
             loss = loss + config.trades_weight * change
-        else:
-            beta = config.beta if attacked else 0.0
-            loss = torch.zeros((), device=images.device)
-            parts = [(beta / len(attacked), each) for each in attacked] + [(1 - beta, images)]
-            for weight, inputs in parts:
-                if weight > 0:
-                    logits = self._logits(inputs)
-                    part = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-                    loss = loss + weight * part
-        return loss.detach(), *torch.autograd.grad(loss, list(self.module.parameters()))
+            return loss.detach(), *torch.autograd.grad(loss, weights)
+        beta = config.beta if attacked else 0.0
+        total = torch.zeros((), device=images.device)
+        gradients: Sequence[Tensor] = ()
+        parts = [(beta / len(attacked), each) for each in attacked] + [(1 - beta, images)]
+        for share, inputs in parts:  # one after the other: what is kept of one is enough
+            if share > 0:
+                logits = self._logits(inputs)
+                loss = share * F.cross_entropy(logits, labels, label_smoothing=smoothing)
+                more = torch.autograd.grad(loss, weights)
+                gradients = torch._foreach_add(gradients, more) if gradients else more  # type: ignore
+                total = total + loss.detach()
+        return total, *gradients
 
     def _logits(self, images: Tensor) -> Tensor:
         """Of the network in training, [B,K], by few bits where that is faster."""
         with multiplying_in(self.precision, self.device):
-            return self.module(images).float()
+            if self.part is None:
+                return self.module(images).float()
+            return in_parts(self.module, images, self.part).float()
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state, for a checkpoint."""

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from hypergen.measures import Batch, LogitMeasure, Measure
 from hypergen.models.value_network import ValueNetwork
-from hypergen.runtime.batching import chunks
+from hypergen.runtime.batching import map_networks
 from hypergen.runtime.precision import Precision, multiplying_in
-from targets import Population, max_workers, parallel_map
+from targets import Population
 
 
 def losses(
@@ -65,11 +65,10 @@ def gradient(
 
     weights: [P,M], one a measure; measures without one had better not be given: they cost as much.
     Networks do not influence each other, so each chunk is differentiated on its own, several at a
-    time, on a GPU as large as its memory allows; no gradient is left in the value network.
+    time, as large as the memory allows; no gradient is left in the value network.
     """
 
-    def run(job: tuple[slice, Population]) -> tuple[Tensor, Tensor]:
-        network_slice, chunk = job
+    def run(network_slice: slice, chunk: Population) -> tuple[Tensor, Tensor]:
         theta = chunk.theta.detach().requires_grad_()
         own = batch.for_networks(network_slice)
         with torch.enable_grad():
@@ -79,6 +78,6 @@ def gradient(
             (grad,) = torch.autograd.grad(loss.sum(), theta)
         return loss.detach(), grad
 
-    jobs = chunks(population.normalized_by_batch(), batch.images)
-    results = list(parallel_map(run, jobs, max_workers(weights.device)))
+    passes = max(1, len(measures)) * (2 if kind == "hybrid" else 1)
+    results = map_networks(run, population.normalized_by_batch(), batch.images, passes)
     return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])

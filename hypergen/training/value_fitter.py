@@ -14,11 +14,11 @@ from torch import Tensor
 from hypergen.config import ValueNetworkConfig
 from hypergen.measures import Batch, Measure, Stage, answered, measured, prepare_batch
 from hypergen.models.value_network import ValueNetwork
-from hypergen.runtime.batching import chunks
+from hypergen.runtime.batching import map_networks
 from hypergen.runtime.precision import full_precision
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.replay_buffer import ReplayBuffer
-from targets import Population, max_workers, parallel_map
+from targets import Population
 
 StageOf = Callable[[int], Stage]
 """Gives the stage of now with a seed."""
@@ -133,13 +133,10 @@ class ValueFitter:
     def features(self, population: Population, batch: Batch) -> Tensor:
         """[P,...], what V looks at."""
 
-        def extract(job: tuple[slice, Population]) -> Tensor:
-            network_slice, chunk = job
+        def extract(network_slice: slice, chunk: Population) -> Tensor:
             return self.value.features(chunk, batch.for_networks(network_slice))
 
-        jobs = chunks(population, batch.images)
-        workers = max_workers(batch.images.device)
-        return torch.cat(list(parallel_map(extract, jobs, workers)))
+        return torch.cat(map_networks(extract, population, batch.images))
 
     @torch.no_grad()
     def choose(self, features: Tensor) -> Tensor:

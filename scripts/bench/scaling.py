@@ -28,7 +28,8 @@ from hypergen.config import TrainConfig
 from hypergen.data.builtin import INFOS
 from hypergen.errors import InputError
 from hypergen.models.bundle import fresh_target
-from hypergen.runtime.batching import for_all, networks_at_once
+from hypergen.runtime.batching import for_all
+from hypergen.runtime.fitting import networks_at_once
 from hypergen.training.trainer import Trainer
 from scripts.bench.population import noisy_copies
 from scripts.common import (

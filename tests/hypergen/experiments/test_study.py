@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -232,3 +234,57 @@ def test_a_study_whose_trials_were_chosen_on_test_images_is_refused(report):
     made.set_user_attr("settings", {**SETTINGS, "report": report})
     with pytest.raises(InputError, match="study 'sweep' .* were chosen on test images"):
         of_storage(storage, "sweep", SETTINGS, MEASURES)
+
+
+@pytest.fixture
+def proxy(tmp_path) -> Iterator[str]:
+    """The URL of Optuna's gRPC proxy in front of a database."""
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    from optuna.storages._grpc.server import make_server
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    server = make_server(open_storage(f"sqlite:///{tmp_path}/shared.db"), "localhost", port)
+    server.start()
+    yield f"grpc://localhost:{port}"
+    server.stop(None)
+
+
+def test_what_passes_a_proxy_is_what_the_database_holds(proxy, tmp_path):
+    made = of_storage(open_storage(proxy), "sweep", SETTINGS, MEASURES)
+    trial = made.ask()
+    beta = trial.suggest_float("beta", 0, 1)
+    made.tell(trial, [0.75, 0.25])
+    (found,) = optuna.load_study(
+        study_name="sweep", storage=f"sqlite:///{tmp_path}/shared.db"
+    ).get_trials()
+    assert found.params == {"beta": beta} and found.values == [0.75, 0.25]
+    with pytest.raises(InputError, match="with other settings"):
+        of_storage(open_storage(proxy), "sweep", SETTINGS | {"config": {"a": 1}}, MEASURES)
+
+
+@pytest.mark.parametrize("url", ["grpc://localhost", "grpc://:13000", "grpc://localhost:port"])
+def test_a_proxy_has_a_host_and_a_port(url):
+    with pytest.raises(InputError, match=f"^`storage` must be grpc://HOST:PORT.*got {url}$"):
+        open_storage(url)
+
+
+def test_a_proxy_that_does_not_answer_or_cannot_be_asked_is_told(monkeypatch):
+    monkeypatch.setattr(study, "PATIENCE", 0.01)
+    with pytest.raises(InputError, match="^`storage` grpc://localhost:9: no gRPC proxy") as told:
+        open_storage("grpc://localhost:9")
+    assert "\n" not in str(told.value)
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(InputError, match="pip install grpcio"):
+        open_storage("grpc://localhost:9")
+
+
+def test_a_proxy_that_is_gone_is_told_in_one_line():
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    with warnings.catch_warnings(action="ignore"):
+        storage = optuna.storages.GrpcStorageProxy(host="localhost", port=9)
+    with pytest.raises(study.storage_errors()) as told:
+        storage.get_all_studies()
+    assert "localhost" in study.reason(told.value) or "connect" in study.reason(told.value)
+    assert "\n" not in study.reason(told.value)

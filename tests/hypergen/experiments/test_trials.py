@@ -294,11 +294,13 @@ def test_a_process_is_the_command_of_the_run(trials, tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     some = trials(DONE)
-    some.machine = Machine("cpu", tmp_path / "data", ("my.py", "pkg.mod"), lock=7)
+    some.machine = Machine("cpu", tmp_path / "data", ("my.py", "pkg.mod"), 7, 2**30)
     trial = some.ask(choose)
     Trials.start(some, trial, ReportConfig(2, 20, 0, 5, "val"))
     words = " ".join(seen["command"])
     assert f"train --resume --no-baseline --out {some.run_folder(trial)} --device cpu" in words
-    assert f"--data-dir {tmp_path / 'data'} --plugin my.py --plugin pkg.mod" in words
+    assert (
+        f"--data-dir {tmp_path / 'data'} --memory {2**30} --plugin my.py --plugin pkg.mod" in words
+    )
     assert words.endswith("--samples 2 --images 20 --sra-samples 0 --sra-images 5 --split val")
     assert seen["options"]["pass_fds"] == (7,) and seen["options"]["start_new_session"]

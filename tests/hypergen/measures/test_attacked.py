@@ -10,7 +10,7 @@ from hypergen.measures.attacked import (
     attacked_images,
     predictions,
 )
-from hypergen.runtime import batching
+from hypergen.runtime import fitting
 from hypergen.storage.results_cache import ResultsCache
 from targets import Ensemble
 from tests.hypergen.batches import PAIR, attacked_batch
@@ -83,7 +83,7 @@ def test_a_batch_attacked_in_chunks_is_what_the_attack_makes_of_each(
     mixture, images, monkeypatch, threat
 ):
     for name in ("BATCH_IMAGES", "GPU_BATCH_IMAGES"):
-        monkeypatch.setattr(batching, name, 32)
+        monkeypatch.setattr(fitting, name, 32)
     attack, (points, labels) = attacks.PGD(threat, steps=3), images
     attacked = attacked_images(mixture, points, labels, attack, 5)
     for start in range(0, 70, 32):
@@ -119,8 +119,8 @@ def test_chunks_are_as_large_as_a_gpu_has_memory(mixture, images, monkeypatch, t
 
     attack.one_at_a_time = False
     for room, expected in ((0.5, 1), (2.5, 2), (100, 3)):
-        memory = int(room * kept / batching.KEPT_SHARE)
-        monkeypatch.setattr(batching, "gpu_memory", lambda device, memory=memory: memory)
+        memory = int(room * kept / fitting.KEPT_SHARE)
+        monkeypatch.setattr(fitting, "gpu_memory", lambda device, memory=memory: memory)
         sizes.clear()
         masks = attack_population(mixture, *images, attack, seed=5, batch_size=32)
         assert max(sizes) == expected and sum(sizes) == 3 * 3  # three chunks of 70 images

@@ -2,16 +2,14 @@ import pytest
 import torch
 
 import targets
-from hypergen.runtime.batching import (
+from hypergen.runtime.batching import chunk_jobs, chunks, for_all, map_chunks, recalibrated
+from hypergen.runtime.fitting import (
     BATCH_IMAGES,
     KEPT_SHARE,
-    chunk_jobs,
-    chunks,
-    for_all,
+    Fit,
+    fit,
     images_at_once,
-    map_chunks,
     networks_at_once,
-    recalibrated,
 )
 from targets import Ensemble, Population
 
@@ -54,7 +52,7 @@ def test_chunks_together_give_what_one_call_gives(population, images):
 def test_jobs_cover_every_network_and_image_once(population, images, batch_size, one_at_a_time):
     count = torch.zeros(3, 300)
     for network_slice, chunk, image_slice in chunk_jobs(
-        population, images, batch_size, one_at_a_time
+        population, images, batch_size, Fit(), one_at_a_time
     ):
         assert chunk.theta.equal(population.theta[network_slice])
         assert image_slice.stop - image_slice.start <= batch_size
@@ -92,6 +90,7 @@ def test_a_cpu_takes_one_network_and_a_fixed_number_of_images(population, images
         assert networks_at_once(population, images) is None
         assert images_at_once(population, images) == BATCH_IMAGES
         assert [len(chunk) for _, chunk in chunks(population, images)] == [1, 1, 1]
+        assert fit(population, images) == Fit()
 
 
 def test_batch_norm_is_measured_as_on_all_at_once(device):

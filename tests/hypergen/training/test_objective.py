@@ -8,7 +8,7 @@ import attacks
 import targets
 from hypergen.measures import Batch
 from hypergen.models.value_network import ValueNetwork, build_value_network
-from hypergen.runtime import batching
+from hypergen.runtime import fitting
 from hypergen.runtime.precision import Precision
 from hypergen.training import objective
 from targets import Population
@@ -135,8 +135,8 @@ def test_chunks_are_as_large_as_a_gpu_has_memory(room, expected, population, bat
         sizes.append(len(chunk))
         return whole(kind, chunk, *rest)
 
-    memory = int(room * population.bytes_kept(batch.images) / batching.KEPT_SHARE)
-    monkeypatch.setattr(batching, "gpu_memory", lambda device: memory)
+    memory = int(room * population.bytes_kept(batch.images) / fitting.KEPT_SHARE)
+    monkeypatch.setattr(fitting, "gpu_memory", lambda device: memory)
     monkeypatch.setattr(objective, "losses", losses)
     found = gradient("hybrid", population, batch, value)
     assert sorted(sizes, reverse=True) == expected  # in whichever order two cores take them

@@ -6,7 +6,7 @@ import torch
 
 import attacks
 from hypergen.measures.attacked import predictions
-from hypergen.runtime import batching
+from hypergen.runtime import fitting
 from hypergen.training import value_fitter
 from hypergen.training.trainer import Trainer
 from targets import Population
@@ -66,8 +66,8 @@ def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few
     alone = found()
     assert sizes == [None, 1, 1, 1]
     sizes.clear()
-    memory = int(2.5 * kept / batching.KEPT_SHARE)
-    monkeypatch.setattr(batching, "gpu_memory", lambda device: memory)
+    memory = int(2.5 * kept / fitting.KEPT_SHARE)
+    monkeypatch.setattr(fitting, "gpu_memory", lambda device: memory)
     for one, other in zip(found(), alone, strict=True):
         torch.testing.assert_close(one, other)
     assert sizes[0] == 1 and sorted(sizes[1:]) == [1, 2]  # the statistics take more images
