@@ -40,10 +40,15 @@ def limit_memory(size: str | int | None = None) -> None:
             On a CPU all that the process holds counts, on a GPU what its chunks keep there.
 
     Raises:
-        InputError: no such size.
+        InputError: no such size, or less than the process holds already.
     """
     global _allowed
-    _allowed = None if size is None else parse_size(size)
+    wanted = None if size is None else parse_size(size)
+    if wanted is not None and wanted < held():
+        raise InputError(
+            f"`memory` {size}: the program itself takes {held() / UNITS['GiB']:.2f} GiB already"
+        )
+    _allowed = wanted
 
 
 @contextlib.contextmanager

@@ -58,9 +58,9 @@ class Ensemble(nn.Module):
         logits = members(images.expand(len(members), *images.shape[1:]))
         return logits.log_softmax(-1).logsumexp(0, keepdim=True) - math.log(len(members))
 
-    def in_parts(self, size: int | None) -> "Ensemble":
+    def in_parts(self, size: int | None) -> Self:
         """The same, its members as `Population.in_parts` makes them."""
-        return self if size is None else Ensemble(self.members.in_parts(size))
+        return self if size is None else type(self)(self.members.in_parts(size))
 
     def chunks(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
         """It is one chunk."""

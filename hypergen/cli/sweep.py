@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypergen.budget import allowed, budget
+from hypergen.budget import allowed
 from hypergen.cli.early import Early
 from hypergen.cli.failures import told_failures
 from hypergen.cli.machine import Machine
@@ -50,14 +50,11 @@ COMMAND = Command(
 def run(settings: dict[str, Any], own: SweepOptions) -> int:
     """Runs the command; status 1 if some of the front cannot be judged on test images."""
     config: TrainConfig = settings["training"]
+    own.machine.chosen  # noqa: B018  (a wrong one is said once, not by every trial)
     folder = own.out or dated("sweep")
     dataset = own.machine.load(config.data, "cpu")
     plugins = tuple(plugin.source for plugin in loaded())  # also those of --target FILE.py:NAME
-    on_gpu, given = own.machine.chosen.type == "cuda", allowed()
-    machine = trials.Machine(
-        *(own.machine.device, own.machine.data_dir, plugins),
-        memory=given if on_gpu else budget(),
-    )
+    machine = trials.Machine(own.machine.device, own.machine.data_dir, plugins, memory=allowed())
     search, sizes = settings["search"], settings["report"]
     try:
         with ProgressBar("sweep") as bar:

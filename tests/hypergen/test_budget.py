@@ -56,6 +56,14 @@ def test_a_limit_is_set_back():
     assert allowed() is None
 
 
+def test_less_than_the_program_takes_is_told_at_once():
+    if not held():
+        pytest.skip("this system does not tell")
+    with pytest.raises(InputError, match="`memory` 2MB: the program itself takes .* GiB already"):
+        limit_memory("2MB")
+    assert allowed() is None
+
+
 def test_what_is_held_grows_with_what_is_taken_and_shrinks_with_what_is_freed():
     before = held()
     if not before:

@@ -71,6 +71,7 @@ def test_a_sweep_killed_beside_another_loses_and_doubles_nothing(postgresql, tmp
     assert [t.number for t in trials(postgresql, TrialState.FAIL)] == [lost.number]
     assert not trials(postgresql, TrialState.RUNNING, TrialState.WAITING)
     rows = json.loads((tmp_path / "two" / "sweep" / "results.json").read_text())["trials"]
-    assert len(rows) == TRIALS and all(Path(row["run"]).is_dir() for row in rows)
+    assert len(rows) == TRIALS
+    assert all((tmp_path / "two" / row["run"]).is_dir() for row in rows)
     assert started(tmp_path / "one", postgresql).wait(600) == 0  # which has nothing left to do
     assert len(trials(postgresql)) == TRIALS + 1
