@@ -117,6 +117,8 @@ def test_other_commands_are_there():
             elif words[:2] == ["python", "-m"]:
                 module = ROOT / words[2].replace(".", "/")
                 assert module.with_suffix(".py").exists() or words[2] == "build", command
+            elif words[:2] == ["python", "-c"]:
+                compile(shlex.split(command)[2], command, "exec")
             elif words[0] in ("python", "sh"):
                 assert (ROOT / words[1]).exists(), command
             looked_at += words[0] != "hypergen"
