@@ -72,7 +72,7 @@ def train_baseline(
         cost = {"seconds_trained": seconds, "trained_on": device_name(device)}
         cost[SESSIONS] = sessions.rows()
         save_baseline(path, network, config, dataset, accuracy=accuracy, **cost)
-        saved.unlink(missing_ok=True)
+        checkpoint.remove(saved)
     return Baseline(path, network, accuracy)
 
 
@@ -105,7 +105,7 @@ def train_baselines(
         alone = Sessions(device)
         network, _ = _trained(config, dataset, device, saved, alone, phase, require_wanted)
         save_baseline(path, network, config, dataset)
-        saved.unlink()
+        checkpoint.remove(saved)
 
     if len(recipes) == 1:
         written = map(write, missing.items())
@@ -194,8 +194,8 @@ def _trained(
     Every epoch ends with a checkpoint, from which it continues, as do the sessions.
     """
     trainer = DirectTrainer(config, dataset, device)
-    if saved.exists():
-        sessions.follow(checkpoint.restore(saved, trainer.load_state_dict).get(SESSIONS))
+    if checkpoint.exists(saved):
+        sessions.follow(checkpoint.resume(saved, trainer.load_state_dict).get(SESSIONS))
     progress.start(trainer.steps, trainer.step)
     saved.parent.mkdir(parents=True, exist_ok=True)
 
@@ -215,10 +215,10 @@ def _require_begun(out: Path, config: BaselineConfig, resume: bool) -> None:
     path, saved = out / NETWORK, out / CHECKPOINT
     if path.exists():
         raise InputError(f"{path} exists; choose another `out`")
-    if not saved.exists():
+    if not checkpoint.exists(saved):
         return
     begun = checkpoint.load(saved)
-    if not isinstance(begun, dict) or "config" not in begun:
+    if not isinstance(begun, dict) or "best_state" not in begun:
         raise InputError(f"{out} holds a run, no direct training; choose another `out`")
     if not resume:
         raise InputError(f"{out} holds a training cut short; add `resume`")

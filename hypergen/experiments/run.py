@@ -1,7 +1,7 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from hypergen.runtime.torch_state import usual_state
 from hypergen.runtime.tracker import Tracker
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
-from hypergen.storage.folders import expanded, is_empty
+from hypergen.storage.folders import CONFIG, expanded, is_empty
 from hypergen.storage.lock import LOCK, locked
 from hypergen.storage.weights import load_network
 from hypergen.training.direct_config import BaselineConfig
@@ -144,7 +144,7 @@ def nothing_left(folder: Path) -> Iterator[None]:
     try:
         yield
     except (InputError, AttackError, TargetError):
-        if was_empty and not (folder / CHECKPOINT).exists():
+        if was_empty and not checkpoint.exists(folder / CHECKPOINT):
             for path in folder.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -201,9 +201,10 @@ def train_generator(
     which every checkpoint keeps and which then follow those of the last one.
     """
     saved, sessions = folder / CHECKPOINT, sessions or Sessions(device)
-    if saved.exists():
+    if checkpoint.exists(saved):
         trainer = Trainer(config, dataset, device)
-        sessions.follow(checkpoint.restore(saved, trainer.load_state_dict).get(SESSIONS))
+        state = checkpoint.resume(saved, of_settings(config, trainer.load_state_dict))
+        sessions.follow(state.get(SESSIONS))
     else:
         base = prepare_base(config, dataset, device, folder)
         trainer = Trainer(config, dataset, device, None if base is None else load_network(base))
@@ -235,12 +236,33 @@ def train_generator(
         progress.advance(1, text)
 
     def save(state: dict[str, Any]) -> None:
-        checkpoint.save(saved, state | {SESSIONS: sessions.rows()})
+        own = {SESSIONS: sessions.rows(), "config": asdict(config)}
+        checkpoint.save(saved, state | own)
 
     try:
         train(trainer, save, on_step)
     finally:
         tracker.close()
+
+
+def of_settings(
+    config: TrainConfig, load_state_dict: Callable[[dict[str, Any]], object]
+) -> Callable[[dict[str, Any]], object]:
+    """What hands a checkpoint over, and refuses by an `InputError` one of other settings.
+
+    A config.json in which a number has changed would else go on to train, and as something else.
+    Checkpoints of earlier versions do not tell their settings.
+    """
+
+    def load(state: dict[str, Any]) -> None:
+        own = TrainConfig.from_tree(state.get("config", asdict(config)), CHECKPOINT)
+        if apart := own.differences(config):
+            raise InputError(
+                f"{CHECKPOINT} is of other settings than {CONFIG} beside it: {'; '.join(apart)}"
+            )
+        load_state_dict(state)
+
+    return load
 
 
 def reported(folder: Path, settings: RunSettings) -> dict[str, Any] | None:
@@ -263,10 +285,10 @@ def load_generator(folder: Path | str, dataset: Dataset | None = None) -> Sample
     folder = expanded(folder)
     settings = RunSettings.load(folder)
     saved = folder / CHECKPOINT
-    if not saved.exists():
+    if not checkpoint.exists(saved):
         raise InputError(f"{folder} has no {CHECKPOINT} yet: let it train, or resume it")
     models = ModelBundle.fresh(settings.config, settings.info)
-    state = checkpoint.restore(saved, models.load_state_dict)
+    state = checkpoint.restore(saved, of_settings(settings.config, models.load_state_dict))
     if dataset is not None:
         models.to(dataset.device)
     sampler = Sampler(settings.config, settings.info, models, state["attack_steps"], dataset)

@@ -17,6 +17,7 @@ from hypergen.report.summary import run_table
 from hypergen.report.verdict import verdict
 from hypergen.runtime.tracker import METRICS
 from hypergen.settings import COUNT, SIZE, Settings
+from hypergen.storage import checkpoint
 from hypergen.storage.atomic import read_json, write_json
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.storage.folders import CONFIG, require_folder
@@ -185,7 +186,7 @@ def require_free(folder: Path, settings: RunSettings, resume: bool) -> None:
                 f"{folder} was started with other settings ({'; '.join(apart)}); resume it with "
                 "its own, or choose another `out`"
             )
-        if (folder / RESULTS).exists() and not (folder / CHECKPOINT).exists():
+        if (folder / RESULTS).exists() and not checkpoint.exists(folder / CHECKPOINT):
             raise InputError(
                 f"{folder} is finished and its {CHECKPOINT} was removed, so there is nothing to "
                 "resume; its samples can still be evaluated, or train anew in another `out`"

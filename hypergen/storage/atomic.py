@@ -45,11 +45,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, keep_former: bool = False) -> Iterator[Path]:
     """Yields a file to write to, which becomes `path` at once, or not at all if the body fails.
 
     It is synced and then renamed: `path` is never seen half-written, not even after a power cut.
     Where `path` is a link, the link stays. What killed processes left beside it is removed.
+
+    keep_former: the file that it replaces becomes `former(path)`.
     """
     path = Path(os.path.realpath(path))
     if _own_change.get(path.parent) != _changed_at(path.parent):  # looking takes its time
@@ -63,11 +65,31 @@ def replacing(path: Path) -> Iterator[Path]:
             yield part
             part.chmod(mode)
             _sync(part)
+            if keep_former and path.exists():
+                _copy_as_link(path, former(path))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
         _sync(path.parent)
         _own_change[path.parent] = _changed_at(path.parent)
+
+
+def former(path: Path) -> Path:
+    """Where `replacing` keeps the file that `path` was before."""
+    path = Path(os.path.realpath(path))
+    return path.with_name(f"{path.name}.previous")
+
+
+def _copy_as_link(path: Path, copy: Path) -> None:
+    """Lets `copy` be the file `path` too, whose place another one takes next."""
+    link = copy.with_name(f".{copy.name}.{os.getpid()}.part")
+    try:
+        os.link(path, link)
+        link.replace(copy)
+    except OSError:  # no such links on this disk: for a moment there is no `path` then
+        path.replace(copy)
+    finally:
+        link.unlink(missing_ok=True)  # which is left where `copy` was this very file
 
 
 @contextlib.contextmanager

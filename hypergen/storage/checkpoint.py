@@ -1,7 +1,11 @@
-"""Checkpoints: trees of plain values and tensors in a safetensors file."""
+"""Checkpoints: trees of plain values and tensors in a safetensors file.
+
+Beside the newest one lies the one before it, which is used where the newest one is damaged.
+"""
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hypergen.errors import InputError, is_out_of_memory
+from hypergen.storage.atomic import former
 from hypergen.storage.tensor_files import read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -20,24 +25,60 @@ _TREE, _DIGEST = "hypergen.checkpoint", "hypergen.checkpoint.sha256"
 def save(path: Path, tree: Any) -> None:
     """Writes nested dicts, lists and tuples of None, bool, int, float, str and tensors.
 
-    `path` is replaced at once or not at all. TypeError: anything else in the tree.
+    `path` is replaced at once or not at all; the checkpoint that it was becomes the one before.
+    TypeError: anything else in the tree.
     """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_encode(tree, tensors))
     tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    write_tensors(path, tensors, {_TREE: structure, _DIGEST: _digest(structure, tensors)})
+    header = {_TREE: structure, _DIGEST: _digest(structure, tensors)}
+    write_tensors(path, tensors, header, keep_former=True)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a checkpoint at `path`, or the one before it."""
+    return path.exists() or former(path).exists()
+
+
+def remove(path: Path) -> None:
+    """Removes the checkpoint at `path` and the one before it."""
+    former(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Any:
     """Returns the tree that `save` wrote, bit for bit, its tensors on the CPU.
 
-    InputError: a missing, damaged or external file, or one that was changed since.
+    That of the checkpoint before where the newest one is not as it was written; a warning says so.
+    InputError: neither is.
     """
+    return _newest(path)[1]
+
+
+def _newest(path: Path) -> tuple[Path, Any]:
+    """The newest checkpoint that is as it was written: its file and its tree, as from `load`."""
+    try:
+        return path, _read(path)
+    except InputError as error:
+        before = former(path)
+        if not before.exists():
+            raise
+        try:
+            tree = _read(before)
+        except InputError:
+            both = f"{path} and the checkpoint before it, {before}, are damaged"
+            raise InputError(f"{both}: {error}; remove both to begin anew") from None
+        warnings.warn(f"{error}; {before}, the checkpoint before it, is used", stacklevel=2)
+        return before, tree
+
+
+def _read(path: Path) -> Any:
+    """The tree of one file. InputError: missing, damaged, external, or changed since."""
     tensors, header = read_tensors(path)
     if _TREE not in header:
         raise InputError(f"{path} is not a checkpoint of hypergen")
     if header.get(_DIGEST) != _digest(header[_TREE], tensors):
-        raise InputError(f"{path} is damaged: it is not as it was written; remove it to begin anew")
+        raise InputError(f"{path} is damaged: it is not as it was written")
     return _decode(json.loads(header[_TREE]), tensors)
 
 
@@ -47,15 +88,33 @@ def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
     InputError: as from `load`, or the tree is the state of something else.
     """
     tree = load(path)
+    _hand_over(tree, load_state_dict, path)
+    return tree
+
+
+def resume(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
+    """Does as `restore` for what goes on to save to `path`.
+
+    So a damaged checkpoint is replaced by the one before, which else it would push out.
+    """
+    newest, tree = _newest(path)
+    _hand_over(tree, load_state_dict, path)
+    if newest != path:
+        newest.replace(path)
+    return tree
+
+
+def _hand_over(tree: Any, load_state_dict: Callable[[Any], object], path: Path) -> None:
     try:
         load_state_dict(tree)
+    except InputError:  # which says more
+        raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error):  # no fault of the file
             raise
         raise InputError(
             f"{path} does not fit the settings beside it: it is of another training"
         ) from error
-    return tree
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

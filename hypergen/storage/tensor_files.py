@@ -15,14 +15,22 @@ from hypergen.storage.atomic import replacing
 from hypergen.storage.folders import expanded
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Writes tensors (of any device and strides) and header texts, at once or not at all."""
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, str],
+    keep_former: bool = False,
+) -> None:
+    """Writes tensors (of any device and strides) and header texts, at once or not at all.
+
+    keep_former: the file that was there is kept (see `replacing`).
+    """
     # safetensors refuses tensors that share memory, as tied weights and views do.
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    with replacing(path) as part:
+    with replacing(path, keep_former) as part:
         try:
             safetensors.torch.save_file(plain, part, dict(header))
         except SafetensorError as error:  # no space left, say; it is no OSError of its own

@@ -1,7 +1,7 @@
 """Networks trained directly, as files: alone, several at once, beside something else."""
 
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import safetensors.torch
@@ -62,7 +62,8 @@ class Interrupting(Progress):
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_of_a_generator_is_no_direct_training(resume, few, cpu, tmp_path):
     trainer = Trainer(TrainConfig.of(target="mlp", population=2), few, cpu)
-    checkpoint.save(tmp_path / CHECKPOINT, trainer.state_dict())
+    config = {"config": asdict(trainer.config)}
+    checkpoint.save(tmp_path / CHECKPOINT, trainer.state_dict() | config)
     with pytest.raises(InputError, match="holds a run, no direct training"):
         train_baseline(SHORT, few, tmp_path, cpu, resume=resume)
 
@@ -87,6 +88,18 @@ def test_a_training_continued_is_one_never_stopped(options, few, few_large, cpu,
     torch.manual_seed(77)
     done = train_baseline(config, few, tmp_path, cpu, resume=True)
     assert weights(done.network).equal(alone(config))
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(few, cpu, tmp_path, alone):
+    config = SHORT.replace(epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        train_baseline(config, few, tmp_path, cpu, progress=Interrupting(8))
+    saved = tmp_path / CHECKPOINT
+    saved.write_bytes(saved.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="the checkpoint before it, is used"):
+        done = train_baseline(config, few, tmp_path, cpu, resume=True)
+    assert weights(done.network).equal(alone(config))
+    assert [path.name for path in tmp_path.iterdir()] == [NETWORK]
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ import pytest
 
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.errors import RunError
+from hypergen.errors import InputError, RunError
 from hypergen.experiments import run as experiment
-from hypergen.experiments.run import run, train_generator
+from hypergen.experiments.run import load_generator, run, train_generator
 from hypergen.experiments.run_folder import RESULTS, ReportConfig, RunSettings
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage import checkpoint
+from hypergen.storage.atomic import former
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.training import objective
 from tests.hypergen.experiments.runs import (
@@ -105,6 +106,39 @@ def test_steps_after_the_last_checkpoint_are_taken_again(
     training(folder, config=config)
     assert same(state(folder), state(whole))
     assert (folder / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    training, never_stopped, tmp_path, monkeypatch
+):
+    saving_always(monkeypatch)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        training(folder, Interrupting(4, KeyboardInterrupt()))
+    path = folder / CHECKPOINT
+    taken = checkpoint.load(former(path))["step"]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="the checkpoint before it, is used"):
+        training(folder)
+    assert taken in (2, 3)
+    assert same(state(folder), state(never_stopped))
+    assert steps(folder) == steps(never_stopped)
+
+
+def test_settings_that_have_changed_since_the_checkpoint_are_refused(
+    config, training, tmp_path, monkeypatch
+):
+    saving_always(monkeypatch)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        training(folder, Interrupting(2, KeyboardInterrupt()))
+    other = config.replace(beta=0.9)
+    with pytest.raises(InputError, match="of other settings than config.json beside it: beta: "):
+        training(folder, config=other)
+    with pytest.raises(InputError, match="of other settings than config.json beside it: beta: "):
+        load_generator(folder)
+    training(folder)
+    load_generator(folder)
 
 
 def test_what_a_kill_left_half_written_is_tidied(tiny, trained, tmp_path):
