@@ -38,7 +38,7 @@ from hypergen.experiments.run_folder import (
     fingerprint,
 )
 from hypergen.experiments.rungs import RUNGS
-from hypergen.experiments.samplers import build_sampler
+from hypergen.experiments.samplers import TrialSampler
 from hypergen.experiments.sweep_config import SweepConfig
 from hypergen.experiments.sweep_report import SETTINGS
 from hypergen.experiments.trials import GRACE_SECONDS, Machine, Trials
@@ -99,7 +99,7 @@ class Sweep:
         self.lock = lock(folder, GRACE_SECONDS)
         try:
             self.study = self.claim(storage)
-            self.study.sampler = build_sampler(options.sampler, self.sampler_seed())
+            self.study.sampler = TrialSampler(options.sampler, self.sampler_seed())
             self.study.pruner = build_pruner(options.pruner, dataset.num_classes)
             self.sessions = StoredSessions(dataset.device, folder)
         except BaseException:
@@ -111,14 +111,9 @@ class Sweep:
         unlock(self.folder, self.lock)
 
     def sampler_seed(self) -> int:
-        """Of what is drawn from here on.
-
-        Not what a continued sweep has drawn before, nor what another that shares a storage with it
-        draws meanwhile.
-        """
+        """Of what is drawn: not what another that shares a storage with it draws meanwhile."""
         own = zlib.crc32("".join(self.owner).encode()) if self.options.storage else 0
-        drawn = len(self.study.get_trials(deepcopy=False))
-        return (self.config.optimisation.seed + drawn + own) % 2**32
+        return (self.config.optimisation.seed + own) % 2**32
 
     @property
     def settings(self) -> dict[str, Any]:

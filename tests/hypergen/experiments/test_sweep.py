@@ -71,16 +71,33 @@ def test_a_trial_is_an_ordinary_run_with_chosen_settings(opened, few, tmp_path):
     sweep.close()
 
 
-def test_a_continued_sweep_does_not_draw_the_same_again(opened, tmp_path):
-    first = opened(tmp_path / "sweep")
-    drawn = [ask(first).params["beta"] for _ in range(2)]
-    for trial in first.study.get_trials():
-        first.study.tell(trial.number, [0.5, 0.5])
-    first.close()
-    again = opened(tmp_path / "sweep")
-    drawn += [ask(again).params["beta"] for _ in range(2)]
-    assert len(set(drawn)) == 4
-    again.close()
+def test_a_continued_sweep_draws_what_it_would_have_drawn(opened, tmp_path):
+    """Also of a trial that had been begun, and of which nothing had been chosen."""
+
+    def drawn(sweep: Sweep) -> float:
+        trial = ask(sweep)
+        sweep.study.tell(trial.number, [0.5, 0.5])
+        return trial.params["beta"]
+
+    whole = opened(tmp_path / "whole")
+    expected = [drawn(whole) for _ in range(4)]
+    whole.close()
+    assert len(set(expected)) == 4
+    found = []
+    for begun in range(4):
+        again = opened(tmp_path / "again")
+        if begun == 2:
+            again.study.ask()
+            again.close()
+            again = opened(tmp_path / "again")
+            mine = again.study, again.folder, again.owner, again.measures, MACHINE
+            (trial,) = Trials(*mine, workers=1, alone=True).abandoned(again.write_settings)
+            again.study.tell(trial.number, [0.5, 0.5])
+            found.append(trial.params["beta"])
+        else:
+            found.append(drawn(again))
+        again.close()
+    assert found == expected
 
 
 def test_a_closed_sweep_leaves_no_lock(opened, tmp_path):

@@ -1,0 +1,75 @@
+"""What tells the files of two runs apart: everything but times, and what depends on these."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+TIMES = re.compile(r"(^|_)(seconds|time|started|ended|date)(_|$)")
+"""Names of what depends on when, and for how long, a command has run."""
+LOGS = re.compile(r"log\.txt|optuna\.journal|events\.out.*|.*\.previous")
+"""Files that tell what happened when: figures of a sweep stand in results.json as well."""
+LEFT = re.compile(r".*\.(part|lock)|\.lock")
+"""Files that no command may leave."""
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Path -> what is compared of each file of a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not LOGS.fullmatch(path.name):
+            found[str(path.relative_to(folder))] = content(path)
+    return found
+
+
+def content(path: Path) -> Any:
+    """What is compared of a file."""
+    raw = path.read_bytes()
+    if path.suffix == ".json":
+        return timeless(json.loads(raw))
+    if path.name.endswith(".masks.jsonl"):  # in the order in which they were found
+        return sorted(set(raw.splitlines()))
+    if path.suffix == ".safetensors":
+        return of_tensors(path)
+    return raw
+
+
+def of_tensors(path: Path) -> dict[str, Any]:
+    """The bytes of each tensor, and the header; a checkpoint has its own digest of everything."""
+    with safetensors.safe_open(path, "np") as file:
+        header = {name: _parsed(text) for name, text in (file.metadata() or {}).items()}
+        tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+    return {"header": timeless(header), **tensors}
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def timeless(tree: Any) -> Any:
+    """The same without what is named as a time."""
+    if isinstance(tree, dict):
+        return {name: timeless(each) for name, each in tree.items() if not TIMES.search(name)}
+    return [timeless(each) for each in tree] if isinstance(tree, list) else tree
+
+
+def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The files that differ, are missing, or should not be there."""
+    names = sorted(expected.keys() | found.keys())
+    return [
+        f"{name}: {'missing' if name not in found else 'new' if name not in expected else 'other'}"
+        for name in names
+        if expected.get(name) != found.get(name)
+    ]
+
+
+def left(folder: Path) -> list[str]:
+    """What no command may leave: locks, and files that were being written."""
+    return [
+        str(path.relative_to(folder)) for path in folder.rglob("*") if LEFT.fullmatch(path.name)
+    ]
