@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+from torch import Tensor
 
-TIMES = re.compile(r"(^|_)(seconds|time|started|ended|date)(_|$)")
-"""Names of what depends on when, and for how long, a command has run."""
+from hypergen.runtime.sessions import TIMES
+from hypergen.storage import checkpoint
+
 LOGS = re.compile(r"log\.txt|optuna\.journal|events\.out.*|.*\.previous")
 """Files that tell what happened when: figures of a sweep stand in results.json as well."""
 LEFT = re.compile(r".*\.(part|lock)|\.lock")
@@ -31,6 +33,8 @@ def content(path: Path) -> Any:
         return timeless(json.loads(raw))
     if path.name.endswith(".masks.jsonl"):  # in the order in which they were found
         return sorted(set(raw.splitlines()))
+    if path.name.endswith("checkpoint.safetensors"):  # whose digest is also of its times
+        return timeless(checkpoint.load(path))
     if path.suffix == ".safetensors":
         return of_tensors(path)
     return raw
@@ -54,8 +58,10 @@ def _parsed(text: str) -> Any:
 def timeless(tree: Any) -> Any:
     """The same without what is named as a time."""
     if isinstance(tree, dict):
-        return {name: timeless(each) for name, each in tree.items() if not TIMES.search(name)}
-    return [timeless(each) for each in tree] if isinstance(tree, list) else tree
+        return {name: timeless(each) for name, each in tree.items() if name not in TIMES}
+    if isinstance(tree, Tensor):
+        return str(tree.dtype), tuple(tree.shape), tree.contiguous().numpy().tobytes()
+    return [timeless(each) for each in tree] if isinstance(tree, list | tuple) else tree
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:

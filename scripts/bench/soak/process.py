@@ -51,6 +51,7 @@ class Child:
                 for stream in (1, 2):
                     os.dup2(log.fileno(), stream)
                 sys.argv = list(words)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind nohup
                 begin()
                 status = _status_of(words[0])
             finally:
