@@ -21,9 +21,12 @@ sys.argv[1:] = ["work"]
 sys.exit(main())
 """
 _COMMAND = """
+from types import SimpleNamespace
+
+
 class COMMAND:
     def parse(name, arguments):
-        return {}, None
+        return {}, SimpleNamespace(machine=SimpleNamespace(memory=None))
 
 
 def run(settings, own):

@@ -94,8 +94,8 @@ def test_a_checkpoint_of_another_training_is_one_line(mine, capsys):
     tree["config"]["generator"]["latent_size"] = 7
     config.write_text(json.dumps(tree))
     expected = (
-        "hypergen: mine/checkpoint.safetensors does not fit the settings beside it: "
-        "it is of another training\n"
+        "hypergen: checkpoint.safetensors is of other settings than config.json beside it: "
+        "latent_size: 16, not 7\n"
     )
     assert resumed(capsys).endswith(expected)
     assert main(["sample", "mine", "--count", "1"]) == 2
