@@ -5,12 +5,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 from hypergen.budget import limited_memory
 from hypergen.cli.output import fill_closed_descriptors, forgiving_output
 from hypergen.cli.signals import Interrupted, exit_on_signals, interruptible
 from hypergen.cli.wording import in_options
 from hypergen.errors import InputError, RunError, is_out_of_memory
+from hypergen.runtime.ranks import hushed, joined, launched, speaks
 
 COMMANDS = {
     "train": "Train a generator of network weights, then measure its samples.",
@@ -30,6 +33,8 @@ COMMANDS = {
     "list": "List what can be named: targets, activations, attacks, data sets, ...",
 }
 """What each command does; its options stand in the module of its name beside this one."""
+TOGETHER = "train", "sample", "evaluate", "analyze"
+"""The commands that several processes started by torchrun share."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 def exit_status(action: Callable[[], int | None]) -> int:
     """Runs a command; what went wrong, and warnings, are said in one line. As `main` returns it."""
     warnings.formatwarning = lambda message, *_: f"hypergen: {in_options(str(message))}\n"
-    with forgiving_output():
+    with forgiving_output(), hushed():
         return _status(action)
 
 
@@ -83,7 +88,8 @@ def errors_below() -> tuple[type[Exception], ...]:
 
 
 def _tell(error: object, status: int) -> int:
-    print(f"hypergen: {in_options(str(error))}", file=sys.stderr)
+    if speaks():
+        print(f"hypergen: {in_options(str(error))}", file=sys.stderr)
     return status
 
 
@@ -115,7 +121,24 @@ def run_command(arguments: list[str]) -> int | None:
     settings, own = command.COMMAND.parse(name, rest)
     budget = limited_memory(own.machine.memory)
     with budget, interruptible(), typed(["hypergen", *arguments]):
+        if launched().count > 1:
+            return run_together(command, name, settings, own)
         return command.run(settings, own)
+
+
+def run_together(command: ModuleType, name: str, settings: Any, own: Any) -> int | None:
+    """Runs the command on the ranks that torchrun has started: the first leads, the others help."""
+    from hypergen.runtime import crew
+
+    if name not in TOGETHER:
+        raise InputError(f"{name} is one process: torchrun is for {', '.join(TOGETHER)}")
+    with joined() as place:
+        if place.rank:
+            return getattr(command, "assist", lambda *_: crew.serve())(settings, own)
+        try:
+            return command.run(settings, own)
+        finally:
+            crew.dismiss()
 
 
 def version() -> str:

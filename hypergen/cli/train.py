@@ -18,11 +18,13 @@ from hypergen.experiments.run_folder import (
     ReportConfig,
     RunSettings,
     dated,
+    is_run,
 )
 from hypergen.experiments.run_page import CHECKS
 from hypergen.presets import PresetName, preset
 from hypergen.report.summary import next_commands, run_table
 from hypergen.report.verdict import verdict
+from hypergen.runtime import crew, ranks
 from hypergen.runtime.progress import ProgressBar
 from hypergen.settings import Settings
 from hypergen.storage.folders import expanded
@@ -60,19 +62,22 @@ COMMAND = Command(TrainOptions, {"training": TrainConfig, "report": ReportConfig
 
 def run(settings: dict[str, Any], own: TrainOptions) -> None:
     """Runs the command."""
+    if ranks.restarts() and own.out is None:
+        raise InputError("torchrun's --max-restarts needs `out`, the folder to go on in")
     folder = own.out or dated("train")
     config: TrainConfig = settings["training"]
     device = own.machine.chosen
     baselines = not own.no_baseline
-    if own.resume:
+    resume = own.resume or (ranks.restarted() and is_run(folder))
+    if resume:
         baselines = baselines and RunSettings.load(folder).baselines
     dataset = own.machine.load(config.data, device)
     asked = RunSettings(config, dataset.info, settings["report"], baselines).on(dataset)
-    require_startable(asked, dataset, folder, own.resume)
+    require_startable(asked, dataset, folder, resume)
     print(f"run folder: {folder}", flush=True)  # not before it is known that there will be one
     try:
         with ProgressBar("train") as bar:
-            done = run_training(asked, dataset, folder, device, own.resume, bar)
+            done = run_training(asked, dataset, folder, device, resume, bar)
     except KeyboardInterrupt:
         command = shlex.join(own.machine.command("train", "--resume", "--out", str(folder)))
         raise KeyboardInterrupt(f"; continue by {command}") from None
@@ -81,6 +86,11 @@ def run(settings: dict[str, Any], own: TrainOptions) -> None:
     print(in_options(verdict(done.results)))
     print(f"written to {folder}: results.json, scatter.png, report.html, samples/")
     print(next_commands(suggestions(folder, done.results["measures"], own.machine)))
+
+
+def assist(settings: dict[str, Any], own: TrainOptions) -> None:
+    """What a rank does that is not the first: it has the same images, and waits for its share."""
+    crew.serve(own.machine.load(settings["training"].data, own.machine.chosen))
 
 
 def suggestions(

@@ -2,9 +2,10 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypergen.errors import InputError, RunError
 from hypergen.experiments.memory import require_baseline_memory
 from hypergen.measures.attacked import accuracies
 from hypergen.models.bundle import describe
+from hypergen.runtime import crew
 from hypergen.runtime.device import device_name
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.sessions import SESSIONS, Sessions
@@ -86,7 +88,8 @@ def train_baselines(
     """Writes the weight files that are not there yet; one that was cut short continues.
 
     Several networks are trained at once, one a core: each comes out as it would on one core alone.
-    A single one gets all cores. `RunError` once `stop` is set.
+    A single one gets all cores. Ranks that wait for work train some; one that is killed begins its
+    network anew. `RunError` once `stop` is set.
     """
     stopped = stop or threading.Event()
     missing = {path: config for path, config in recipes.items() if not path.exists()}
@@ -107,8 +110,18 @@ def train_baselines(
         save_baseline(path, network, config, dataset)
         checkpoint.remove(saved)
 
+    def received(job: tuple[Path, BaselineConfig], network: nn.Module) -> None:
+        path, config = job
+        save_baseline(path, network, config, dataset)
+        path.with_suffix(".checkpoint.safetensors").unlink(missing_ok=True)
+        phases[path.stem].finish()
+
     if len(recipes) == 1:
         written = map(write, missing.items())
+    elif crew.helpers():
+        remote = partial(_trained_elsewhere, tuple(missing.values()))
+        jobs, workers = tuple(missing.items()), max_workers(device)
+        written = crew.mapped(write, jobs, workers, remote, received)
     else:
         at_once = trainings_at_once(missing.values(), dataset, device)
         written = parallel_map(write, missing.items(), at_once, stopped)
@@ -126,9 +139,10 @@ def trained_alongside(
     """Trains baselines while the body does something else; both have ended in the end.
 
     A body that fails or is interrupted stops them, to be continued another time. On a GPU they come
-    after the body: no steps can be recorded there while another thread launches anything.
+    after the body: no steps can be recorded there while another thread launches anything. So they
+    do with several ranks, which share the body.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or crew.helpers():
         yield
         train_baselines(recipes, dataset, device, progress=progress)
         return
@@ -208,6 +222,13 @@ def _trained(
 
     network = train_direct(trainer, after_step, save)
     return network, trainer.seconds
+
+
+def _trained_elsewhere(
+    configs: Sequence[BaselineConfig], dataset: Dataset, number: int
+) -> nn.Module:
+    """What a helper trains, and sends on the CPU."""
+    return train_direct(DirectTrainer(configs[number], dataset, dataset.device)).cpu()
 
 
 def _require_begun(out: Path, config: BaselineConfig, resume: bool) -> None:

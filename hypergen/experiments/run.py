@@ -31,6 +31,7 @@ from hypergen.experiments.shown import show_check, show_end
 from hypergen.measures import raised
 from hypergen.models.bundle import ModelBundle
 from hypergen.report.summary import run_table
+from hypergen.runtime.exchange import require_networks
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.runtime.torch_state import usual_state
@@ -160,6 +161,7 @@ def require_startable(settings: RunSettings, dataset: Dataset, folder: Path, res
     that works, since large ones take long.
     """
     require_free(folder, settings, resume)
+    require_networks(settings.config.optimisation.population)
     if not require_run_memory(settings, dataset):
         ModelBundle.fresh(settings.config, dataset.info)  # says why
     if not (folder / BASE).exists():  # a run keeps a copy of the network it started from

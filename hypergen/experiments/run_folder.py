@@ -172,6 +172,11 @@ def dated(kind: str) -> Path:
     return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{kind}"
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run was begun in the folder."""
+    return (folder / CONFIG).exists()
+
+
 def require_free(folder: Path, settings: RunSettings, resume: bool) -> None:
     """`InputError` when `folder` is in the way of this run, or lacks what it would go on from."""
     require_folder(folder)
@@ -192,7 +197,7 @@ def require_free(folder: Path, settings: RunSettings, resume: bool) -> None:
                 "resume; its samples can still be evaluated, or train anew in another `out`"
             )
         return
-    if (folder / CONFIG).exists():
+    if is_run(folder):
         raise InputError(f"{folder} already holds a run; add `resume`, or choose another `out`")
     require_empty(folder)
 

@@ -1,18 +1,24 @@
 """Populations under attack, in batches: the only place where targets meet attacks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import attacks
+from hypergen.runtime import crew
 from hypergen.runtime.batching import chunk_jobs, counted_from, for_all, map_chunks
 from hypergen.runtime.fitting import fit, images_at_once
 from hypergen.runtime.precision import Precision, full_precision, multiplying_in
 from hypergen.storage.results_cache import ResultsView
-from targets import Ensemble, Population, parallel_map
+from targets import Ensemble, Population, max_workers
 
+Job = tuple[slice, Population | Ensemble, slice]
+"""Which networks, these networks, and which images."""
+Masks = dict[str, Tensor]
+"""Which images are right, bool [P,N], by name: "clean", then each attack."""
 Advance = Callable[[int], object]
 """Called with the number of network-images that are done since the last call."""
 
@@ -129,24 +135,17 @@ def attack_population(
     found = fit(population, images[:batch_size])
     jobs = list(chunk_jobs(population, images, batch_size, found, alone))
 
-    def run(job: tuple[slice, Population | Ensemble, slice]) -> dict[str, Tensor]:
-        network_slice, chunk, image_slice = job
-        masks = None if cache is None else cache.get(chunk, image_slice)
-        if masks is None:
-            masks = _attack_chunk(
-                chunk, images[image_slice], labels[image_slice], attack, seed, job
-            )
-            if cache is not None:
-                cache.put(chunk, image_slice, masks)
-        advance(len(chunk) * (image_slice.stop - image_slice.start))
-        return {name: mask.to(images.device) for name, mask in masks.items()}
+    def known(job: Job) -> Masks | None:
+        return None if cache is None else cache.get(*job[1:])
 
-    whole: dict[str, Tensor] = {}
-    done = parallel_map(run, jobs, found.workers)
+    whole: Masks = {}
+    remote = None if attack is None else _Sent(population, images, labels, attack, seed, jobs)
+    workers = found.workers or max_workers(images.device)
+    done = crew.mapped(run, jobs, workers, remote, received, is_known)
     for (network_slice, _, image_slice), masks in zip(jobs, done, strict=True):
         for name, mask in masks.items():
             if name not in whole:
-                whole[name] = mask.new_empty(len(population), len(images))
+                whole[name] = labels.new_empty(len(population), len(images), dtype=torch.bool)
             whole[name][network_slice, image_slice] = mask
     return RobustMasks(whole.pop("clean"), whole)
 
@@ -157,8 +156,8 @@ def _attack_chunk(
     labels: Tensor,
     attack: attacks.Attack | None,
     seed: int,
-    job: tuple[slice, Population | Ensemble, slice],
-) -> dict[str, Tensor]:
+    job: Job,
+) -> Masks:
     """The masks of some networks on some images [n,C,H,W], bool [p,n] by name, "clean" first."""
     network_slice, _, image_slice = job
     stack = for_all(images, chunk)
@@ -169,6 +168,43 @@ def _attack_chunk(
     with counted_from(network_slice.start):
         result = attack(chunk, stack, labels, [seed + image_slice.start] * len(chunk))
     return masks | result.masks
+
+
+class _Sent:
+    """An attack as it travels to helpers (see `runtime.crew`), its tensors on the CPU meanwhile."""
+
+    def __init__(
+        self,
+        population: Population | Ensemble,
+        images: Tensor,
+        labels: Tensor,
+        attack: attacks.Attack,
+        seed: int,
+        jobs: Sequence[Job],
+    ):
+        self.networks, self.images, self.labels = population, images, labels
+        self.attack, self.seed = attack, seed
+        self.slices = [(network_slice, image_slice) for network_slice, _, image_slice in jobs]
+
+    def __getstate__(self) -> dict[str, Any]:
+        networks = self.networks
+        as_one = isinstance(networks, Ensemble)
+        members = (networks.members if as_one else networks).to("cpu")
+        members = members.with_theta(members.theta.detach())
+        tensors = {"images": self.images.cpu(), "labels": self.labels.cpu()}
+        networks = Ensemble(members) if as_one else members
+        return self.__dict__ | tensors | {"networks": networks, "on": self.images.device.type}
+
+    def __call__(self, own: Any, number: int) -> Masks:
+        """The masks of a job by its number, at a helper; on the CPU."""
+        network_slice, image_slice = self.slices[number]
+        networks, device = self.networks, torch.device(self.__dict__["on"])
+        chunk = networks.to(device) if isinstance(networks, Ensemble) else networks[network_slice]
+        chunk, job = chunk.to(device), (network_slice, chunk, image_slice)
+        images, labels = (each[image_slice].to(device) for each in (self.images, self.labels))
+        with full_precision():
+            masks = _attack_chunk(chunk, images, labels, self.attack, self.seed, job)
+        return {name: mask.cpu() for name, mask in masks.items()}
 
 
 def accuracies(

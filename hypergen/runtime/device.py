@@ -8,6 +8,7 @@ import torch
 
 from hypergen.errors import InputError
 from hypergen.registry import nearest
+from hypergen.runtime.ranks import place
 
 DEVICES = "auto", "cpu", "cuda"
 
@@ -20,7 +21,10 @@ def choose_device(name: str) -> torch.device:
         )
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError('`device` "cuda": there is no CUDA device here; use "cpu"')
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    together = place().count > 1  # one GPU each
+    return torch.device("cuda", place().local) if together else torch.device("cuda")
 
 
 def device_name(device: torch.device) -> str:

@@ -14,6 +14,7 @@ from hypergen.models.bundle import ModelBundle
 from hypergen.models.generator import PRETRAINING_STEPS as GENERATOR_PRETRAINING_STEPS
 from hypergen.models.latent import draw_preferences, preference_weights
 from hypergen.runtime.batching import recalibrated
+from hypergen.runtime.exchange import gathered, share
 from hypergen.runtime.precision import Precision, chosen_precision, full_precision
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.adversary import Adversary
@@ -105,22 +106,22 @@ class Trainer:
     def take_step(self) -> dict[str, float]:
         """One step of the generator; what it measured on the way."""
         theta, preference = self.generate()
+        count = len(theta)
+        mine = share(count)  # of the networks; with one process, all
+        own = theta.detach()[mine]
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
         images = self.dataset.augmented(images, self.rng)
         # Where V is fitted to the same images as well, these count as measured.
         direct = self.config.objective.kind == "direct"
-        if direct:
-            population = self.learner.to_attack(theta.detach())
-        else:
-            population = self.population(theta.detach())
+        population = self.learner.to_attack(own) if direct else self.population(own)
         stage = self.adversary.training_stage(self.epsilon_progress, draw_seed(self.rng))
         batch = prepare_batch(self.measures, population, images, labels, stage)
         metrics = {}
         if self.step % self.config.measurement_interval == 0:
             metrics = self.fit_value(theta.detach(), population, batch)
-        losses, gradient = self.learner.gradient(theta.detach(), self.weights(preference), batch)
-        norm = self.descend(theta, gradient)
-        loss, gradient_norm = self.read(losses.mean(), norm)
+        losses, gradient = self.learner.gradient(own, self.weights(preference)[mine], batch)
+        norm = self.descend(theta, gathered(gradient, count))
+        loss, gradient_norm = self.read(gathered(losses, count).mean(), norm)
         self.step += 1
         return {"loss": loss, "gradient_norm": gradient_norm, **metrics}
 
@@ -136,13 +137,16 @@ class Trainer:
         return theta, preference
 
     def fit_value(self, theta: Tensor, population: Population, batch: Batch) -> dict[str, float]:
-        """Measures the networks of this step and fits V; what was measured."""
+        """Measures the networks of this step and fits V; what was measured.
+
+        theta: [P,D], of all networks; population and batch: of this rank's.
+        """
         if self.config.objective.kind == "direct":  # batch norm had the batch's statistics
-            population = self.population(theta)
+            population = self.population(population.theta)
             batch = self.value_fitter.prepare(
                 population, batch.images, batch.labels, self.value_stage
             )
-        return self.value_fitter.fit(population, batch, self.value_stage)
+        return self.value_fitter.fit(theta, population, batch, self.value_stage)
 
     def value_stage(self, seed: int) -> Stage:
         """What prepares the images that V is fitted to now."""
@@ -241,7 +245,7 @@ class Trainer:
         count = 16 * self.config.value_network.num_perturbed
         if count:
             copies = self.value_fitter.perturb_weights(theta.expand(count, -1))
-            theta = torch.cat([theta, copies.theta])
+            theta = torch.cat([theta, copies])
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
         self.value_fitter.pretrain(theta, images, labels, self.value_stage, steps)
 

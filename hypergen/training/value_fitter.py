@@ -15,6 +15,7 @@ from hypergen.config import ValueNetworkConfig
 from hypergen.measures import Batch, Measure, Stage, answered, measured, prepare_batch
 from hypergen.models.value_network import ValueNetwork
 from hypergen.runtime.batching import map_networks
+from hypergen.runtime.exchange import gathered, own, share
 from hypergen.runtime.precision import full_precision
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.replay_buffer import ReplayBuffer
@@ -58,24 +59,44 @@ class ValueFitter:
             value.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
 
-    def fit(self, population: Population, batch: Batch, stage: StageOf) -> dict[str, float]:
+    def fit(
+        self, theta: Tensor, population: Population, batch: Batch, stage: StageOf
+    ) -> dict[str, float]:
         """Measures the networks, and a few perturbed ones, and fits V to all in the replay.
 
-        batch: images prepared for the networks; stage: at which those of the perturbed ones are.
+        theta: [P,D], the weights of all networks; population: those that are this rank's; batch:
+        images prepared for these; stage: at which those of the perturbed ones are.
         """
+        near = self.perturb_weights(theta[: self.settings.num_perturbed])
+        counts = len(theta), len(near)
         groups = [(population, answered(self.measures, population, batch))]
-        if self.settings.num_perturbed:
-            near = self.perturb_weights(population.theta[: self.settings.num_perturbed])
-            prepared = self.prepare(near, batch.images, batch.labels, stage)
-            groups.append((near, answered(self.measures, near, prepared)))
-        features = [self.features(*group) for group in groups]
-        chosen = self.choose(torch.cat(features)).split([len(each) for each in features])
-        figures = [self.measure(*group, own) for group, own in zip(groups, chosen, strict=True)]
-        self.replay.add(torch.cat(features), torch.cat(figures))
+        groups += self.perturbed_group(near, batch, stage)
+        features = gathered(torch.cat([self.features(*group) for group in groups]), *counts)
+        chosen = own(self.choose(features), *counts).split([len(each) for each, _ in groups])
+        each = [self.measure(*group, some) for group, some in zip(groups, chosen, strict=True)]
+        figures = gathered(torch.cat(each), *counts)
+        self.replay.add(features, figures)
         metrics = {"value_loss": self.take_steps(self.settings.steps)}
         with torch.no_grad():
-            estimated = self.value(features[0])
-        return metrics | self.means(figures[0], estimated)
+            estimated = self.value(features[: len(theta)])
+        return metrics | self.means(figures[: len(theta)], estimated)
+
+    def perturbed_group(
+        self, near: Tensor, batch: Batch, stage: StageOf
+    ) -> list[tuple[Population, Batch]]:
+        """This rank's share of the perturbed weights [Q,D] as networks, with a batch for them.
+
+        Empty where there is none: there may be fewer than ranks.
+        """
+        if not len(near):
+            return []
+        prepared_at = stage(draw_seed(self.rng))  # drawn on every rank
+        near = near[share(len(near))]
+        if not len(near):
+            return []
+        networks = self.population_of(near)
+        prepared = prepare_batch(self.measures, networks, batch.images, batch.labels, prepared_at)
+        return [(networks, answered(self.measures, networks, prepared))]
 
     def means(self, figures: Tensor, estimated: Tensor) -> dict[str, float]:
         """The means of figures [P,M] and of their estimates, over what was measured alone."""
@@ -107,15 +128,15 @@ class ValueFitter:
         seeded = stage(draw_seed(self.rng))
         return prepare_batch(self.measures, population, images, labels, seeded)
 
-    def perturb_weights(self, theta: Tensor) -> Population:
-        """Networks around weight vectors [P,D], some near, some far (log-uniform).
+    def perturb_weights(self, theta: Tensor) -> Tensor:
+        """Weight vectors around others [P,D], some near, some far (log-uniform).
 
         What V has learned of bad networks keeps its estimates true when the generator goes astray.
         """
         least, greatest = PERTURBATIONS
         sizes = least * (greatest / least) ** torch.rand(len(theta), 1, generator=self.rng)
         noise = (sizes * torch.randn(theta.shape, generator=self.rng)).to(theta.device)
-        return self.population_of(theta + self.scales * noise)
+        return theta + self.scales * noise
 
     def take_steps(self, count: int) -> float:
         """Steps of V on batches of the replay; the last loss."""

@@ -40,7 +40,7 @@ def test_what_is_measured_is_accuracy_then_robustness(tiny, few, base_network, c
 def test_what_is_measured_does_not_depend_on_how_much_memory_a_gpu_has(tiny, few, cpu, monkeypatch):
     trainer = Trainer(tiny.replace(target="light-cnn"), few, cpu)
     fitter, stage = trainer.value_fitter, partial(trainer.adversary.value_stage, 1.0)
-    theta = fitter.perturb_weights(torch.zeros(3, len(fitter.scales))).theta
+    theta = fitter.perturb_weights(torch.zeros(3, len(fitter.scales)))
     images, labels = few.val.first(20)
     kept, sizes = trainer.population(theta).bytes_kept(images), []
     features, recalibrate = type(fitter.value).features, Population.recalibrate
@@ -100,7 +100,7 @@ def test_v_is_fitted_to_the_value_attacks_images_and_to_copies_by_their_own(
     measuring = [one_step, by_value, by_value]
     assert [type(attack) for attack in used] == [*measuring, one_step, *measuring]
     (own, own_batch), (population, batch) = batches[-2:]
-    assert population is copies[-1]
+    assert population.theta.equal(copies[-1])
     features, last = fitter.replay.last(1)
     alone = torch.tensor([True])
     assert last.equal(measure(population, batch, alone))
@@ -110,10 +110,9 @@ def test_v_is_fitted_to_the_value_attacks_images_and_to_copies_by_their_own(
 
 def test_perturbed_copies_lie_near_and_far_in_units_of_each_layer(tiny, few, cpu):
     fitter = Trainer(tiny, few, cpu).value_fitter
-    population = fitter.perturb_weights(torch.zeros(200, len(fitter.scales)))
-    moved = population.theta / fitter.scales
+    moved = fitter.perturb_weights(torch.zeros(200, len(fitter.scales))) / fitter.scales
     least, greatest = value_fitter.PERTURBATIONS
-    for slot in population.layout.slots:
+    for slot in fitter.population_of(moved).layout.slots:
         sizes = moved[:, slot.start : slot.stop].square().mean(1).sqrt()
         if slot.stop - slot.start >= 100:
             assert (sizes > 0.7 * least).all() and (sizes < 1.4 * greatest).all()
