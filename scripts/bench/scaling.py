@@ -1,41 +1,39 @@
-"""How speed grows with the population: PGD on P = 1, 2, 4, ... networks at once.
+"""What a training step costs on several ranks: its terms measured here, their sum told for more.
 
-Beside each P: a loop over torchattacks' PGD on a few of the networks, the share of the device's
-measured peak, memory, and generator steps. Networks: a fresh one and noisy copies. Images already
-lost would leave the work, so both sides only perturb (`Attack.perturb`): no image is dropped or
-judged, and every step is one forward and one backward pass. Where a data set's files are missing
-the images are random. A P that runs out of memory, or that nothing compiles, ends its series.
-Figures are kept one by one: a killed run goes on.
+A step of P networks of D weights on N ranks takes about so many seconds:
 
-    HYPERGEN_DATA=... python -m scripts.bench.scaling --compiled
+    generator + value + ceil(P / N) * network + bytes / rate + calls * latency
+
+(N - 1) * ceil(P / N) * row bytes arrive at each rank, a row being what is found of a network: its
+gradient, 4 D, and what the value network sees. docs/scaling.md says what each term supposes. A call
+measures on the ranks that it is started on, and keeps what it finds. The sum takes its terms from
+one rank, and rate and latency from the most ranks measured.
+
+    python -m scripts.bench.scaling
+    torchrun --nproc-per-node 2 -m scripts.bench.scaling
 """
 
+import math
 import statistics
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchattacks
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-import attacks
 from hypergen import data
 from hypergen.config import TrainConfig
-from hypergen.data.builtin import INFOS
-from hypergen.errors import InputError
-from hypergen.models.bundle import fresh_target
-from hypergen.runtime.batching import for_all
-from hypergen.runtime.fitting import networks_at_once
+from hypergen.data import Dataset
+from hypergen.models.bundle import ModelBundle, as_shapes
+from hypergen.runtime import crew, exchange
+from hypergen.runtime.ranks import joined, place
 from hypergen.training.trainer import Trainer
-from scripts.bench.population import noisy_copies
 from scripts.common import (
     RESULTS,
     cached_json,
-    chosen,
     device,
     ensure_same_settings,
     machine,
@@ -43,13 +41,15 @@ from scripts.common import (
     publish,
     run,
 )
-from targets import Population
+from targets import WeightLayout
 
-SIZES = {"small-lenet5": ("mnist", 1000, 1024), "resnet20": ("cifar10", 256, 64)}
-"""The data set of each target, its images and the most networks."""
-WARM_UP = 3
-"""Steps before the clock runs; CUDA graphs are captured at the second."""
-COLUMNS = ("seconds", "networks_per_second", "ratio", "flops_per_second", "share_of_peak", "gib")
+WARM_UP = 2
+"""Steps before the clock runs."""
+SMALL, LARGE = 1, 2**20
+"""Numbers of a rank in an exchange that shows the latency, and in one that shows the rate."""
+TRAINED, MADE = 4, 5
+"""Numbers kept for each trained number (itself, gradient, two moments), and for each weight that is
+generated (the prior's part, the head's part, their sum, the gradient of some ranks and of all)."""
 
 
 @dataclass(frozen=True)
@@ -57,223 +57,194 @@ class ScalingConfig:
     """What is timed."""
 
     quick: bool = False
-    """1 and 2 networks, 8 images, 2 steps: to see it work"""
-    targets: tuple[str, ...] = tuple(SIZES)
-    """architectures"""
-    most: int | None = None
-    """networks at most; default: 1,024 small-lenet5, 64 resnet20"""
-    images: int | None = None
-    """of each network; default: 1,000 for small-lenet5, 256 for resnet20"""
-    steps: int = 50
-    """steps of PGD"""
-    loop: int = 4
-    """networks attacked by torchattacks, whose rate does not depend on P"""
-    generator_most: int = 64
-    """networks of a generator step at most"""
-    generator_steps: int = 8
-    """generator steps timed; in one of 8 the value network is fitted"""
-    compiled: bool = False
-    """attack also through torch.compile; on a GPU with CUDA graphs, on a CPU without a compiler"""
-    least: float = 1.0
-    """seconds spent on a figure, the median of as many calls; at least one"""
-    seed: int = 0
-    """of the networks and the random starts"""
+    """two networks, 8 images, one step: to see it work"""
+    dataset: str = "mnist"
+    """images"""
+    target: str = "small-lenet5"
+    """architecture"""
+    objective: str = "value"
+    """of the generator"""
+    population: int = 16
+    """P, networks of a step on all ranks together"""
+    batch_size: int = 64
+    """B, images of each network"""
+    steps: int = 16
+    """steps timed, of which the median counts"""
+    ranks: tuple[int, ...] = (1, 2, 8, 64)
+    """numbers of ranks that the sum is told for"""
     work: Path = Path("runs/bench-scaling")
-    """folder of the single figures"""
+    """folder of what is found on each number of ranks"""
     out: Path = RESULTS / "bench_scaling.json"
     """the figures as JSON"""
 
-
-QUICK = ScalingConfig(quick=True, most=2, images=8, steps=2, generator_steps=1, least=0.0)
-
-
-class Problem:
-    """A target, images [B,C,H,W] for it and an attack; what is timed gives seconds and GiB."""
-
-    def __init__(self, config: ScalingConfig, target: str):
-        name, images, most = SIZES[target]
-        self.config, self.target, self.most = config, target, config.most or most
-        self.dataset, self.images_are = loaded(name)
-        self.images, self.labels = self.dataset.test.first(config.images or images)
-        threat = TrainConfig.of(dataset=name).threat
-        self.attack = attacks.PGD(threat, steps=config.steps)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            self.module = (
-                fresh_target(target, "relu", self.dataset.info).eval().requires_grad_(False)
-            )
-        self.module.to(device())
-
-    def population(self, count: int) -> Population:
-        """The fresh network and noisy copies of it."""
-        return noisy_copies(Population.of([self.module]), count, self.config.seed)
-
-    def attacked(self, count: int, with_compiler: bool) -> dict[str, Any]:
-        """An attack on `count` networks, as many at once as may be."""
-        population = self.population(count)
-        forward = compiled(population) if with_compiler else None
-        # A power of two: compiled code then meets one shape alone.
-        size = 1 << (networks_at_once(population, self.images) or 1).bit_length() - 1
-
-        def perturb(attack: attacks.PGD) -> None:
-            for _, chunk in population.chunks(size):
-                model = chunk
-                if forward is not None:
-                    model = partial(forward, chunk.layout.unflatten(chunk.theta) | chunk.buffers)
-                seeds = [self.config.seed] * len(chunk)
-                attack.perturb(model, for_all(self.images, chunk), self.labels, seeds)
-
-        perturb(replace(self.attack, steps=WARM_UP))
-        return timed(lambda: perturb(self.attack), self.config.least)
-
-    def looped(self, count: int) -> dict[str, Any]:
-        """torchattacks' PGD on `count` networks, one after the other."""
-        population, epsilon = self.population(count), self.attack.threat.epsilon
-
-        def loop(steps: int) -> None:
-            for module in modules:
-                attack = torchattacks.PGD(module, epsilon, self.attack.size, steps)
-                attack(self.images, self.labels)
-
-        modules = list(population)
-        loop(WARM_UP)
-        return timed(lambda: loop(self.attack.steps), self.config.least)
-
-    def trained(self, count: int) -> dict[str, Any]:
-        """Steps of a generator of `count` networks, objective `direct`."""
-        config = TrainConfig.of(dataset=self.dataset.name, target=self.target, population=count)
-        trainer, steps = Trainer(config, self.dataset, device()), self.config.generator_steps
-        for _ in range(WARM_UP):
-            trainer.take_step()
-        return timed(lambda: [trainer.take_step() for _ in range(steps)], 0)
-
-    def flops(self) -> int:
-        """Floating-point operations of the attack on one network, those that PyTorch counts.
-
-        Of a plain module: what vmap makes of it may compute more to the same end.
-        """
-        with FlopCounterMode(display=False) as counter:
-            logits = self.module(self.images[:1].clone().requires_grad_())
-            F.cross_entropy(logits, self.labels[:1]).backward()
-        return counter.get_total_flops() * len(self.images) * self.attack.steps
+    @property
+    def training(self) -> TrainConfig:
+        """The settings of the run whose steps are timed; nothing is checked in these."""
+        return TrainConfig.of(
+            dataset=self.dataset,
+            target=self.target,
+            objective=self.objective,
+            population=self.population,
+            batch_size=self.batch_size,
+            steps=1000,
+            max_robustness_gap=1.0,
+        )
 
 
-def loaded(name: str) -> tuple[data.Dataset, str]:
-    """The data set, or random images of its shape and by its name; and what they are."""
-    try:
-        return data.load(name, device=device()), name
-    except InputError as error:
-        print(f"{error}\nusing random images")
-    rng, info = torch.Generator().manual_seed(0), INFOS[name]
-    images = torch.randint(256, (2000, *info.input_shape), generator=rng, dtype=torch.uint8)
-    split = data.Split(images, torch.arange(2000) % info.num_classes).to(device())
-    return data.Dataset(info, split, split, split), "random"
+QUICK = ScalingConfig(
+    quick=True, dataset="digits", target="mlp", population=2, batch_size=8, steps=1
+)
 
 
-def compiled(population: Population) -> Callable[..., torch.Tensor]:
-    """The forward pass that a GPU runs, of weights, buffers and images, compiled anew."""
-    torch.compiler.reset()
-    cuda = {"mode": "reduce-overhead"}
-    options: dict[str, Any] = cuda if device().type == "cuda" else {"backend": "aot_eager"}
-    return torch.compile(population._vmap, fullgraph=True, dynamic=False, **options)
+def spent() -> float:
+    """Seconds of this process, which other work does not lengthen; on a GPU those on the clock."""
+    return now() if device().type == "cuda" else time.process_time()
 
 
-def timed(action: Callable[[], object], least: float) -> dict[str, Any]:
-    """Median seconds of a call; the most GiB that PyTorch held on the GPU, None without one."""
-    cuda, times = device().type == "cuda", []
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    while not times or sum(times) < least:
-        start = now()
-        action()
-        times.append(now() - start)
-    gib = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
-    return {"seconds": statistics.median(times), "gib": gib}
+class Clock:
+    """Adds up the seconds that functions take, by names."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def of(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, timed."""
+
+        def timed(*arguments: Any) -> Any:
+            begun = spent()
+            found = function(*arguments)
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent() - begun
+            return found
+
+        return timed
 
 
-def peak_rates(least: float) -> dict[str, float]:
-    """Greatest rate of a matrix product, FLOP/s; on a GPU also on tensor cores."""
-    cuda, found = device().type == "cuda", {}
-    for kind in ("fp32", "tf32", "bf16") if cuda else ("fp32",):
-        torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
-        for size in (4096, 8192, 16384) if cuda else (512, 1024):
-            matrix = torch.rand(size, size, device=device())
-            matrix = matrix.bfloat16() if kind == "bf16" else matrix
-            product = partial(torch.mm, matrix, matrix)
-            product()
-            rate = 2 * size**3 / timed(product, least / 4)["seconds"]
-            found[kind] = max(rate, found.get(kind, 0.0))
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return found
+def stepped(dataset: Dataset, config: TrainConfig, steps: int) -> dict[str, float]:
+    """Median seconds of a step and of its terms; every rank takes part."""
+    trainer, clock = Trainer(config, dataset, dataset.device), Clock()
+    fitter = trainer.value_fitter
+    for name, owner, method in (
+        ("generator", trainer, "generate"),
+        ("generator", trainer, "descend"),
+        ("value", fitter, "take_steps"),
+    ):
+        setattr(owner, method, clock.of(name, getattr(owner, method)))
+    rows = []
+    for _ in range(WARM_UP + steps):
+        clock.seconds = {}
+        begun = spent()
+        trainer.take_step()
+        rows.append(clock.seconds | {"step": spent() - begun})
+    rows = [{"value": 0.0} | row for row in rows[WARM_UP:]]
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def series(config: ScalingConfig, name: str, most: int, make: Callable[[int], Any]) -> list[Any]:
-    """What `make` finds at P = 1, 2, 4, ... up to `most`, or up to the first that fails.
-
-    A failure is not kept: what stood in the way may have been no more than a busy GPU.
-    """
-    rows: list[dict[str, Any]] = []
-    for power in range(most.bit_length()):
-        rows.append({"networks": 2**power})
-        path = config.work / f"{name}-{2**power}.json"
-        try:
-            rows[-1] |= cached_json(path, partial(make, 2**power))
-        except RuntimeError as error:  # no memory left, or nothing that compiles
-            rows[-1]["failed"] = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(name, rows[-1], flush=True)
-        if "failed" in rows[-1]:
-            break
-    return rows
+def exchanged(dataset: Dataset, numbers: int, repeats: int) -> float:
+    """Least seconds, on the clock, in which every rank gets so many numbers of each."""
+    own = torch.zeros(1, numbers, device=dataset.device)
+    seconds = []
+    for _ in range(repeats):
+        begun = now()
+        exchange.gathered(own, place().count)
+        seconds.append(now() - begun)
+    return min(seconds)
 
 
-def figures(problem: Problem, peak: float) -> dict[str, Any]:
-    """All that is timed on one target, the rates that follow, and their table."""
-    config, name, work = problem.config, problem.target, problem.flops()
-    loop = cached_json(config.work / f"{name}-loop.json", partial(problem.looped, config.loop))
-    pace = config.loop / loop["seconds"]
-    found: dict[str, Any] = {"images_are": problem.images_are, "loop_networks_per_second": pace}
-    most = min(problem.most, config.generator_most)
-    found["generator"] = series(config, f"{name}-generator", most, problem.trained)
-    for row in found["generator"]:
-        if "failed" not in row:
-            row["steps_per_second"] = config.generator_steps / row["seconds"]
-    for way in ("plain", "compiled") if config.compiled else ("plain",):
-        attacked = partial(problem.attacked, with_compiler=way == "compiled")
-        found[way] = series(config, f"{name}-{way}", problem.most, attacked)
-        for row in found[way]:
-            if "failed" not in row:
-                rate = row["networks"] / row["seconds"]
-                row |= {"networks_per_second": rate, "ratio": rate / pace}
-                row |= {"flops_per_second": rate * work, "share_of_peak": rate * work / peak}
-    return found
+def together(function: Callable[..., Any], dataset: Dataset, *arguments: Any) -> Any:
+    """What the function finds here, while all other ranks call it too."""
+    with crew.called(function, *arguments):
+        return function(dataset, *arguments)
 
 
-def show(target: str, found: dict[str, Any]) -> None:
-    """The table of one target."""
-    print(f"\n{target}, images: {found['images_are']}")
-    print(f"torchattacks, one after the other: {found['loop_networks_per_second']:.3g} networks/s")
-    print(f"{'':<10}{'networks':>8}" + "".join(f"{name:>20}" for name in COLUMNS))
-    for way in ("plain", "compiled"):
-        for row in found.get(way, ()):
-            cells = [f"{row[name]:>20.4g}" for name in COLUMNS if row.get(name) is not None]
-            print(f"{way:<10}{row['networks']:>8}" + "".join(cells) + row.get("failed", ""))
-    for row in found["generator"]:
-        text = row.get("failed") or f"{row['steps_per_second']:.3g}"
-        print(f"generator {row['networks']:>8} networks, steps per second: {text}")
+def measured(config: ScalingConfig, dataset: Dataset) -> dict[str, Any]:
+    """All that is measured on the ranks that there are."""
+    found = together(stepped, dataset, config.training, config.steps)
+    count = place().count
+    if count > 1:
+        latency = together(exchanged, dataset, SMALL, 20)
+        seconds = together(exchanged, dataset, LARGE, 5) - latency
+        rate = (count - 1) * 4 * LARGE / max(seconds, 1e-9)
+        found |= {"latency": latency, "rate": rate}
+    return {"ranks": count, **found}
+
+
+def sizes(config: ScalingConfig, dataset: Dataset) -> dict[str, int]:
+    """Numbers and bytes that follow from the settings alone; nothing is trained."""
+    training, info = config.training, dataset.info
+    models = as_shapes(lambda: ModelBundle.fresh(training, info)) or ModelBundle.fresh(
+        training, info
+    )
+    trained = sum(each.numel() for each in models.generator.parameters() if each.requires_grad)
+    kept = sum(each.numel() for each in models.ema.buffers())
+    kept += sum(each.numel() for each in models.ema.parameters())
+    fixed = sum(each.numel() for each in models.generator.buffers())
+    weights, measures = WeightLayout.of(models.target).size, len(training.objective.specs)
+    return {
+        "weights": weights,
+        "trained": trained,
+        "row": 4 * (weights + 1 + 2 * measures * config.batch_size) + 8 * measures,
+        "generator_bytes": 4 * (TRAINED * trained + kept + fixed),
+        "made_bytes": 4 * MADE * weights * config.population,
+    }
+
+
+def told(config: ScalingConfig, ranks: int, terms: dict[str, Any], size: dict[str, int]) -> Any:
+    """What a step on so many ranks takes: seconds, and bytes that arrive at a rank."""
+    most = math.ceil(config.population / ranks)
+    received = (ranks - 1) * most * size["row"]
+    network = (terms["step"] - terms["generator"] - terms["value"]) / config.population
+    seconds = terms["generator"] + terms["value"] + most * network
+    if ranks > 1:
+        calls = 3 + 2 * (terms["value"] > 0)
+        seconds += received / terms["rate"] + calls * terms["latency"]
+    reduced = 2 * (ranks - 1) * 4 * size["trained"] // ranks
+    return {"ranks": ranks, "seconds": seconds, "bytes": received, "bytes_all_reduce": reduced}
+
+
+def show(found: list[dict[str, Any]], rows: list[dict[str, Any]], size: dict[str, int]) -> None:
+    """Prints the table."""
+    by_count = {each["ranks"]: each["step"] for each in found}
+    print(f"\n{'ranks':>6}{'measured':>12}{'told':>12}{'speed':>8}{'MB received':>14}")
+    for row in rows:
+        here = by_count.get(row["ranks"])
+        cell = "-" if here is None else f"{here:.4g} s"
+        speed = rows[0]["seconds"] / row["seconds"]
+        line = f"{row['ranks']:>6}{cell:>12}{row['seconds']:>10.4g} s{speed:>8.2f}"
+        print(f"{line}{row['bytes'] / 1e6:>14.2f}")
+    whole = (size["generator_bytes"] + size["made_bytes"]) / 1e9
+    print(f"each rank keeps {whole:.3g} GB of the generator, its average and what it makes")
 
 
 def main(config: ScalingConfig) -> None:
-    """Times all, prints the tables and writes the figures."""
-    settings = ensure_same_settings(config.work, config, timed_on=machine())
-    peaks = cached_json(config.work / "peak.json", lambda: peak_rates(config.least))
-    print("matrix products, FLOP/s:", peaks)
-    found = {
-        target: figures(Problem(config, target), peaks["fp32"])
-        for target in chosen(config.targets, SIZES)
-    }
-    for target, row in found.items():
-        show(target, row)
-    publish(config.out, settings, {"peak_flops_per_second": peaks, "targets": found})
+    """Measures on these ranks, and tells the sum where figures of one rank are there."""
+    torch.set_num_threads(1)  # as torchrun gives each rank
+    with joined() as here:
+        dataset = data.load(config.dataset, device=device())
+        if here.rank:
+            crew.serve(dataset)
+            return
+        try:
+            settings = ensure_same_settings(config.work, config, timed_on=machine())
+            path = config.work / f"ranks-{here.count}.json"
+            print(cached_json(path, partial(measured, config, dataset)))
+        finally:
+            crew.dismiss()
+        tell(config, dataset, settings)
+
+
+def tell(config: ScalingConfig, dataset: Dataset, settings: dict[str, Any]) -> None:
+    """Prints and writes the figures of all numbers of ranks that have been measured."""
+    found = [cached_json(path, dict) for path in sorted(config.work.glob("ranks-*.json"))]
+    found.sort(key=lambda each: each["ranks"])
+    if found[0]["ranks"] != 1:
+        print("measure one rank too, which the terms are of: without torchrun")
+        return
+    size = sizes(config, dataset)
+    talked = {name: found[-1][name] for name in ("rate", "latency") if len(found) > 1}
+    known = [count for count in config.ranks if count == 1 or talked]
+    rows = [told(config, count, found[0] | talked, size) for count in known]
+    show(found, rows, size)
+    publish(config.out, settings, {"measured": found, "told": rows, "sizes": size})
 
 
 if __name__ == "__main__":
