@@ -32,7 +32,7 @@ from hypergen.storage.weights import read_metadata, save_network
 from hypergen.training.direct import DirectTrainer, train_direct
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
 from hypergen.training.micro_batches import trainings_at_once
-from targets import parallel_map
+from targets import max_workers, parallel_map
 
 NETWORK = "network.safetensors"
 
@@ -113,17 +113,17 @@ def train_baselines(
     def received(job: tuple[Path, BaselineConfig], network: nn.Module) -> None:
         path, config = job
         save_baseline(path, network, config, dataset)
-        path.with_suffix(".checkpoint.safetensors").unlink(missing_ok=True)
+        checkpoint.remove(path.with_suffix(".checkpoint.safetensors"))
         phases[path.stem].finish()
 
+    at_once = trainings_at_once(missing.values(), dataset, device)
     if len(recipes) == 1:
         written = map(write, missing.items())
     elif crew.helpers():
         remote = partial(_trained_elsewhere, tuple(missing.values()))
-        jobs, workers = tuple(missing.items()), max_workers(device)
-        written = crew.mapped(write, jobs, workers, remote, received)
+        workers = at_once or max_workers(device)
+        written = crew.mapped(write, tuple(missing.items()), workers, remote, received)
     else:
-        at_once = trainings_at_once(missing.values(), dataset, device)
         written = parallel_map(write, missing.items(), at_once, stopped)
     for _ in written:
         pass

@@ -138,6 +138,25 @@ def attack_population(
     def known(job: Job) -> Masks | None:
         return None if cache is None else cache.get(*job[1:])
 
+    def is_known(job: Job) -> bool:
+        return known(job) is not None
+
+    def received(job: Job, masks: Masks) -> None:
+        _, chunk, image_slice = job
+        if cache is not None:
+            cache.put(chunk, image_slice, masks)
+        advance(len(chunk) * (image_slice.stop - image_slice.start))
+
+    def run(job: Job) -> Masks:
+        network_slice, chunk, image_slice = job
+        masks = known(job)
+        if masks is not None:
+            advance(len(chunk) * (image_slice.stop - image_slice.start))
+            return masks
+        masks = _attack_chunk(chunk, images[image_slice], labels[image_slice], attack, seed, job)
+        received(job, masks)
+        return masks
+
     whole: Masks = {}
     remote = None if attack is None else _Sent(population, images, labels, attack, seed, jobs)
     workers = found.workers or max_workers(images.device)
