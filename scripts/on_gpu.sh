@@ -81,10 +81,10 @@ if is mnist && [ -z "${OPTIONS:-}" ]; then # it has no brief form
     done
 fi
 if is speed; then
-    brief scripts.bench.scaling --work "$folder/scaling" --out "$folder/scaling.json"
+    brief scripts.bench.growth --work "$folder/growth" --out "$folder/growth.json"
     # Every number of networks is compiled anew, which takes long.
-    brief scripts.bench.scaling --targets small-lenet5 $(full --most 256) --compiled \
-        --work "$folder/scaling-compiled" --out "$folder/scaling-compiled.json"
+    brief scripts.bench.growth --targets small-lenet5 $(full --most 256) --compiled \
+        --work "$folder/growth-compiled" --out "$folder/growth-compiled.json"
     [ -n "${OPTIONS:-}" ] ||
         study scripts.bench.population --networks 256 --turn 256 --batch-size 1000 --trained 1 \
             --epochs 1 --out "$folder/bench.json"

@@ -216,8 +216,7 @@ def train_generator(
     progress.start(length, trainer.step)
     if trainer.step == length:
         return
-    names = [measure.name for measure in trainer.measures]
-    tracker = Tracker(folder, config.flat(), trainer.step, names)
+    tracker = Tracker(folder, config.flat(), trainer.step, [m.name for m in trainer.measures])
     due = {max(1, round(rung * length)): rung for rung in rungs}
 
     def sampler() -> Sampler:
@@ -238,8 +237,7 @@ def train_generator(
         progress.advance(1, text)
 
     def save(state: dict[str, Any]) -> None:
-        own = {SESSIONS: sessions.rows(), "config": asdict(config)}
-        checkpoint.save(saved, state | own)
+        checkpoint.save(saved, state | {SESSIONS: sessions.rows(), "config": asdict(config)})
 
     try:
         train(trainer, save, on_step)

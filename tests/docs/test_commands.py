@@ -116,7 +116,8 @@ def test_other_commands_are_there():
                 assert set(named) <= {*goals} or '"' in command, f"{document}: {command}"
             elif words[:2] == ["python", "-m"]:
                 module = ROOT / words[2].replace(".", "/")
-                assert module.with_suffix(".py").exists() or words[2] == "build", command
+                files = module.with_suffix(".py"), module / "__main__.py"
+                assert words[2] == "build" or any(file.exists() for file in files), command
             elif words[:2] == ["python", "-c"]:
                 compile(shlex.split(command)[2], command, "exec")
             elif words[0] in ("python", "sh"):
