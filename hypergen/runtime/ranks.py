@@ -103,7 +103,9 @@ def joined() -> Iterator[Place]:
 
     _require_backend(found)
     try:
-        shared, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+        store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+        # The same store is there after a restart, with all that those who died have said in it.
+        shared = PrefixStore(f"restart-{_number('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         distributed.init_process_group(
             store=PrefixStore("group", shared),
             rank=found.rank,
