@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from hypergen.runtime.device import device_name
 from hypergen.storage.atomic import read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
 
 SESSIONS = "sessions"
 """Where results, checkpoints and weight files hold the rows of `Sessions`."""
@@ -49,7 +49,7 @@ class Sessions:
         earlier: what a file has under `SESSIONS`; whatever else stands there counts as nothing.
     """
 
-    def __init__(self, device: torch.device, earlier: Any = None):
+    def __init__(self, device: "torch.device", earlier: Any = None):
         self._begun, self._device, self._earlier = time.monotonic(), device, []
         self.follow(earlier)
 
@@ -64,6 +64,10 @@ class Sessions:
         command: as it was typed, None for a call from Python. seconds: of the clock, from the
         making of this object. The machine: its `device`, `cores`, `python` and `torch`.
         """
+        import torch  # here, for both are slow to import, and every command imports this file
+
+        from hypergen.runtime.device import device_name
+
         own = {
             "command": _typed.get(),
             "seconds": round(time.monotonic() - self._begun, 2),
@@ -81,7 +85,7 @@ class StoredSessions(Sessions):
     `InputError`: a damaged file.
     """
 
-    def __init__(self, device: torch.device, folder: Path):
+    def __init__(self, device: "torch.device", folder: Path):
         self._path = folder / f"{SESSIONS}.json"
         known = read_json(self._path) if self._path.exists() else {}
         super().__init__(device, known.get(SESSIONS))

@@ -21,6 +21,7 @@ from hypergen.cli.wording import in_options
 from hypergen.errors import InputError, RunError
 from hypergen.experiments.run_folder import dated
 from targets import TargetError
+from tests.hypergen.cli.programs import start
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
@@ -165,3 +166,10 @@ def test_the_library_knows_no_options():
         if texts:
             found[name] = texts
     assert found == {}
+
+
+def test_a_command_is_begun_without_pytorch(tmp_path):
+    """Which takes seconds to load, and is the command's own to ask for."""
+    process = start(tmp_path, "import sys\nprint('torch' in sys.modules, 'numpy' in sys.modules)")
+    out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("False False\n", "", 0)
