@@ -44,7 +44,8 @@ def parallel_map(
         with torch.inference_mode(inference), torch.set_grad_enabled(recording):
             return function(item)
 
-    workers = _workers.pool(max_workers or cores)
+    size = max_workers or cores
+    workers = _workers.pool(size)
     waiting: deque[Future[R]] = deque()
     try:
         waiting.extend(workers.submit(run, item) for item in items)
@@ -52,6 +53,9 @@ def parallel_map(
             done = waiting[0].result()  # among those waited for until it is there
             waiting.popleft()
             yield done
+    except KeyboardInterrupt:
+        _workers.end(size)
+        raise
     finally:
         if stop is not None:
             stop.set()
@@ -74,6 +78,14 @@ class _Workers(threading.local):
             # thread: so it asks now, and not after `parallel_map` has set 1.
             self._pools[size] = ThreadPoolExecutor(size, initializer=torch.get_num_threads)
         return self._pools[size]
+
+    def end(self, size: int) -> None:
+        """Ends so many threads, once they have done what they are at.
+
+        One whose start was interrupted is not known to Python as a pool's: it would wait for ever,
+        and the process for it.
+        """
+        self._pools.pop(size).shutdown(wait=False, cancel_futures=True)
 
 
 _workers = _Workers()

@@ -148,8 +148,8 @@ def trained_alongside(
         return
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        trained = pool.submit(train_baselines, recipes, dataset, device, stop, progress)
         try:
+            trained = pool.submit(train_baselines, recipes, dataset, device, stop, progress)
             yield
             trained.result()
         except BaseException:

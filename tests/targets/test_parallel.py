@@ -1,6 +1,7 @@
 """Jobs side by side: order, threads, interruption."""
 
 import _thread
+import sys
 import threading
 import time
 
@@ -132,3 +133,22 @@ def test_inference_mode_is_that_of_the_caller(max_workers):
 
 def test_nothing_to_do():
     assert list(parallel_map(print, [])) == []
+
+
+def test_a_thread_whose_start_was_interrupted_ends(monkeypatch):
+    """Python would wait for it at the end of the process, and does not know to tell it."""
+    before, usual = {*threading.enumerate()}, threading.Event.wait
+
+    def wait(event, timeout=None):
+        done = usual(event, timeout)
+        if sys._getframe(1).f_code.co_name == "start":
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(threading.Event, "wait", wait)
+        list(parallel_map(abs, range(4), max_workers=7))  # as no other test has it
+    for thread in {*threading.enumerate()} - before:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert list(parallel_map(abs, range(4), max_workers=7)) == [0, 1, 2, 3]

@@ -4,7 +4,8 @@ Every command that writes files is ended by SIGKILL, SIGTERM or SIGINT, by a ful
 jumps, a folder that may not be written to any more, a second process on the same folder, or by
 damage to its newest checkpoint. Then it is run again to its end. What it has written must be that
 of a run that nothing ended, bit for bit but for times; there must be no traceback, and nothing left
-behind. A process that has loaded PyTorch forks for every command, so that a case takes a second.
+behind. A process that has done every command once forks for each, so that a case takes about a
+second.
 
     python -m scripts.bench.soak --cases 1000
 """

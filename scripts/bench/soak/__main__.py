@@ -2,8 +2,11 @@
 
 import contextlib
 import ctypes
+import io
 import json
+import math
 import os
+import shutil
 import tempfile
 import time
 import traceback
@@ -16,6 +19,7 @@ from typing import Any
 
 import torch
 
+from hypergen.cli.main import main as hypergen
 from hypergen.errors import InputError, RunError
 from hypergen.storage.atomic import write_json
 from scripts.bench.soak import endings, tasks
@@ -42,6 +46,8 @@ class SoakConfig:
     """by which they are drawn"""
     jobs: int = 1
     """processes that try cases at once"""
+    seconds: float | None = None
+    """after which no case is begun any more; by default all are tried, however long it takes"""
     only: str | None = None
     """one case, such as 0:123: tried alone, and told in full"""
     out: Path = RESULTS / "soak.json"
@@ -56,11 +62,11 @@ def main(config: SoakConfig) -> None:
     if config.only is not None:
         names = [config.only]
     began = time.monotonic()
-    tasks.load()
     with ready() as (soak, kinds, cannot):
-        lines = tried_by_several(soak, names, kinds, config.jobs)
+        end = math.inf if config.seconds is None else began + config.seconds
+        lines = tried_by_several(soak, names, kinds, config.jobs, end)
     result = {
-        "settings": {"cases": config.cases, "seed": config.seed},
+        "settings": {"cases": len(lines), "seed": config.seed},
         **surroundings(),
         "seconds": round(time.monotonic() - began),
         "cannot": cannot,
@@ -76,22 +82,50 @@ def main(config: SoakConfig) -> None:
 @contextlib.contextmanager
 def ready(names: Sequence[str] = tuple(TASKS)) -> Iterator[Ready]:
     """What tries cases of these tasks."""
-    torch.set_num_threads(1)  # in this process nothing is computed: only then may it be forked
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)  # a process with threads cannot be forked
     cannot = endings.impossible()
     memory = SHM if SHM.is_dir() else None  # where a write that is awaited costs nothing
-    with tempfile.TemporaryDirectory(dir=memory) as temporary, prepared():
-        root, corpus = Path(temporary), Path(temporary, "corpus")
-        root.chmod(0o711)
-        maker = Place(root, Path(os.devnull), "corpus")
-        for folder, line in tasks.CORPUS.items():
-            needed = any(f" {folder}" in TASKS[name].line for name in names)
-            if needed and maker.run(line).status:
-                raise RunError(f"hypergen {line} failed: {maker.log.read_text()}")
-        known = {}
+    try:
+        with tempfile.TemporaryDirectory(dir=memory) as temporary, prepared():
+            root = Path(temporary)
+            root.chmod(0o711)
+            corpus = warm_up(root, names)
+            known = {name: unbroken(Place(root, corpus, name), name) for name in names}
+            kinds = [kind for kind in endings.KINDS if kind not in cannot]
+            yield Soak(root, corpus, known), kinds, cannot
+    finally:
+        torch.set_num_threads(cores)
+
+
+def warm_up(root: Path, names: Sequence[str]) -> Path:
+    """Does each task once in this process, and what makes the folders that they read; these.
+
+    The process has then loaded what they load, as have those that are forked off it: most of the
+    time of a small command else goes there.
+    """
+    corpus, scratch = root / "corpus", root / "scratch"
+    corpus.mkdir()
+    needed = {folder for name in names for folder in tasks.read_by(name)}
+    with contextlib.chdir(corpus):
+        for folder in needed:
+            do_here(tasks.CORPUS[folder])
+    shutil.copytree(corpus, scratch)
+    with contextlib.chdir(scratch):
         for name in names:
-            known[name] = unbroken(Place(root, corpus, name), name)
-        kinds = [kind for kind in endings.KINDS if kind not in cannot]
-        yield Soak(root, corpus, known), kinds, cannot
+            do_here(TASKS[name].line)
+            shutil.rmtree("new", ignore_errors=True)
+    shutil.rmtree(scratch)
+    return corpus
+
+
+def do_here(line: str) -> None:
+    """Does a command in this process. RunError: it fails."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = hypergen(line.split())
+    if status:
+        raise RunError(f"hypergen {line}: status {status}: {said.getvalue()}")
 
 
 def drawn(soak: Soak, name: str, kinds: Sequence[str]) -> tuple[str, str]:
@@ -113,9 +147,9 @@ def tried(soak: Soak, name: str, kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def tried_by_several(
-    soak: Soak, names: Sequence[str], kinds: Sequence[str], jobs: int
+    soak: Soak, names: Sequence[str], kinds: Sequence[str], jobs: int, end: float = math.inf
 ) -> list[dict[str, Any]]:
-    """All cases, in processes forked off this one."""
+    """All cases that begin before the time `end`, in processes forked off this one."""
     logs = [soak.root / f"job-{job}.jsonl" for job in range(jobs)]
     children = []
     for job, log in enumerate(logs):
@@ -128,6 +162,8 @@ def tried_by_several(
                 endings.own_mounts()
                 with log.open("w", buffering=1) as lines:
                     for name in names[job::jobs]:
+                        if time.monotonic() > end:
+                            break
                         lines.write(json.dumps(tried(soak, name, kinds)) + "\n")
                 status = 0
             except BaseException:

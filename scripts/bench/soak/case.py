@@ -15,7 +15,7 @@ from random import Random
 from scripts.bench.soak import compare, endings
 from scripts.bench.soak.endings import Unbroken
 from scripts.bench.soak.process import Child
-from scripts.bench.soak.tasks import TASKS
+from scripts.bench.soak.tasks import TASKS, read_by
 
 DONE_BEFORE = "exists; choose another"
 BEGUN = "not empty; choose another", "exists; choose another", "is not a run"
@@ -47,9 +47,11 @@ class Place:
         self.folder.mkdir()
         self.corpus, self.log = corpus, root / f"{name}.log"
 
-    def fill(self) -> None:
-        """Copies what commands read."""
-        shutil.copytree(self.corpus, self.folder, dirs_exist_ok=True)
+    def fill(self, task: str) -> int:
+        """Copies what a task reads; so many bytes."""
+        for name in read_by(task):
+            shutil.copytree(self.corpus / name, self.folder / name)
+        return size_of(self.folder)
 
     def start(self, line: str, begin: Callable[[], object] = lambda: None) -> Child:
         """Starts a command."""
@@ -74,7 +76,7 @@ class Place:
 
 def unbroken(place: Place, task: str) -> Unbroken:
     """What a command does that nothing ends. RuntimeError: it fails."""
-    place.fill()
+    read = place.fill(task)
     counted = place.folder.parent / f"{task}.count"
 
     def begin() -> None:
@@ -95,7 +97,7 @@ def unbroken(place: Place, task: str) -> Unbroken:
     own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     files = compare.contents(place.folder)
     seconds = wall if TASKS[task].waits else own
-    return Unbroken(int(counted.read_text()), seconds, size_of(place.folder), files)
+    return Unbroken(int(counted.read_text()), seconds, size_of(place.folder) - read, files)
 
 
 class Soak:
@@ -119,9 +121,9 @@ class Soak:
         try:
             if kind == "full disk":
                 endings.mount(place.folder)
-            place.fill()
+            place.fill(task)
             if kind == "full disk":
-                room = int((known.size - size_of(self.corpus)) * rng.uniform(0.0, 1.1))
+                room = int(known.size * rng.uniform(0.0, 1.1))
                 endings.leave_room(place.folder, room)
                 moment = f"with room for {room} bytes"
             ended, found = self.broken(place, task, kind, begin, rng)

@@ -13,6 +13,9 @@ from hypergen.storage import checkpoint
 
 LOGS = re.compile(r"log\.txt|optuna\.journal|events\.out.*|.*\.previous")
 """Files that tell what happened when: figures of a sweep stand in results.json as well."""
+TYPED = re.compile(r"<h3>As it was typed</h3>.*?</table>", re.DOTALL)
+"""What pages tell of sessions."""
+RESULTS = re.compile(r'(?<=id="results">).*?(?=</script>)')
 LEFT = re.compile(r".*\.(part|lock)|\.lock")
 """Files that no command may leave."""
 
@@ -37,7 +40,16 @@ def content(path: Path) -> Any:
         return timeless(checkpoint.load(path))
     if path.suffix == ".safetensors":
         return of_tensors(path)
+    if path.suffix == ".html":
+        return of_page(raw.decode())
     return raw
+
+
+def of_page(text: str) -> Any:
+    """What a page tells, but for sessions."""
+    results = RESULTS.search(text)
+    told = timeless(json.loads(results[0])) if results else None
+    return told, RESULTS.sub("", TYPED.sub("", text))
 
 
 def of_tensors(path: Path) -> dict[str, Any]:

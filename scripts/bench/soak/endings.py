@@ -39,7 +39,7 @@ class Unbroken:
     """What is known of a command that nothing ends.
 
     changes: how often it changes a folder or opens a file to write; seconds: of the process's own
-    time, or on the clock where it waits for others; size: of all files in the end, in bytes.
+    time, or on the clock where it waits for others; size: of all files that it makes, in bytes.
     """
 
     changes: int

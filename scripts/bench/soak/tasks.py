@@ -1,10 +1,6 @@
 """The commands that are ended, and what they need."""
 
-import importlib
 from dataclasses import dataclass
-
-from hypergen.cli.main import COMMANDS
-from scripts.bench.fuzz.worker import LATE
 
 SMALL = (
     "--target mlp --image-size 8 --epsilon 0.1 --steps 4 --population 2 --batch-size 8 "
@@ -56,9 +52,6 @@ CORPUS = {"run": TASKS["train"].line.replace("new", "run"), "one": DIRECT.replac
 """What makes the folders that they read."""
 
 
-def load() -> None:
-    """Imports what commands import late."""
-    for name in LATE:
-        importlib.import_module(name)
-    for name in COMMANDS:
-        importlib.import_module(f"hypergen.cli.{name}")
+def read_by(name: str) -> list[str]:
+    """The folders that a task reads."""
+    return [folder for folder in CORPUS if f" {folder}" in TASKS[name].line]

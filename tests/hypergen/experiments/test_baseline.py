@@ -1,6 +1,7 @@
 """Networks trained directly, as files: alone, several at once, beside something else."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
@@ -178,6 +179,20 @@ def test_alongside_a_body_that_fails_they_stop(few, cpu, tmp_path, two_cores, er
     with pytest.raises(error), trained_alongside(recipes, few, cpu):
         raise error
     assert not any(path.exists() for path in recipes)
+
+
+def test_alongside_a_body_they_stop_whose_start_was_interrupted(few, cpu, tmp_path, monkeypatch):
+    usual = ThreadPoolExecutor.submit
+
+    def submit(pool, *job):
+        usual(pool, *job)
+        if job[0] is train_baselines:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    recipes = {tmp_path / "a.safetensors": replace(SHORT, epochs=100_000)}
+    with pytest.raises(KeyboardInterrupt), trained_alongside(recipes, few, cpu):
+        pass
 
 
 def test_alongside_a_body_their_failure_is_told(few, cpu, tmp_path, two_cores):
