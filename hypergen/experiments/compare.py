@@ -36,6 +36,7 @@ from hypergen.report.scatter import run_scatter
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.sessions import SESSIONS, Sessions
 from hypergen.storage.atomic import write_json
+from hypergen.storage.results_cache import ResultsCache
 from hypergen.training.direct_config import BaselineConfig
 from targets import Ensemble, Population
 
@@ -43,6 +44,8 @@ SAMPLE_SEED = 2**20
 """Added to the run's seed for its samples, so that `hypergen sample` draws others."""
 VOTERS = 10
 """How many of the samples vote together."""
+REPORTED = "report.masks.jsonl"
+"""What a report that is being made has found so far: a killed one goes on from there."""
 DISAGREEMENT_IMAGES = 10_000
 Errors = dict[str, dict[str, float]]
 JUDGED = {"accuracy": "accuracy", "robustness": "pgd"}
@@ -70,7 +73,7 @@ def report(
     seed = config.optimisation.seed + SAMPLE_SEED
     population, z, preferences = sampler.draw(sizes.samples, seed=seed)
     groups = competitors(folder, sampler, dataset, population, baselines)
-    evaluator = judge_of(config, sizes)
+    evaluator = replace(judge_of(config, sizes), cache=ResultsCache(folder / REPORTED))
     others = [measure for measure in sampler.measures if measure.name not in JUDGED]
     networks, errors = measure(groups, evaluator, others, dataset, sizes, progress)
     own = [row for row in networks if row["kind"] == "sample"]

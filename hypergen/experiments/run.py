@@ -17,7 +17,7 @@ from hypergen.evaluation.sampler import Sampler
 from hypergen.experiments import front_growth
 from hypergen.experiments.base import prepare_base, require_base
 from hypergen.experiments.baseline import cost_left, trained_alongside
-from hypergen.experiments.compare import judge_of, report, report_costs
+from hypergen.experiments.compare import REPORTED, judge_of, report, report_costs
 from hypergen.experiments.competitors import direct_recipes, share_base
 from hypergen.experiments.memory import require_run_memory
 from hypergen.experiments.run_folder import (
@@ -131,6 +131,7 @@ def run(
             asked = settings.report, recipes
             done = report(folder, sampler, dataset, *asked, sessions, phases["report"])
             show_end(folder, sampler.config, done)
+        (folder / REPORTED).unlink(missing_ok=True)
     return Run(folder, settings, done, sampler)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import io
+import itertools
 import json
 import math
 import os
@@ -155,26 +156,29 @@ def tried_by_several(
     for job, log in enumerate(logs):
         pid = os.fork()
         if not pid:
-            status = 1
-            try:
-                # What a killed command leaves comes to this process, and its disks are no other's.
-                ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-                endings.own_mounts()
-                with log.open("w", buffering=1) as lines:
-                    for name in names[job::jobs]:
-                        if time.monotonic() > end:
-                            break
-                        lines.write(json.dumps(tried(soak, name, kinds)) + "\n")
-                status = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(status)
+            try_all(soak, names[job::jobs], kinds, log, end)
         children.append(pid)
     statuses = [os.waitpid(pid, 0)[1] for pid in children]
     if any(statuses):
         raise RunError("a process that tried cases has died")
     return [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+
+
+def try_all(soak: Soak, names: Sequence[str], kinds: Sequence[str], log: Path, end: float) -> None:
+    """Tries cases in a process forked for them, a line of the log each, and ends it."""
+    status = 1
+    try:
+        # What a killed command leaves comes to this process, and its disks are no other's.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        endings.own_mounts()
+        with log.open("w", buffering=1) as lines:
+            for name in itertools.takewhile(lambda _: time.monotonic() < end, names):
+                lines.write(json.dumps(tried(soak, name, kinds)) + "\n")
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def counted(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

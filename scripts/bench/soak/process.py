@@ -16,9 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from PIL import Image
+
 from hypergen.experiments import run as runs
 from hypergen.experiments import trials
 from hypergen.experiments.competitors import direct_recipes
+from hypergen.runtime.tracker import Tracker
 from hypergen.training.loop import train
 from scripts.bench.fuzz import scene
 
@@ -50,6 +53,7 @@ class Child:
                 os.chdir(folder)
                 for stream in (1, 2):
                     os.dup2(log.fileno(), stream)
+                sys.stdout, sys.stderr = (os.fdopen(stream, "w", 1) for stream in (1, 2))
                 sys.argv = list(words)
                 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind nohup
                 begin()
@@ -118,11 +122,14 @@ class Trial(Child):
 
 @contextlib.contextmanager
 def prepared() -> Iterator[None]:
-    """Inside, trials are forked, attacks and baselines brief, checkpoints frequent."""
+    """Inside, trials are forked, attacks, baselines and pictures brief, checkpoints frequent."""
 
     def brief(folder: Path, config: Any) -> dict[Path, Any]:
         made = direct_recipes(folder, config)
         return {path: each.replace(epochs=2) for path, each in [*made.items()][:2]}
+
+    def show_check(tracker: Tracker, step: int, *_: Any) -> None:
+        tracker.image(step, "examples", Image.new("L", (8, 8)))  # to draw takes longer than a step
 
     with scene.prepared(), contextlib.ExitStack() as stack:
         processes = SimpleNamespace(**vars(subprocess) | {"Popen": Trial})
@@ -130,6 +137,7 @@ def prepared() -> Iterator[None]:
             mock.patch.object(trials, "subprocess", processes),
             mock.patch.object(runs, "train", partial(train, checkpoint_seconds=0.0)),
             mock.patch.object(runs, "direct_recipes", brief),
+            mock.patch.object(runs, "show_check", show_check),
         ):
             stack.enter_context(patch)
         yield

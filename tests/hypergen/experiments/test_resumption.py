@@ -14,8 +14,10 @@ from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError, RunError
 from hypergen.experiments import run as experiment
+from hypergen.experiments.compare import REPORTED
 from hypergen.experiments.run import load_generator, run, train_generator
 from hypergen.experiments.run_folder import RESULTS, ReportConfig, RunSettings
+from hypergen.measures import attacked
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.storage import checkpoint
 from hypergen.storage.atomic import former
@@ -163,6 +165,30 @@ def test_an_interrupted_run_goes_on_where_it_was(tiny, trained, few, cpu, tmp_pa
     assert timeless(resumed) == timeless(whole)
     first, second = (row["seconds"] for row in resumed["sessions"])
     assert len(whole["sessions"]) == 1 and first > 0 and second > 0
+
+
+def test_a_report_that_is_cut_short_goes_on_where_it_was(tiny, few, cpu, tmp_path, monkeypatch):
+    attack, judged = attacked._attack_chunk, []
+    last = math.inf
+
+    def attack_chunk(*args):
+        if len(judged) == last:
+            raise KeyboardInterrupt
+        judged.append(args)
+        return attack(*args)
+
+    monkeypatch.setattr(attacked, "_attack_chunk", attack_chunk)
+    settings = RunSettings(tiny, few.info, ReportConfig(2, 20, 1, 20), baselines=False)
+    whole = run(settings, few, tmp_path / "whole", cpu).results
+    parts, folder = len(judged), tmp_path / "run"
+    last = parts + parts // 2
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, few, folder, cpu)
+    assert parts > 3 and (folder / REPORTED).exists()
+    last = math.inf
+    resumed = run(settings, few, folder, cpu, resume=True).results
+    assert len(judged) == 2 * parts and timeless(resumed) == timeless(whole)
+    assert not (folder / REPORTED).exists()
 
 
 def test_nan_ends_a_run_and_keeps_its_last_good_checkpoint(

@@ -25,7 +25,6 @@ def found(tasks, cases) -> dict:
         return counted(tried_by_several(soak, [f"0:{n}" for n in range(cases)], kinds, 1))
 
 
-@pytest.mark.slow
 def test_no_ending_is_a_fault():
     result = found(QUICK, 5)
     assert not result["faults"] and result["ended"] >= 2, result
