@@ -129,7 +129,7 @@ def prepared() -> Iterator[None]:
         return {path: each.replace(epochs=2) for path, each in [*made.items()][:2]}
 
     def show_check(tracker: Tracker, step: int, *_: Any) -> None:
-        tracker.image(step, "examples", Image.new("L", (8, 8)))  # to draw takes longer than a step
+        tracker.image(step, "examples", Image.new("RGB", (8, 8)))  # to draw takes longer than a step
 
     with scene.prepared(), contextlib.ExitStack() as stack:
         processes = SimpleNamespace(**vars(subprocess) | {"Popen": Trial})
