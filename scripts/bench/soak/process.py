@@ -129,7 +129,8 @@ def prepared() -> Iterator[None]:
         return {path: each.replace(epochs=2) for path, each in [*made.items()][:2]}
 
     def show_check(tracker: Tracker, step: int, *_: Any) -> None:
-        tracker.image(step, "examples", Image.new("RGB", (8, 8)))  # to draw takes longer than a step
+        # To draw a real one takes longer than a step.
+        tracker.image(step, "examples", Image.new("RGB", (8, 8)))
 
     with scene.prepared(), contextlib.ExitStack() as stack:
         processes = SimpleNamespace(**vars(subprocess) | {"Popen": Trial})
