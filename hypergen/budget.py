@@ -36,7 +36,7 @@ def limit_memory(size: str | int | None = None) -> None:
     a gradient needs is computed twice instead of kept. Results stay the same, up to rounding.
 
     Args:
-        size: bytes, or a text such as "4GiB" or "500MB"; None for the usual, half of what is free.
+        size: bytes, or a text such as "4GiB" or "1500MB"; None for the usual, half of what is free.
             On a CPU all that the process holds counts, on a GPU what its chunks keep there.
 
     Raises:
@@ -72,7 +72,7 @@ def parse_size(size: str | int) -> int:
     names = {unit.lower(): factor for unit, factor in UNITS.items()}
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", str(size).strip().lower(), re.ASCII)
     if match is None or match[2] not in names or len(match[1]) > 20:
-        raise InputError(f"`memory` must be a size such as 4GiB or 500MB, got {size!s:.60}")
+        raise InputError(f"`memory` must be a size such as 4GiB or 1500MB, got {size!s:.60}")
     found = int(float(match[1]) * names[match[2]])
     if found < LEAST:
         raise InputError(f"`memory` must be at least 1MB, got {size!s:.60}")

@@ -23,7 +23,7 @@ class Machine(Settings):
     device: str = "auto"
     """auto, cpu or cuda"""
     memory: str | None = None
-    """what to stay within, such as 4GiB or 500MB: all of the process on a CPU, what chunks keep on
+    """what to stay within, such as 4GiB or 1500MB: all of the process on a CPU, what chunks keep on
     a GPU; by default half of what is free there, and most of a GPU"""
     plugin: tuple[str, ...] = ()
     """your own code, FILE.py or package.module, run to register targets, activations, data sets,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hypergen.budget import allowed
 from hypergen.errors import InputError
 
 GIGABYTE = 1e9
@@ -46,9 +47,10 @@ def require_memory(needs: Sequence[Need], memory: int | None = None) -> None:
     total = sum(need.size for need in needs)
     if total > memory:
         largest = max(needs, key=lambda need: need.size)
+        how = ";" if allowed() is None else " left; raise `memory`, or"
         raise InputError(
             f"this needs about {total / GIGABYTE:,.1f} GB of memory, and there are "
-            f"{memory / GIGABYTE:,.1f} GB; {largest.remedy}"
+            f"{max(0, memory) / GIGABYTE:,.1f} GB{how} {largest.remedy}"
         )
 
 

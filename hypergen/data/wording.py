@@ -18,6 +18,13 @@ def abridged(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def without_folders(name: str) -> str:
+    """A data set's name for others to read: npz:/home/me/cats.npz becomes npz:cats.npz."""
+    folders, _, last = name.rstrip("/").rpartition("/")
+    kind, colon, _ = folders.partition(":")
+    return f"{kind}:{last}" if colon else last
+
+
 def one_line(error: Exception) -> str:
     """Kind and message of an error, on one line of at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hypergen.data.wording import without_folders
 from hypergen.experiments.command_line import making_line
 from hypergen.experiments.made_by import made_by, run_of
 from hypergen.experiments.run_folder import read_results, require_empty
@@ -36,9 +37,10 @@ def write_card(file: Path, folder: Path, license: str = "unknown") -> Path:
     require_empty(folder)
     metadata = read_metadata(file)
     making = made_by(file)
+    dataset = metadata.get("dataset") and without_folders(metadata["dataset"])
     known = Known(
-        name=f"{metadata['target']}-{metadata.get('dataset') or 'unknown'}-{file.stem}",
-        metadata=origin(metadata) | {"version": metadata.get("version")},
+        name="-".join((metadata["target"], (dataset or "unknown").rpartition(":")[2], file.stem)),
+        metadata=origin(metadata) | {"version": metadata.get("version"), "dataset": dataset},
         network=str(network),
         weights=sum(each.numel() for each in network.parameters()),
         recipe=making.recipe if making else None,

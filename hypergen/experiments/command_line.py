@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hypergen.errors import option
+from hypergen.runtime.sessions import impersonal
 from hypergen.settings import Settings, fields
 
 OUT = "OUT"
@@ -35,7 +36,7 @@ def making_line(making: Making) -> str:
     words += [word for settings in making.settings for word in _words(settings)]
     words += [option(flag) for flag in making.flags]
     words += [word for plugin in making.plugins for word in ("--plugin", plugin)]
-    return shlex.join([*words, "--out", OUT])
+    return shlex.join([*map(impersonal, words), "--out", OUT])
 
 
 def _words(settings: Settings) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The Optuna study of a sweep: opened by several processes at once, and after a kill."""
 
 import os
+import re
 import sys
 import time
 import warnings
@@ -54,8 +55,13 @@ def open_storage(url: str) -> BaseStorage:
             end = end or time.monotonic() + PATIENCE
             if not together or time.monotonic() > end:
                 first = (said.splitlines() or [type(error).__name__])[0]
-                raise InputError(f"`storage` {url}: {first}") from error
+                raise InputError(f"`storage` {_public(url)}: {first}") from error
         time.sleep(0.1)  # the other makes what is missing
+
+
+def _public(url: str) -> str:
+    """The URL without the password in it, for what is told may be kept."""
+    return re.sub(r"(//[^/@]*?):[^/]*@", r"\1:***@", url)
 
 
 def _open_proxy(url: str) -> BaseStorage:
@@ -65,17 +71,19 @@ def _open_proxy(url: str) -> BaseStorage:
 
         host, port = urlsplit(url).hostname, urlsplit(url).port
     except ImportError:
-        raise InputError(f"`storage` {url} needs grpcio: pip install grpcio") from None
+        raise InputError(f"`storage` {_public(url)} needs grpcio: pip install grpcio") from None
     except ValueError:
         host = port = None
     if host is None or port is None:
-        raise InputError(f"`storage` must be {GRPC}HOST:PORT for a proxy, got {url}")
+        raise InputError(f"`storage` must be {GRPC}HOST:PORT for a proxy, got {_public(url)}")
     with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
         storage = GrpcStorageProxy(host=host, port=port)
     try:
         storage.wait_server_ready(PATIENCE)
     except ConnectionError:
-        raise InputError(f"`storage` {url}: no gRPC proxy of Optuna answers there") from None
+        raise InputError(
+            f"`storage` {_public(url)}: no gRPC proxy of Optuna answers there"
+        ) from None
     return storage
 
 

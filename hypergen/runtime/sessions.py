@@ -27,14 +27,14 @@ _typed: ContextVar[str | None] = ContextVar("typed", default=None)
 @contextmanager
 def typed(words: Sequence[str]) -> Iterator[None]:
     """Within, sessions are of the command of these words, as they were typed."""
-    token = _typed.set(shlex.join(map(_impersonal, words)))
+    token = _typed.set(shlex.join(map(impersonal, words)))
     try:
         yield
     finally:
         _typed.reset(token)
 
 
-def _impersonal(word: str) -> str:
+def impersonal(word: str) -> str:
     """A word without the name of a user or a host: ~ for the home folder, no more of an address."""
     word = re.sub(r"(\w://).*", r"\1...", word)
     home = re.escape(str(Path.home()))

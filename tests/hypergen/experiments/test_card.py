@@ -115,3 +115,11 @@ def test_without_the_extra_one_line_names_it(saved, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r'pip install "hypergen\[hub\]"'):
         write_card(saved(tmp_path / "net.safetensors"), tmp_path / "card")
     assert not (tmp_path / "card").exists()
+
+
+def test_a_card_tells_no_folder_of_the_images(sample, tmp_path):
+    metadata = read_metadata(sample) | {"dataset": "npz:/secret/folder/cats.npz"}
+    file = tmp_path / "net.safetensors"
+    save_network(file, load_network(sample).state_dict(), metadata)
+    text = (write_card(file, tmp_path / "card") / "README.md").read_text()
+    assert "secret" not in text and "npz:cats.npz" in text and "mlp-cats.npz-net" in text

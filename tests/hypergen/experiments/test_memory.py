@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hypergen.budget import limited_memory
 from hypergen.config import TrainConfig
 from hypergen.data import memory
 from hypergen.errors import InputError
@@ -157,3 +158,12 @@ def test_a_small_run_is_let_through_without_a_count(required, monkeypatch):
     required()
     with pytest.raises(AssertionError, match="counted"):
         required(population=10**6)
+
+
+def test_a_budget_that_was_given_is_named_and_never_negative():
+    needs = [memory.Need(10.0**9, "choose a smaller `target`")]
+    with limited_memory("64GiB"), pytest.raises(InputError) as caught:
+        memory.require_memory(needs, -(10**8))
+    assert str(caught.value).endswith(
+        "there are 0.0 GB left; raise `memory`, or choose a smaller `target`"
+    )

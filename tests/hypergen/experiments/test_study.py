@@ -288,3 +288,10 @@ def test_a_proxy_that_is_gone_is_told_in_one_line():
         storage.get_all_studies()
     assert "localhost" in study.reason(told.value) or "connect" in study.reason(told.value)
     assert "\n" not in study.reason(told.value)
+
+
+@pytest.mark.parametrize("kind", ["postgresql+psycopg", "mysql+pymysql"])
+def test_no_message_tells_a_password(kind):
+    with pytest.raises(InputError) as caught:
+        study.open_storage(f"{kind}://me:s3cr:et@localhost:1/sweeps?connect_timeout=1")
+    assert "s3cr" not in str(caught.value) and "//me:***@localhost" in str(caught.value)
