@@ -32,7 +32,7 @@ from hypergen.storage.weights import read_metadata, save_network
 from hypergen.training.direct import DirectTrainer, train_direct
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
 from hypergen.training.micro_batches import trainings_at_once
-from targets import max_workers, parallel_map
+from targets import parallel_map
 
 NETWORK = "network.safetensors"
 
@@ -116,15 +116,16 @@ def train_baselines(
         checkpoint.remove(path.with_suffix(".checkpoint.safetensors"))
         phases[path.stem].finish()
 
-    at_once = trainings_at_once(missing.values(), dataset, device)
+    jobs = tuple(missing.items())
     if len(recipes) == 1:
-        written = map(write, missing.items())
-    elif crew.helpers():
-        remote = partial(_trained_elsewhere, tuple(missing.values()))
-        workers = at_once or max_workers(device)
-        written = crew.mapped(write, tuple(missing.items()), workers, remote, received)
+        written = map(write, jobs)
     else:
-        written = parallel_map(write, missing.items(), at_once, stopped)
+        at_once = trainings_at_once(missing.values(), dataset, device)
+        if crew.helpers():
+            remote = partial(_trained_elsewhere, tuple(missing.values()))
+            written = crew.mapped(write, jobs, at_once, remote, received)
+        else:
+            written = parallel_map(write, jobs, at_once, stopped)
     for _ in written:
         pass
 

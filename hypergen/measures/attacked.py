@@ -13,7 +13,7 @@ from hypergen.runtime.batching import chunk_jobs, counted_from, for_all, map_chu
 from hypergen.runtime.fitting import fit, images_at_once
 from hypergen.runtime.precision import Precision, full_precision, multiplying_in
 from hypergen.storage.results_cache import ResultsView
-from targets import Ensemble, Population, max_workers
+from targets import Ensemble, Population
 
 Job = tuple[slice, Population | Ensemble, slice]
 """Which networks, these networks, and which images."""
@@ -159,8 +159,7 @@ def attack_population(
 
     whole: Masks = {}
     remote = None if attack is None else _Sent(population, images, labels, attack, seed, jobs)
-    workers = found.workers or max_workers(images.device)
-    done = crew.mapped(run, jobs, workers, remote, received, is_known)
+    done = crew.mapped(run, jobs, found.workers, remote, received, is_known)
     for (network_slice, _, image_slice), masks in zip(jobs, done, strict=True):
         for name, mask in masks.items():
             if name not in whole:

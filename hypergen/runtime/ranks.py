@@ -51,7 +51,7 @@ def place() -> Place:
 
 
 def store() -> Any:
-    """The `torch.distributed.Store` that the ranks share; None outside of `joined`, or alone."""
+    """The `torch.distributed.Store` that the ranks share; None until they have `joined`."""
     return _joined.store
 
 

@@ -54,7 +54,7 @@ class DirectTrainer:
     def __init__(self, config: BaselineConfig, dataset: Dataset, device: torch.device):
         self.config, self.dataset, self.device = config, dataset, device
         self.plan = DirectPlan.of(config, dataset.info, len(dataset.train))
-        gains = self.plan.recipe.gains_by_bf16(config.activation)
+        gains = self.plan.recipe.gains_by_bf16
         self.precision: Precision = chosen_precision(config.precision, device, gains)
         self.rng = torch.Generator().manual_seed(config.seed)
         with seeded(config.seed):

@@ -59,7 +59,8 @@ class Recipe:
 
     epsilon_factor: radius trained against, relative to the one evaluated at; growing: it starts at
     0 and gets there with the learning rate; fbf: the class of the one-step attack; ema_decay: of
-    the average of the weights that is kept, 0 for none; gains_in_few_bits: see `gains_by_bf16`.
+    the average of the weights that is kept, 0 for none; gains_by_bf16: whether such networks train
+    faster in bf16 on CPUs that have instructions for it (scripts/bench/precision.py measures it).
     """
 
     epochs: int
@@ -71,7 +72,7 @@ class Recipe:
     growing: bool
     fbf: type[attacks.RandomFGSM]
     ema_decay: float = 0.0
-    gains_in_few_bits: bool = False
+    gains_by_bf16: bool = False
 
     def epochs_on(self, images: int) -> int:
         """Passes over so many training images: those of the recipe, or what `LEAST_STEPS` take."""
@@ -85,14 +86,6 @@ class Recipe:
         """
         return epsilon * (self.epsilon_factor if factor is None else factor)
 
-    def gains_by_bf16(self, activation: str) -> bool:
-        """Whether such networks train faster in bf16 on CPUs that have instructions for it.
-
-        Those with batch norm, and VGG, on colour images do; small ones take longer; KAFs, which
-        need all bits, stay in float32 (`scripts/bench/precision.py` measures it).
-        """
-        return self.gains_in_few_bits and not activation.startswith("kaf")
-
     def optimizer_of(self, parameters: Iterable[Tensor], learning_rate: float) -> Optimizer:
         """What steps these weights."""
         return self.optimizer(parameters, lr=learning_rate, **self.settings)
@@ -102,7 +95,7 @@ GREY = Recipe(10, 100, 5e-3, Adam, {}, 1.15, True, attacks.LineSearchFGSM)
 COLOUR = Recipe(
     *(30, 128, 0.2, SGD, {"momentum": 0.9, "weight_decay": 5e-4}, 1.0, False, attacks.RandomFGSM),
     ema_decay=0.9995,
-    gains_in_few_bits=True,
+    gains_by_bf16=True,
 )
 PLAIN_COLOUR = replace(GREY, epsilon_factor=1.0, ema_decay=0.9995)
 VGG_RATES = {
@@ -124,9 +117,11 @@ def recipe_for(info: DatasetInfo, target: str, activation: str) -> Recipe:
     """
     if info.input_shape[0] == 1:
         return GREY
+    kind = unsized(activation)
+    # KAFs need all bits.
+    colour = replace(COLOUR, gains_by_bf16=False) if kind.startswith("kaf") else COLOUR
     if target == "vgg":
-        kind = unsized(activation)
-        return replace(COLOUR, learning_rate=VGG_RATES.get(kind, COLOUR.learning_rate))
+        return replace(colour, learning_rate=VGG_RATES.get(kind, colour.learning_rate))
 
     def make() -> nn.Module:
         return fresh_target(target, activation, info)
@@ -137,7 +132,7 @@ def recipe_for(info: DatasetInfo, target: str, activation: str) -> Recipe:
             module = make()
     layers = module.modules()
     is_normalized = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers)
-    return COLOUR if is_normalized else PLAIN_COLOUR
+    return colour if is_normalized else PLAIN_COLOUR
 
 
 def usual_factor(info: DatasetInfo) -> float:

@@ -59,10 +59,9 @@ class Trainer:
         self.config, self.dataset, self.device = config, dataset, device
         self.rng = torch.Generator().manual_seed(config.optimisation.seed)
         self.step = 0
-        gains = recipe_for(dataset.info, config.target, config.activation).gains_by_bf16(
-            config.activation
-        )
-        self.precision: Precision = chosen_precision(config.optimisation.precision, device, gains)
+        recipe = recipe_for(dataset.info, config.target, config.activation)
+        asked = config.optimisation.precision
+        self.precision: Precision = chosen_precision(asked, device, recipe.gains_by_bf16)
         self.adversary = Adversary(config, dataset.info, self.precision)
         self.models = ModelBundle.fresh(config, dataset.info, base, pretraining_steps).to(device)
         self.generator, self.ema = self.models.generator, self.models.ema

@@ -157,7 +157,8 @@ def generated(name: str, config: CompareConfig, dataset: data.Dataset) -> Popula
     trainer = Trainer(settings, dataset, CPU)
     models = trainer.models
     trainer.learner = variant.learner(
-        settings.objective.kind, trainer.measures, models.target, models.value
+        *(settings.objective.kind, trainer.measures, models.target, models.value),
+        trainer.precision,
     )
     while trainer.step < trainer.config.optimisation.length:
         trainer.advance()

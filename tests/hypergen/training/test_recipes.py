@@ -49,6 +49,15 @@ def test_images_of_a_kind_have_a_recipe_each():
     assert recipe_for(INFOS["cifar10"], "resnet20", "relu") is COLOUR
     assert recipe_for(INFOS["cifar10"], "small-lenet5", "kaf") is PLAIN_COLOUR
     assert torch.get_rng_state().equal(before)
+    gains = {
+        (target, activation): recipe_for(INFOS["cifar10"], target, activation).gains_by_bf16
+        for target in ("resnet20", "vgg", "small-lenet5")
+        for activation in ("swish", "kaf-swish")
+    }
+    assert [each for each, gain in gains.items() if gain] == [
+        ("resnet20", "swish"),
+        ("vgg", "swish"),
+    ]
     plain = planned("cifar10", target="small-lenet5")
     assert (plain.epochs, plain.learning_rate, plain.radius) == (10, 5e-3, 8 / 255)
 
