@@ -16,7 +16,7 @@ import torch
 import hypergen
 from attacks import AttackError
 from hypergen.cli.early import Early
-from hypergen.cli.main import COMMANDS, exit_status, main
+from hypergen.cli.main import COMMANDS, exit_status, main, yield_cores
 from hypergen.cli.wording import in_options
 from hypergen.errors import InputError, RunError
 from hypergen.experiments.run_folder import dated
@@ -65,6 +65,34 @@ def test_how_a_command_ends(error, status, line, monkeypatch, capsys):
 
     assert exit_status(action) == status
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("told", "added"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "10000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {}),
+        ({"OMP_WAIT_POLICY": "active"}, {}),
+    ],
+)
+def test_idle_threads_yield_their_cores_unless_told_otherwise(told, added):
+    environ = dict(told)
+    yield_cores(environ)
+    assert environ == told | added
+
+
+def test_the_command_asks_for_it_before_pytorch_is_loaded():
+    code = (
+        "import os, sys, hypergen.cli.main as cli\n"
+        "def tell(words): print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])\n"
+        "cli.run_command = tell\n"
+        "cli.main()"
+    )
+    unset = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=unset, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False 10000\n"
 
 
 @pytest.mark.parametrize("take", [np.empty, torch.empty])
