@@ -13,8 +13,8 @@ from hypergen.budget import allowed
 from hypergen.errors import InputError
 
 GIGABYTE = 1e9
-DRAWN_COPIES = 3
-"""Numbers at once for each weight generated: what the prior gives, what the head gives, the sum."""
+DRAWN_COPIES = 2
+"""Numbers at once for each weight generated: what the prior gives, and what the head adds."""
 
 
 def machine_memory() -> int:

@@ -61,9 +61,9 @@ def _bound(settings: RunSettings, dataset: Dataset) -> float:
         return math.inf
     size = WeightLayout.of(_made_target(config, dataset.info)).size
     step, value, measures = config.optimisation, config.value_network, len(config.objective.specs)
-    # The base and a dense head, their moments and average; the prior and its average; networks
-    # while they are made; weights in the replay; a value network that looks at all weights.
-    copies = (TRAINED_COPIES + 1) * (1 + 65) + 2 * config.generator.latent_size
+    # The base and a dense head, their moments and average; the prior; networks while they are
+    # made; weights in the replay; a value network that looks at all weights.
+    copies = (TRAINED_COPIES + 1) * (1 + 65) + config.generator.latent_size
     copies += DRAWN_COPIES * max(step.population, settings.report.samples) + value.replay_size
     copies += (TRAINED_COPIES + 1) * 512 * value.members
     images = step.population * step.batch_size * pixels * (1 + measures)
@@ -96,10 +96,10 @@ def _empty_target(config: BaselineConfig, info: DatasetInfo) -> nn.Module | None
 
 def _models(config: TrainConfig, models: ModelBundle) -> Iterator[Need]:
     """What the networks of a run take while these are trained."""
-    average, prior = _bytes(models.ema), 0.0
-    whole = average + _bytes(models.generator) + _moments(models.generator)
-    if hasattr(models.generator, "random_prior"):  # and in the average
-        prior = 8.0 * config.generator.latent_size * WeightLayout.of(models.target).size
+    both = nn.ModuleList([models.generator, models.ema])  # what they share counts once
+    whole, prior = _bytes(both) + _moments(models.generator), 0.0
+    if hasattr(models.generator, "random_prior"):
+        prior = 4.0 * config.generator.latent_size * WeightLayout.of(models.target).size
     long = config.generator.latent_size > GeneratorConfig().latent_size
     yield Need(prior, "lower `latent_size`" if long else _smaller_target(config))
     yield Need(whole - prior, _smaller_target(config))

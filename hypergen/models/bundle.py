@@ -77,6 +77,7 @@ class ModelBundle:
         """Moves all of them, and returns them."""
         for network in (self.target, self.generator, self.ema, self.value):
             network.to(device)
+        self.ema.share_constants(self.generator)
         return self
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

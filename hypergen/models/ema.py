@@ -1,7 +1,7 @@
 """The moving average of a network in training, which is often better than the network itself."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import compress
 from typing import Any, Self
 
@@ -14,8 +14,10 @@ def ema(network: nn.Module, decay: float) -> "EMA":
 
     The exponential average of parameters and buffers, integers taken over as they are; it forgets
     the untrained start of a short run faster. With a decay of 0 it is the network as it was last.
+    Buffers that a module names in `constants`, which nothing changes, are not copied but shared.
     """
-    return EMA(copy.deepcopy(network), decay)
+    shared = {id(buffer): buffer for buffer in _constants(network)}
+    return EMA(copy.deepcopy(network, shared), decay)
 
 
 class EMA(nn.Module):
@@ -38,7 +40,10 @@ class EMA(nn.Module):
         share = 1 - min(self.decay, (1 + count) / (10 + count)) if count else 1.0
         own = [*self.module.parameters(), *self.module.buffers()]
         given = [*network.parameters(), *network.buffers()]
-        floating = [tensor.is_floating_point() for tensor in own]
+        floating = [
+            average.is_floating_point() and average is not current
+            for average, current in zip(own, given, strict=True)
+        ]
         # One kernel for all, as in PyTorch's own averages and optimisers.
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(compress(own, floating)), list(compress(given, floating)), share
@@ -48,7 +53,19 @@ class EMA(nn.Module):
                 average.copy_(current)
         self.n_averaged += 1
 
+    def share_constants(self, network: nn.Module) -> None:
+        """Shares them with `network` again, after both were moved to another device."""
+        for own, given in zip(self.module.modules(), network.modules(), strict=True):
+            for name in getattr(given, "constants", ()):
+                own._buffers[name] = given._buffers[name]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
         self.n_averaged = self.n_averaged.cpu()  # where every step may read it
         return self
+
+
+def _constants(network: nn.Module) -> Iterator[Tensor]:
+    for module in network.modules():
+        for name in getattr(module, "constants", ()):
+            yield module.get_buffer(name)

@@ -61,6 +61,8 @@ class ResidualGenerator(nn.Module):
     """
 
     gain = 0.5
+    constants = "scale", "random_prior"
+    """Buffers that its moving average shares: R is most of a generator of many weights."""
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class ResidualGenerator(nn.Module):
         self.register_buffer("scale", layout.scales())
         self.random_prior: Tensor
         self.register_buffer(
-            "random_prior", torch.randn(layout.size, latent.size) / latent.size**0.5
+            "random_prior", torch.randn(layout.size, latent.size).div_(latent.size**0.5)
         )
         self.trunk = nn.Sequential(
             nn.Linear(latent.size + (num_weights or 2), 64),
@@ -101,8 +103,9 @@ class ResidualGenerator(nn.Module):
         near = None
         if self.offsets is not None:
             near = self._hats(preference) if single else simplex_basis(preference)
-        residual = self.prior_at(z, near) + self.gain * self.head(hidden)
-        return self.base_at(near) + self.scale * residual
+        # In place: of a large target each [P,D] takes hundreds of megabytes.
+        residual = self.prior_at(z, near).add_(self.head(hidden), alpha=self.gain)
+        return residual.mul_(self.scale).add_(self.base_at(near))
 
     def base_at(self, near: Tensor | None) -> Tensor:
         """What samples share, [D] or [P,D]; near: preferences to knots [P,K], None without."""

@@ -158,7 +158,8 @@ def _encode(node: Any, tensors: dict[str, Tensor]) -> Any:
     if node is None or isinstance(node, bool | int | float | str):
         return node
     if isinstance(node, Tensor):
-        name = str(len(tensors))
+        known = (name for name, tensor in tensors.items() if _is_same(tensor, node))
+        name = next(known, str(len(tensors)))
         tensors[name] = node
         return {"tensor": name}
     if isinstance(node, list):
@@ -169,6 +170,15 @@ def _encode(node: Any, tensors: dict[str, Tensor]) -> Any:
         # Pairs, since JSON's keys are only strings and an optimizer's are numbers.
         return {"dict": [[_encode(k, tensors), _encode(v, tensors)] for k, v in node.items()]}
     raise TypeError(f"a checkpoint cannot hold a {type(node).__name__}")
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether both are the same numbers in memory, which are written once."""
+    return (
+        one.numel() > 0
+        and one.data_ptr() == other.data_ptr()
+        and (one.dtype, one.shape, one.stride()) == (other.dtype, other.shape, other.stride())
+    )
 
 
 def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:

@@ -25,11 +25,15 @@ def write_tensors(
 
     keep_former: the file that was there is kept (see `replacing`).
     """
-    # safetensors refuses tensors that share memory, as tied weights and views do.
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
+    plain: dict[str, Tensor] = {}
+    known: set[int] = set()
+    for name, tensor in tensors.items():
+        plain[name] = own = tensor.detach().cpu()
+        memory = own.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share memory, as tied weights and views do.
+        if memory in known or not own.is_contiguous():
+            plain[name] = own.clone(memory_format=torch.contiguous_format)
+        known.add(memory)
     with replacing(path, keep_former) as part:
         try:
             safetensors.torch.save_file(plain, part, dict(header))

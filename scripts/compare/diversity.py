@@ -78,6 +78,8 @@ class MixtureGenerator(ResidualGenerator):
 class LearnedMapGenerator(ResidualGenerator):
     """The random prior, trained like everything else."""
 
+    constants = ("scale",)
+
     def __init__(self, *args: Any):
         super().__init__(*args)
         start = self.random_prior

@@ -61,3 +61,20 @@ def test_the_average_of_a_generator_forgets_its_start(decay, tiny, digits):
             kept = min(decay, (1 + count) / (10 + count))
             by_hand = [kept * a + (1 - kept) * p for a, p in zip(by_hand, now, strict=True)]
     torch.testing.assert_close(list(models.ema.parameters()), by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_of_a_generator_shares_what_nothing_trains(tiny, digits):
+    models = ModelBundle.fresh(tiny, digits.info).to(torch.device("cpu"))
+    prior = models.generator.random_prior.clone()
+    for _ in range(2):
+        models.ema.update_parameters(models.generator)
+    assert models.ema.module.random_prior is models.generator.random_prior
+    assert models.generator.random_prior.equal(prior)
+
+
+def test_what_is_shared_is_shared_again_on_another_device(tiny, digits):
+    models = ModelBundle.fresh(tiny, digits.info)
+    generator, average = models.generator.double(), models.ema.double()  # moves each for itself
+    assert average.module.random_prior is not generator.random_prior
+    average.share_constants(generator)
+    assert average.module.random_prior is generator.random_prior

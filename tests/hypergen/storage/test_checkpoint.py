@@ -123,6 +123,15 @@ def test_shared_tensors_parameters_and_ordered_dicts():
     assert same(loaded, {"a": torch.ones(2, 2), "b": [torch.ones(2, 2), torch.ones(2)]})
 
 
+def test_what_two_parts_share_is_written_once(tmp_path):
+    shared, alike = torch.ones(1000), torch.ones(1000)
+    checkpoint.save(tmp_path / "shared", [shared, {"a": shared.detach()}])
+    checkpoint.save(tmp_path / "apart", [shared, {"a": alike}])
+    (tensors, _), (both, _) = (read_tensors(tmp_path / name) for name in ("shared", "apart"))
+    assert len(tensors) == 1 and len(both) == 2
+    assert same(checkpoint.load(tmp_path / "shared"), [shared, {"a": alike}])
+
+
 @pytest.mark.parametrize("other", [{1, 2}, b"bytes", 1j, object(), {"a": [torch.float32]}])
 def test_anything_else_is_refused_and_nothing_written(other, tmp_path):
     with pytest.raises(TypeError, match="a checkpoint cannot hold a"):

@@ -63,6 +63,14 @@ def test_tied_and_strided_tensors_can_be_written(tmp_path):
     assert tensors["b"].equal(weight) and tensors["c"].equal(weight.T)
 
 
+def test_plain_tensors_are_not_copied_to_be_written(tmp_path, monkeypatch):
+    given: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(safetensors.torch, "save_file", lambda plain, *_: given.update(plain))
+    weight = torch.arange(6.0)
+    write_tensors(tmp_path / "n", {"a": weight, "b": weight[:3]}, {})
+    assert given["a"].data_ptr() == weight.data_ptr() != given["b"].data_ptr()
+
+
 def test_other_bytes_are_refused(file, refused):
     whole = file.read_bytes()
     for content in (b"", b"plain text, and not a short one", whole[:50], whole[:-7]):
