@@ -13,23 +13,27 @@ from numpy.lib import format as npy
 from hypergen.data.dataset import Dataset
 from hypergen.data.memory import GIGABYTE, is_large, machine_memory, room
 from hypergen.data.own import from_arrays
+from hypergen.data.splitting import PARTS
 from hypergen.data.wording import one_line
 from hypergen.errors import InputError
 
 KEYS = (
     {"train": ("images", "labels")},
     {"train": ("x", "y")},
-    {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
+    {part: (f"x_{part}", f"y_{part}") for part in PARTS},
+    {part: (f"{part}_images", f"{part}_labels") for part in PARTS},
 )
-"""Names of the images and labels of each part, in the order in which they are looked for."""
-VALIDATION = ("x_val", "y_val")
+"""Names of the images and labels of each part, in the order in which they are looked for.
+
+The validation part may be missing. The last names are those of MedMNIST.
+"""
 LAYOUTS = ("NCHW", "NHWC")
 CHUNK_BYTES = 2**24
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def load_npz(path: str, image_size: int | None = None, grey: bool = False) -> Dataset:
-    """The data set in an npz file: images and labels, or x and y, or x_train, y_train, x_test, ...
+    """The data set in an npz file, whose arrays have the names of one row of `KEYS`.
 
     Arrays as `from_arrays` takes them; beside them may stand `layout`, the string NCHW or NHWC, and
     `class_names`, K strings.
@@ -83,17 +87,17 @@ def _keys(archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
     """Names of the arrays of each part. `InputError`: some are missing."""
     found = {name.removesuffix(".npy") for name in archive.namelist()}
     for keys in KEYS:
-        wanted = {name for pair in keys.values() for name in pair}
-        if not found.isdisjoint(VALIDATION) and "test" in keys:
-            keys, wanted = keys | {"val": VALIDATION}, wanted | set(VALIDATION)
-        if missing := sorted(wanted - found):
-            if wanted.isdisjoint(found):
-                continue
+        there = {part for part, names in keys.items() if not found.isdisjoint(names)}
+        if not there:
+            continue
+        wanted = {part: names for part, names in keys.items() if part != "val" or part in there}
+        if missing := sorted({name for pair in wanted.values() for name in pair} - found):
             raise InputError(f"there is no array {' nor '.join(missing)} in it")
-        return keys
+        return wanted
     raise InputError(
-        "expected the arrays images and labels, or x and y, or x_train, y_train, x_test and y_test "
-        f"in it, found {', '.join(sorted(found)) or 'none':.200}"
+        "expected the arrays images and labels, or x and y, or x_train, y_train, x_test and "
+        "y_test, or train_images, train_labels, test_images and test_labels in it, "
+        f"found {', '.join(sorted(found)) or 'none':.200}"
     )
 
 

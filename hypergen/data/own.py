@@ -59,7 +59,7 @@ def from_arrays(
 
     parts: train, and perhaps test, or val and test, each (images, labels). Images are uint8, or
         floats in [0,1], which are kept as float32; [N,H,W], [N,C,H,W] or [N,H,W,C]. Labels are
-        whole numbers [N] from 0 to K-1.
+        whole numbers [N] or [N,1] from 0 to K-1.
     layout: NCHW or NHWC; by default the axis of 1 or 3 channels tells.
     layout_hint: how a user says which, for the message when it does not.
     class_names: K names; by default the numbers.
@@ -122,11 +122,16 @@ def _channels_first(where: str, images: np.ndarray, layout: str | None, hint: st
 
 def _labels(where: str, labels: np.ndarray, count: int) -> np.ndarray:
     """The labels as int64 [N]. `InputError`: what is no whole number from 0 an image."""
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
     if labels.shape != (count,):
-        onehot = "; turn one-hot labels into numbers by .argmax(1)" if labels.ndim == 2 else ""
+        several = (
+            "; turn one-hot labels into numbers by .argmax(1); images of several classes at once "
+            "are not supported"
+        )
         raise InputError(
             f"{where}: labels must be one number for each of the {count} images, "
-            f"got {list(labels.shape)}{onehot}"
+            f"got {list(labels.shape)}{several if labels.ndim == 2 else ''}"
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{where}: labels must be whole numbers, got {labels.dtype}")

@@ -14,6 +14,7 @@ from tests.hypergen.data.files import content, splits
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
 LABELS = np.arange(40) % 4
+SMALL = LABELS.astype(np.uint8)
 
 
 def load(folder: Path, save=np.savez, options=None, **arrays) -> data.Dataset:
@@ -49,17 +50,55 @@ def test_what_was_written_is_loaded_in_stratified_parts(tmp_path, save, keys, or
     assert all(split.images.equal(again[part].images) for part, split in splits(own).items())
 
 
-def test_given_parts_are_kept(tmp_path):
-    parts = {"x_train": BYTES[:30], "y_train": LABELS[:30]}
-    parts |= {"x_test": BYTES[30:], "y_test": LABELS[30:].astype(np.uint8)}
+IN_PARTS = ["x_{} y_{}", "{}_images {}_labels"]  # the latter are those of MedMNIST
+
+
+def named(names: str, **rows: slice) -> dict[str, np.ndarray]:
+    """The arrays of some parts, each of these rows of all images."""
+    pairs = {part: names.format(part, part).split() for part in rows}
+    images = {pairs[part][0]: BYTES[chosen] for part, chosen in rows.items()}
+    return images | {pairs[part][1]: SMALL[chosen] for part, chosen in rows.items()}
+
+
+@pytest.mark.parametrize("names", IN_PARTS)
+def test_given_parts_are_kept(tmp_path, names):
+    parts = named(names, train=slice(30), test=slice(30, 40))
     first = BYTES.transpose(0, 3, 1, 2)
     two = load(tmp_path, **parts)
     assert content(two.train, two.val) == written(first[:30], LABELS[:30])
     assert content(two.test) == written(first[30:], LABELS[30:])
     assert two.val.labels.bincount().tolist() == [1] * 4
-    three = load(tmp_path, **parts, x_val=BYTES[5:8], y_val=LABELS[5:8])
+    three = load(tmp_path, **parts, **named(names, val=slice(5, 8)))
     assert content(three.val) == written(first[5:8], LABELS[5:8])
     assert content(three.train) == written(first[:30], LABELS[:30])
+
+
+@pytest.mark.parametrize("names", IN_PARTS)
+@pytest.mark.parametrize("present", ["train", "val", "test"])
+def test_what_is_missing_of_given_parts_is_named(tmp_path, names, present):
+    whole = {"train": slice(30), "test": slice(30, 40)} | {present: slice(30, 40)}
+    for lone in named(names, **{present: slice(30, 40)}):
+        lacking = {key: each for key, each in named(names, **whole).items() if key != lone}
+        assert f"there is no array {lone} in it" in refusal(tmp_path, **lacking)
+        wanted = f"there is no array {' nor '.join(sorted(lacking))} in it"
+        assert wanted in refusal(tmp_path, **{lone: BYTES})
+
+
+@pytest.mark.parametrize("shape", [(40, 28, 28), (40, 28, 28, 3)])
+def test_files_in_the_form_of_medmnist(tmp_path, shape):
+    """Labels are a column. The same images under other names are the same data set."""
+    values = RNG.integers(0, 256, shape, dtype=np.uint8)
+    arrays, plain = {}, {}
+    for part, rows in (("train", slice(20)), ("val", slice(20, 28)), ("test", slice(28, 40))):
+        arrays |= {f"{part}_images": values[rows], f"{part}_labels": LABELS[rows, None]}
+        plain |= {f"x_{part}": values[rows], f"y_{part}": LABELS[rows]}
+    own = splits(load(tmp_path, np.savez_compressed, **arrays))
+    assert own["val"].images.shape == (8, 3 if len(shape) == 4 else 1, 28, 28)
+    for part, split in splits(load(tmp_path, **plain)).items():
+        assert own[part].images.equal(split.images) and own[part].labels.equal(split.labels)
+    message = refusal(tmp_path, **arrays | {"train_labels": np.eye(4, dtype=np.uint8)[LABELS[:20]]})
+    assert "train part: labels must be one number for each of the 20 images, got [20, 4]" in message
+    assert "several classes at once are not supported" in message
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
@@ -136,6 +175,8 @@ def test_size_and_grey(tmp_path):
         (LABELS * 0, "all images are of one class"),
         (LABELS[:39], r"each of the 40 images, got \[39\]"),
         (np.eye(4)[LABELS], "argmax"),
+        (LABELS[:, None, None], r"got \[40, 1, 1\]"),
+        (LABELS[None], r"got \[1, 40\]"),
         (np.zeros(()), r"got \[\]"),
     ],
 )
@@ -173,8 +214,6 @@ def test_parts_that_do_not_fit(tmp_path):
     for other in (BYTES[:, :5], BYTES / 255):
         message = refusal(tmp_path, **parts | {"x_test": other, "y_test": LABELS})
         assert "of test" in message and "expected the same" in message
-    del parts["y_test"]
-    assert "no array y_test" in refusal(tmp_path, **parts)
     assert "no array labels" in refusal(tmp_path, images=BYTES)
     assert "found arr_0, z" in refusal(tmp_path, z=BYTES, arr_0=LABELS)
 

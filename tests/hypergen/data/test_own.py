@@ -48,6 +48,10 @@ def test_tensors_of_any_kind(load):
     assert content(*splits(own).values()) == content(expected)
 
 
+def test_labels_may_be_a_column(load):
+    assert content(*splits(load(lambda: (IMAGES, LABELS[:, None]))).values()) == ALL
+
+
 def test_given_parts_are_kept(load):
     def pair(rows):
         return IMAGES[rows], LABELS[rows]
