@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hypergen.errors import option
-from hypergen.runtime.sessions import impersonal
 from hypergen.settings import Settings, fields
+from hypergen.storage.impersonal import impersonal
 
 OUT = "OUT"
 """The folder that a line names for what it makes."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from hypergen.data import Dataset
+from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.report.plots import learning_rate_curve, write_pictures
 from hypergen.runtime.progress import SILENT, Progress
@@ -33,9 +34,8 @@ def test_learning_rates(
         progress.start(STEPS)
         rates, losses = range_test(config, dataset, device, STEPS, progress.advance)
         bounds = suggested_bounds(rates, losses)
-        title = (
-            f"Learning-rate range test: {config.method} training\n{dataset.name}, {config.target}"
-        )
+        about = f"{without_folders(dataset.name)}, {config.target}"
+        title = f"Learning-rate range test: {config.method} training\n{about}"
         if config.method != "standard":
             title += "".join(
                 f", {each.norm}, epsilon {each.epsilon:.4g}" for each in config.threats

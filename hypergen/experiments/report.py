@@ -18,6 +18,7 @@ from hypergen.experiments.run_page import analyses_in, page_of_run
 from hypergen.experiments.side_by_side import CompareConfig, compare
 from hypergen.experiments.sweep_report import SETTINGS as SWEEP
 from hypergen.experiments.sweep_report import page_of_sweep
+from hypergen.report.comparison import group_names
 from hypergen.report.page.analyses import analysis_page
 from hypergen.report.page.attacks import AttackedSample
 from hypergen.report.page.blocks import Page
@@ -171,6 +172,10 @@ def page_of_several(
 ) -> Page:
     """The page of groups of networks side by side, judged anew on the same images."""
     result = compare(paths, options, device, data_dir, None, progress)
+    names = group_names(result)
+    for group in result["groups"]:
+        for row in group["networks"]:
+            row["file"] = row["file"].replace(group["path"], names[group["path"]], 1)
     return comparison_page(result, verdicts(result))
 
 

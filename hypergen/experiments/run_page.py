@@ -14,6 +14,7 @@ from hypergen.report.page.blocks import Page
 from hypergen.report.page.run import RunFound, run_page
 from hypergen.storage.atomic import read_json
 from hypergen.storage.folders import CONFIG
+from hypergen.storage.impersonal import impersonal, impersonal_tree
 
 ANALYSIS = "analysis"
 """The folder, in that of a run, where `hypergen analyze` writes."""
@@ -36,12 +37,12 @@ def page_of_run(
         RunFound(
             folder.absolute().name,
             result,
-            read_json(folder / CONFIG),
+            impersonal_tree(read_json(folder / CONFIG)),
             [*filter(None, map(numbers, read_metrics(folder)))],
             making_line(making_of_run(settings)),
             spent(settings),
             attacked,
-            missing,
+            " ".join(map(impersonal, missing.split(" "))),
             {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*/{CURVE}"))},
             analyses_in(folder / ANALYSIS),
             checked_in(folder / CHECKS),

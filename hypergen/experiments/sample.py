@@ -12,6 +12,7 @@ from torch import Tensor
 from hypergen import __version__
 from hypergen.data import Dataset
 from hypergen.data.memory import drawn_networks, require_memory
+from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
@@ -133,7 +134,8 @@ def draw_samples(
         paths = save_samples(out, sampler, population, rows)
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     names = [measure.name for measure in further_measures(sampler)] if attack else []
-    found = {"attack": attack, "dataset": dataset.name, "measures": names, "networks": shown}
+    name = without_folders(dataset.name)
+    found = {"attack": attack, "dataset": name, "measures": names, "networks": shown}
     found["targets"] = [sampler.config.target]
     found["summary"] = summarise(shown, names)
     if len(betas) > 1:

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial
 
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
+from hypergen.data.wording import without_folders
 from hypergen.errors import InputError, RunError
 from hypergen.experiments import study, sweep_report
 from hypergen.experiments.base import require_base
@@ -245,7 +246,7 @@ class Sweep:
             "pruned": sweep_report.pruned(*about),
             "measures": self.measures,
             "varied": list(self.vary),
-            "dataset": self.dataset.name,
+            "dataset": without_folders(self.dataset.name),
             **sweep_report.about(self.config, self.vary),
             "images": {"val": len(self.dataset.val), "test": len(self.dataset.test)},
             "report": asdict(self.sizes),

@@ -21,6 +21,7 @@ from hypergen.report.sweep_plots import (
     trials_picture,
 )
 from hypergen.storage.atomic import read_json
+from hypergen.storage.impersonal import impersonal_tree
 
 SETTINGS, PARALLEL = "sweep.json", "parallel.png"
 
@@ -151,6 +152,6 @@ def page_of_sweep(folder: Path, result: Mapping[str, Any]) -> Page:
     return sweep_page(
         folder.absolute().name,
         result,
-        read_json(settings) if settings.exists() else {},
+        impersonal_tree(read_json(settings)) if settings.exists() else {},
         picture.read_bytes() if picture.exists() else None,
     )

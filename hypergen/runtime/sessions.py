@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypergen.storage.atomic import read_json, write_json
+from hypergen.storage.impersonal import impersonal
 
 if TYPE_CHECKING:
     import torch
@@ -26,19 +26,12 @@ _typed: ContextVar[str | None] = ContextVar("typed", default=None)
 
 @contextmanager
 def typed(words: Sequence[str]) -> Iterator[None]:
-    """Within, sessions are of the command of these words, as they were typed."""
+    """Within, sessions are of the command of these words, as they were typed but `impersonal`."""
     token = _typed.set(shlex.join(map(impersonal, words)))
     try:
         yield
     finally:
         _typed.reset(token)
-
-
-def impersonal(word: str) -> str:
-    """A word without the name of a user or a host: ~ for the home folder, no more of an address."""
-    word = re.sub(r"(\w://).*", r"\1...", word)
-    home = re.escape(str(Path.home()))
-    return re.sub(rf"(^|[=:]){home}(?=/|$)", r"\1~", word) if len(home) > 1 else word
 
 
 class Sessions:

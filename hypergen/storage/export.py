@@ -43,6 +43,7 @@ from hypergen.storage.export_check import (
     same_class,
 )
 from hypergen.storage.folders import expanded
+from hypergen.storage.impersonal import impersonal_tree
 from hypergen.storage.tensor_files import read_tensors, write_tensors
 from hypergen.storage.weights import save_network
 from targets import Ensemble, Population, image_shape, require_initialized
@@ -153,7 +154,7 @@ def _write_weights(network: nn.Module, path: Path) -> None:
     state, metadata = network.state_dict(), _metadata(network)
     with replacing(path) as part:
         if metadata:
-            save_network(part, state, metadata)
+            save_network(part, state, impersonal_tree(metadata))
         else:
             write_tensors(part, state, {})
         loaded = copy.deepcopy(network)

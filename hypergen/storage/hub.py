@@ -13,6 +13,7 @@ from hypergen.catalog import ACTIVATIONS, TARGETS
 from hypergen.errors import InputError
 from hypergen.storage.atomic import write_json, write_text
 from hypergen.storage.folders import CONFIG
+from hypergen.storage.impersonal import impersonal_tree
 from hypergen.storage.metadata import REQUIRED
 from hypergen.storage.weights import read_network, save_network
 
@@ -68,6 +69,6 @@ def save_to_hub_folder(folder: Path, file: Path, card: str) -> None:
     state, metadata = read_network(file)
     built = {name: metadata[name] for name in REQUIRED if name != "layout"}
     folder.mkdir(parents=True, exist_ok=True)
-    save_network(folder / WEIGHTS, state, metadata)
+    save_network(folder / WEIGHTS, state, impersonal_tree(metadata))
     write_json(folder / CONFIG, built)
     write_text(folder / CARD, card)

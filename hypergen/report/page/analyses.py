@@ -11,6 +11,7 @@ from hypergen.report.analysis import analysis_table
 from hypergen.report.page.blocks import Block, Card, Figures, Page, Picture, Section
 from hypergen.report.page.sessions import session_blocks
 from hypergen.report.tables import threat_text
+from hypergen.storage.impersonal import impersonal
 
 WIDTH, COLOURS = 1100, 64
 """Most pixels and colours of an analysis's picture on a page."""
@@ -52,6 +53,7 @@ def smaller(picture: bytes) -> bytes:
 def analysis_page(name: str, found: Found) -> Page:
     """The page of a folder of analyses."""
     result = found.result
+    dataset = impersonal(result["dataset"])
     groups = {group["name"]: group["networks"] for group in result["groups"]}
     failed = [name for name, own in result["analyses"].items() if own["failed"]]
     verdict = f"{len(result['analyses'])} analyses looked at {sum(groups.values())} networks."
@@ -60,10 +62,10 @@ def analysis_page(name: str, found: Found) -> Page:
         verdict = f"{verdict} Some broke: {', '.join(failed)}."
     return Page(
         name,
-        f"{result['dataset']}, {threat_text(result['attack']['threat'])}",
-        f"What is different about the networks of {len(groups)} groups on {result['dataset']}?"
+        f"{dataset}, {threat_text(result['attack']['threat'])}",
+        f"What is different about the networks of {len(groups)} groups on {dataset}?"
         if len(groups) > 1
-        else f"What are these networks like on {result['dataset']}?",
+        else f"What are these networks like on {dataset}?",
         verdict,
         [],
         [Card(group, f"{count} networks") for group, count in groups.items()],

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from hypergen.report.page.blocks import Chart, Page
 from hypergen.report.page.words import glossary
+from hypergen.storage.impersonal import impersonal_tree
 
 ALSO = "epsilon", "beta", "z", "interval", "value network"
 """Words that stand in sentences and not at the head of a table."""
@@ -34,7 +35,7 @@ def html(page: Page) -> str:
         in_code=in_code,
         style=_part("page.css"),
         script=_part("page.js"),
-        results=embedded(page.results),
+        results=embedded(impersonal_tree(page.results)),
         charts=embedded([_described(chart) for chart in charts]),
         number=lambda chart: next(n for n, each in enumerate(charts) if each is chart),
         plotly=Markup(compressed_plotly()) if charts else "",

@@ -77,7 +77,7 @@ def test_evaluate_writes_what_it_shows(trained, capsys):
     assert again | {"sessions": 0} == figures | {"sessions": 0}
     (first,), second = figures["sessions"], again["sessions"]
     assert second[0] == first and len(second) == 2
-    typed = shlex.join(["hypergen", "evaluate", str(trained), *options.split()])
+    typed = shlex.join(["hypergen", "evaluate", trained.name, *options.split()])
     assert [row["command"] for row in second] == 2 * [typed]
 
 

@@ -123,3 +123,4 @@ def test_a_card_tells_no_folder_of_the_images(sample, tmp_path):
     save_network(file, load_network(sample).state_dict(), metadata)
     text = (write_card(file, tmp_path / "card") / "README.md").read_text()
     assert "secret" not in text and "npz:cats.npz" in text and "mlp-cats.npz-net" in text
+    assert read_metadata(tmp_path / "card" / "model.safetensors")["dataset"] == "npz:cats.npz"
