@@ -13,7 +13,7 @@ from hypergen.errors import InputError
 from hypergen.experiments.command_line import making_line
 from hypergen.experiments.evaluate import Judged, evaluate, open_for
 from hypergen.experiments.evaluate_config import EvaluateConfig, ImagesConfig
-from hypergen.experiments.made_by import made_by
+from hypergen.experiments.made_by import COST, cost_of, made_by
 from hypergen.report.board import board_page
 from hypergen.report.intervals import interval
 from hypergen.runtime.progress import SILENT, Progress
@@ -117,12 +117,13 @@ def _told(
         )
     metadata = read_metadata(file) if is_own(file) else {}
     making = made_by(file) if metadata else None
+    cost = cost_of(file) if metadata else dict.fromkeys(COST)
     seconds, device = config.seconds, config.trained_on
     if seconds is None:
-        seconds, device = metadata.get("seconds_trained"), metadata.get("trained_on")
+        seconds, device = cost["seconds_trained"], cost["trained_on"]
     gradients = config.gradient_evaluations
     if gradients is None:
-        gradients = metadata.get("gradient_evaluations")
+        gradients = cost["gradient_evaluations"]
     return {
         "name": config.name or file.stem,
         "dataset": without_folders(judged.dataset.name),

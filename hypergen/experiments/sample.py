@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,7 +131,8 @@ def draw_samples(
             rows, attack = verify(*judging, phases["verifying"])
         for row, known in zip(rows, (row for group in groups for row in group.rows), strict=True):
             row |= known
-        paths = save_samples(out, sampler, population, rows)
+        drawn = {"sampling": asdict(options)}  # so that a file tells how it is made again
+        paths = save_samples(out, sampler, population, [row | drawn for row in rows])
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     names = [measure.name for measure in further_measures(sampler)] if attack else []
     name = without_folders(dataset.name)

@@ -20,6 +20,8 @@ APGD-T, FAB-T and Square all fail |
 | gradients | millions of images' gradients that the training took, its attacks included |
 | seconds | what the training took: on a CPU of one core, on a GPU by the clock |
 
+Gradients and seconds of a sample are those of its whole generator, which gives any number of
+networks.
 `-` stands for what nobody wrote down. Every command makes the row's network in the folder OUT. On
 another kind of CPU or GPU it comes out a little differently, for numbers are rounded differently.
 """

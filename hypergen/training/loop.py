@@ -60,7 +60,9 @@ def _take_steps(
         stops = False
         while trainer.step < trainer.config.optimisation.length and not stops:
             step = trainer.step
-            on_step(step, trainer.advance())
+            with trainer.cost.timed():
+                metrics = trainer.advance()
+            on_step(step, metrics)
             if time.monotonic() - last_saved > checkpoint_seconds:
                 save(trainer.state_dict())
                 last_saved = time.monotonic()

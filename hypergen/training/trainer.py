@@ -18,6 +18,7 @@ from hypergen.runtime.exchange import gathered, share
 from hypergen.runtime.precision import Precision, chosen_precision, full_precision
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.adversary import Adversary
+from hypergen.training.cost import Cost
 from hypergen.training.gap_check import CHECKED_NETWORKS, GapCheck
 from hypergen.training.learner import Learner
 from hypergen.training.length import with_steps
@@ -58,7 +59,7 @@ class Trainer:
         config = with_steps(config, dataset)
         self.config, self.dataset, self.device = config, dataset, device
         self.rng = torch.Generator().manual_seed(config.optimisation.seed)
-        self.step = 0
+        self.step, self.cost = 0, Cost(config, device)
         recipe = recipe_for(dataset.info, config.target, config.activation)
         asked = config.optimisation.precision
         self.precision: Precision = chosen_precision(asked, device, recipe.gains_by_bf16)
@@ -115,10 +116,12 @@ class Trainer:
         population = self.learner.to_attack(own) if direct else self.population(own)
         stage = self.adversary.training_stage(self.epsilon_progress, draw_seed(self.rng))
         batch = prepare_batch(self.measures, population, images, labels, stage)
-        metrics = {}
-        if self.step % self.config.measurement_interval == 0:
+        metrics, weights = {}, self.weights(preference)
+        fits = self.step % self.config.measurement_interval == 0
+        if fits:
             metrics = self.fit_value(theta.detach(), population, batch)
-        losses, gradient = self.learner.gradient(own, self.weights(preference)[mine], batch)
+        losses, gradient = self.learner.gradient(own, weights[mine], batch)
+        self.cost.add_step(self.measures, weights, len(images), self.adversary.attack_steps, fits)
         norm = self.descend(theta, gathered(gradient, count))
         loss, gradient_norm = self.read(gathered(losses, count).mean(), norm)
         self.step += 1
@@ -247,6 +250,7 @@ class Trainer:
             theta = torch.cat([theta, copies])
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
         self.value_fitter.pretrain(theta, images, labels, self.value_stage, steps)
+        self.cost.add_attacks(self.measures, len(theta) * len(images), self.adversary.attack_steps)
 
     def check_measures(self) -> dict[str, float]:
         """What training is told of samples, against longer measurements (see `gap_check`)."""
@@ -270,6 +274,7 @@ class Trainer:
         """The whole state, for a checkpoint."""
         return {
             "step": self.step,
+            **self.cost.state_dict(),
             "attack_steps": self.adversary.attack_steps,
             "doublings": dict(self.gap_check.doublings),
             "rng": self.rng.get_state(),
@@ -283,6 +288,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
         self.step = state["step"]
+        self.cost.load_state_dict(state)
         self.adversary.attack_steps = state["attack_steps"]
         self.gap_check.restore(state["doublings"])  # older checkpoints have none
         self.rng.set_state(state["rng"])

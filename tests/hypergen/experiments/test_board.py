@@ -12,15 +12,17 @@ import torch
 
 import attacks
 import targets
-from hypergen.cli import baseline, train
+from hypergen.cli import baseline, sample, train
 from hypergen.data import DatasetInfo
 from hypergen.errors import InputError
 from hypergen.experiments import board as boards
 from hypergen.experiments.baseline import train_baseline
 from hypergen.experiments.board import BOARD, PAGE, BoardConfig, add_to_board, read_board
+from hypergen.experiments.sample import SampleConfig, draw_samples
 from hypergen.report.board import board_page
 from hypergen.report.intervals import interval
-from hypergen.settings import Settings
+from hypergen.storage import checkpoint
+from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.training.direct_config import BaselineConfig, DirectPlan
 
 SHORT = BaselineConfig.of(target="mlp", epochs=1)
@@ -85,6 +87,20 @@ def test_of_an_external_network_is_known_what_was_said(cpu, tmp_path):
     assert line.endswith("| - | 3 | by hand \\| \\`so\\` |")
 
 
+def test_the_row_of_a_sample_tells_the_cost_of_its_generator(trained, tiny, few, cpu, tmp_path):
+    run = trained(tiny, tmp_path / "run")
+    draw_samples(run.sampler, few, tmp_path / "run" / "best", SampleConfig(2, keep=1, images=5))
+    file = tmp_path / "run" / "best" / "sample-0000.safetensors"
+    row = add_to_board(tmp_path / "board", file, FEW, cpu)
+    state = checkpoint.load(run.folder / CHECKPOINT)
+    for name, known in (("seconds", "seconds_trained"), ("gradient_evaluations",) * 2):
+        assert row[name] == state[known] > 0
+    assert row["recipe"].startswith("the best of 2 samples of a generator: direct, 6 steps, seed 0")
+    second = "hypergen sample OUT --count 2 --keep 1 --images 5 --out OUT/best"
+    assert row["command"].endswith(f" --out OUT && {second}")
+    assert row["file"] == "best/sample-0000.safetensors"
+
+
 def test_large_networks_are_refused_before_they_are_attacked(saved, cpu, tmp_path, monkeypatch):
     path = saved(tmp_path / "net.safetensors")
     monkeypatch.setattr(boards, "MAX_WEIGHTS", 1000)
@@ -115,12 +131,16 @@ ROWS = read_board(PUBLISHED)
 TRAINING_IMAGES = {"mnist": 54_000, "fashion-mnist": 54_000, "cifar10": 45_000}
 
 
-def asked(command: str) -> tuple[str, Settings]:
-    """What a row's command trains: baseline or train, and the settings, as the command reads it."""
-    program, name, *words = shlex.split(command)
-    assert program == "hypergen"
-    parser = {"baseline": baseline, "train": train}[name].COMMAND
-    return name, parser.parse(name, words)[0]["training"]
+def asked(command: str) -> list[tuple[str, Any, Any]]:
+    """What the commands of a row do, by name, as they read it: settings, and the command's own."""
+    found = []
+    for line in command.split(" && "):
+        program, name, *words = shlex.split(line)
+        assert program == "hypergen"
+        parser = {"baseline": baseline, "train": train, "sample": sample}[name].COMMAND
+        settings, own = parser.parse(name, words)
+        found.append((name, settings["sampling" if name == "sample" else "training"], own))
+    return found
 
 
 def test_the_published_page_is_that_of_its_rows():
@@ -136,7 +156,7 @@ def test_the_published_page_is_that_of_its_rows():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['dataset']}-{row['name']}")
 def test_the_command_of_a_published_row_makes_such_a_row(row, few, cpu, tmp_path, trained):
     """At a tiny size: on digits, another target, an epoch or a few steps; all else as it says."""
-    name, config = asked(row["command"])
+    (name, config, _), *drawing = asked(row["command"])
     tiny: dict[str, Any] = {"dataset": "digits", "target": "mlp"}
     if name == "baseline":
         assert isinstance(config, BaselineConfig)
@@ -147,8 +167,15 @@ def test_the_command_of_a_published_row_makes_such_a_row(row, few, cpu, tmp_path
         file = train_baseline(config, few, tmp_path / "OUT", cpu).file
     else:
         config = config.replace(**tiny, steps=2, population=2, batch_size=8)
-        trained(config, tmp_path / "OUT")
+        run = trained(config, tmp_path / "OUT")
+        for place, (_, sampling, own) in enumerate(drawing):
+            small = sampling.replace(count=2, images=5)
+            drawing[place] = "sample", small, own
+            draw_samples(run.sampler, few, tmp_path / own.out, small)
         file = tmp_path / "OUT" / row["file"]
+        assert row["gradient_evaluations"] is not None
     made = add_to_board(tmp_path, file, replace(FEW, name="x"), cpu)
     assert made.keys() == row.keys()
-    assert asked(made["command"]) == (name, config) and row["file"] in (made["file"], None)
+    again = asked(made["command"])
+    assert again[0][:2] == (name, config) and again[1:] == drawing
+    assert row["file"] in (made["file"], None)
