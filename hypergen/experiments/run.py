@@ -212,8 +212,7 @@ def train_generator(
         base = prepare_base(config, dataset, device, folder)
         trainer = Trainer(config, dataset, device, None if base is None else load_network(base))
         if base is not None:
-            with trainer.cost.timed():
-                trainer.pretrain_value()
+            trainer.pretrain_value()
     length = trainer.config.optimisation.length
     progress.start(length, trainer.step)
     if trainer.step == length:

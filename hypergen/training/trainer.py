@@ -249,7 +249,8 @@ class Trainer:
             copies = self.value_fitter.perturb_weights(theta.expand(count, -1))
             theta = torch.cat([theta, copies])
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
-        self.value_fitter.pretrain(theta, images, labels, self.value_stage, steps)
+        with self.cost.timed():
+            self.value_fitter.pretrain(theta, images, labels, self.value_stage, steps)
         self.cost.add_attacks(self.measures, len(theta) * len(images), self.adversary.attack_steps)
 
     def check_measures(self) -> dict[str, float]:
