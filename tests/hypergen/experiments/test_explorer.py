@@ -177,7 +177,7 @@ def test_what_is_kept_is_as_sample_writes_it_and_nothing_is_overwritten(
     metadata = read_metadata(first)
     draw_samples(explorer.sampler, digits, tmp_path / "s", SampleConfig(count=1))
     sampled = read_metadata(tmp_path / "s" / "sample-0000.safetensors")
-    assert set(sampled) - set(metadata) == {"accuracy", "seed"}
+    assert set(sampled) - set(metadata) == {"accuracy", "sampling", "seed"}
     assert metadata["z"] == chosen.z.tolist() and metadata["beta"] == pytest.approx(0.3)
     assert metadata["val"] == measured and "val" not in read_metadata(second)
     images, _ = digits.test.first(4)

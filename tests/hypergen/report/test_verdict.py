@@ -88,8 +88,8 @@ def test_the_difference_is_that_of_the_means(run_result):
     ("accuracy", "sra", "said", "advice"),
     [
         (0.95, 0.8, "are better in accuracy and SRA.", ""),
-        (0.95, 0.7, "are better in accuracy and show no difference in SRA.", ""),
-        (0.9, 0.8, "are better in SRA and show no difference in accuracy.", ""),
+        (0.95, 0.7, "are better in accuracy and show no difference beyond chance in SRA.", ""),
+        (0.9, 0.8, "are better in SRA and show no difference beyond chance in accuracy.", ""),
         (
             0.8,
             0.8,
@@ -105,13 +105,13 @@ def test_the_difference_is_that_of_the_means(run_result):
         (
             0.8,
             0.7,
-            "are worse in accuracy and show no difference in SRA.",
+            "are worse in accuracy and show no difference beyond chance in SRA.",
             " For more accuracy lower `beta`, or raise `steps`.",
         ),
         (
             0.9,
             0.6,
-            "are worse in SRA and show no difference in accuracy.",
+            "are worse in SRA and show no difference beyond chance in accuracy.",
             " For more SRA raise `beta`, or raise `steps`.",
         ),
         (
@@ -123,7 +123,7 @@ def test_the_difference_is_that_of_the_means(run_result):
         (
             0.9,
             0.7,
-            "show no difference in accuracy and SRA.",
+            "show no difference beyond chance in accuracy and SRA.",
             " More `sra_images` and `sra_samples` would tell smaller differences in SRA.",
         ),
     ],
@@ -204,4 +204,4 @@ def test_competitors_that_only_guess_are_no_competition(make_result):
 def test_samples_that_only_guess_are_undertrained_whatever_else_holds(make_result):
     groups = {"sample": rows(0.12, 0.1), "start": rows(0.1, 0.0, 1), "fbf": rows(0.12, 0.1, 3)}
     text = verdict(make_result(groups))
-    assert "no difference in accuracy" in text and text.endswith("undertrained: raise `steps`.")
+    assert "no difference beyond chance in accuracy" in text and text.endswith("undertrained: raise `steps`.")
