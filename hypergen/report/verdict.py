@@ -74,7 +74,10 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     for words, chosen in (
         ("are better in", [each for each in found if each.better]),
         ("are worse in", [each for each in found if each.worse]),
-        ("show no difference beyond chance in", [each for each in found if not each.better and not each.worse]),
+        (
+            "show no difference beyond chance in",
+            [each for each in found if not each.better and not each.worse],
+        ),
     ):
         if chosen:
             parts.append(f"{words} {' and '.join(map(str, chosen))}")

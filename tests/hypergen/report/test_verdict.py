@@ -204,4 +204,6 @@ def test_competitors_that_only_guess_are_no_competition(make_result):
 def test_samples_that_only_guess_are_undertrained_whatever_else_holds(make_result):
     groups = {"sample": rows(0.12, 0.1), "start": rows(0.1, 0.0, 1), "fbf": rows(0.12, 0.1, 3)}
     text = verdict(make_result(groups))
-    assert "no difference beyond chance in accuracy" in text and text.endswith("undertrained: raise `steps`.")
+    assert "no difference beyond chance in accuracy" in text and text.endswith(
+        "undertrained: raise `steps`."
+    )
