@@ -1,6 +1,7 @@
 """Files that are handed on tell nobody where a user's folders lie."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from hypergen.cli.main import main
 from hypergen.storage.weights import read_metadata
 from tests.hypergen.cli.test_plugins import BRIEF, NETWORK
+from tests.registries import registries_kept
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
+def run(tmp_path_factory) -> Iterator[Path]:
     """A run whose images, network and folder lie in private ones."""
     private = tmp_path_factory.mktemp("home") / "private"
     private.mkdir()
@@ -22,8 +24,9 @@ def run(tmp_path_factory) -> Path:
     np.savez(private / "cats.npz", images=images, labels=np.arange(60) % 3)
     words = ["--dataset", f"npz:{private}/cats.npz", "--epsilon", "0.1", *BRIEF.split()]
     words += ["--target", f"{private}/net.py:MyNet", "--out", f"{private}/runs/a"]
-    assert main(["train", *words]) == 0
-    return private / "runs" / "a"
+    with registries_kept():
+        assert main(["train", *words]) == 0
+        yield private / "runs" / "a"
 
 
 def test_what_is_handed_on_tells_no_folders(run, capsys):
