@@ -9,12 +9,18 @@ import torch
 from torch import Tensor, nn
 
 
+class WithConstants(nn.Module):
+    """A module with buffers that nothing changes, named in `constants`."""
+
+    constants: tuple[str, ...] = ()
+
+
 def ema(network: nn.Module, decay: float) -> "EMA":
     """A copy of `network` that `update_parameters(network)` brings nearer, by 1 - decay.
 
     The exponential average of parameters and buffers, integers taken over as they are; it forgets
     the untrained start of a short run faster. With a decay of 0 it is the network as it was last.
-    Buffers that a module names in `constants`, which nothing changes, are not copied but shared.
+    What a module `WithConstants` names is not copied but shared.
     """
     shared = {id(buffer): buffer for buffer in _constants(network)}
     return EMA(copy.deepcopy(network, shared), decay)
@@ -56,8 +62,8 @@ class EMA(nn.Module):
     def share_constants(self, network: nn.Module) -> None:
         """Shares them with `network` again, after both were moved to another device."""
         for own, given in zip(self.module.modules(), network.modules(), strict=True):
-            for name in getattr(given, "constants", ()):
-                own._buffers[name] = given._buffers[name]
+            if isinstance(given, WithConstants):
+                own._buffers |= {name: given._buffers[name] for name in given.constants}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
@@ -67,5 +73,5 @@ class EMA(nn.Module):
 
 def _constants(network: nn.Module) -> Iterator[Tensor]:
     for module in network.modules():
-        for name in getattr(module, "constants", ()):
-            yield module.get_buffer(name)
+        if isinstance(module, WithConstants):
+            yield from map(module.get_buffer, module.constants)

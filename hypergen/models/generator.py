@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hypergen.catalog import GENERATORS, call_by_name
 from hypergen.config import TrainConfig
 from hypergen.errors import InputError
+from hypergen.models.ema import WithConstants
 from hypergen.models.latent import (
     Latent,
     cdf,
@@ -28,7 +29,7 @@ KNOTS = 5
 """Preferences of a range at which the base weights are learned; at others they lie between two."""
 
 
-class ResidualGenerator(nn.Module):
+class ResidualGenerator(WithConstants):
     """Gives base_weights + scale * (prior_scale * R z + gain * h(z, beta)): [P,Z], [P] -> [P,D].
 
     A preference is beta, or the weights [M] of all measures.

@@ -72,6 +72,15 @@ def test_the_average_of_a_generator_shares_what_nothing_trains(tiny, digits):
     assert models.generator.random_prior.equal(prior)
 
 
+def test_a_network_may_call_anything_of_its_own_constants():
+    network = nn.BatchNorm1d(3)
+    network.constants = 3  # pyright: ignore
+    average = ema(network, 0.9)
+    average.update_parameters(network)
+    average.share_constants(network)
+    assert average.module.running_mean is not network.running_mean
+
+
 def test_what_is_shared_is_shared_again_on_another_device(tiny, digits):
     models = ModelBundle.fresh(tiny, digits.info)
     generator, average = models.generator.double(), models.ema.double()  # moves each for itself
