@@ -11,7 +11,6 @@ from torch import Tensor
 
 import attacks
 from hypergen.data import Dataset
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError, is_out_of_memory
 from hypergen.evaluation.sampler import Sampler
 from hypergen.measures.attacked import attacked_images, broken_images
@@ -92,7 +91,7 @@ class Context:
         targets = dict.fromkeys(group.description for group in groups if group.description)
         threat = threat_text({"norm": self.threat.norm, "epsilon": self.threat.epsilon})
         images = f"{self.attack.name} on up to {self.count} test images"
-        return ", ".join([without_folders(self.dataset.name), *targets, threat, images])
+        return ", ".join([self.dataset.title, *targets, threat, images])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hypergen.data.augmentation import crop_and_flip
 from hypergen.data.memory import is_large
+from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 
 
@@ -169,6 +170,11 @@ class Dataset:
     def name(self) -> str:
         """What it is loaded by."""
         return self.info.name
+
+    @property
+    def title(self) -> str:
+        """The same for others to read, who need not know in which folder it lies."""
+        return without_folders(self.name)
 
     @property
     def num_classes(self) -> int:

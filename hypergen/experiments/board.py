@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import torch
 
 from hypergen import __version__
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.experiments.command_line import making_line
 from hypergen.experiments.evaluate import Judged, evaluate, open_for
@@ -126,7 +125,7 @@ def _told(
         gradients = cost["gradient_evaluations"]
     return {
         "name": config.name or file.stem,
-        "dataset": without_folders(judged.dataset.name),
+        "dataset": judged.dataset.title,
         "norm": judged.threat.norm,
         "epsilon": judged.threat.epsilon,
         "target": network.metadata["target"],

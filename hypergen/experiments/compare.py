@@ -10,7 +10,6 @@ from torch import Tensor
 from hypergen import __version__
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.data.wording import without_folders
 from hypergen.evaluation.cached_measure import is_share
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator
@@ -237,7 +236,7 @@ def summary_of(
         "version": __version__,
         "attack": evaluator.describe(dataset),
         "sra": sra,
-        "dataset": without_folders(dataset.name),
+        "dataset": dataset.title,
         "all_images": len(split),
         "num_classes": dataset.num_classes,
         "networks": networks,

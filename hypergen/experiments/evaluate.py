@@ -14,7 +14,6 @@ import attacks
 from hypergen import data
 from hypergen.config import threat_on
 from hypergen.data import Dataset, DatasetInfo
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator, by_architecture
@@ -189,7 +188,7 @@ def evaluate(
     names = [measure.name for measure in measures]
     result = {
         "attack": evaluator.describe(dataset),
-        "dataset": without_folders(dataset.name),
+        "dataset": dataset.title,
         "measures": names,
         "networks": sound,
         "summary": summarise(sound, names),

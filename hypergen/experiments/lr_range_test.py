@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 
 from hypergen.data import Dataset
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.report.plots import learning_rate_curve, write_pictures
 from hypergen.runtime.progress import SILENT, Progress
@@ -34,7 +33,7 @@ def test_learning_rates(
         progress.start(STEPS)
         rates, losses = range_test(config, dataset, device, STEPS, progress.advance)
         bounds = suggested_bounds(rates, losses)
-        about = f"{without_folders(dataset.name)}, {config.target}"
+        about = f"{dataset.title}, {config.target}"
         title = f"Learning-rate range test: {config.method} training\n{about}"
         if config.method != "standard":
             title += "".join(

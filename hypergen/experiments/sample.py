@@ -12,7 +12,6 @@ from torch import Tensor
 from hypergen import __version__
 from hypergen.data import Dataset
 from hypergen.data.memory import drawn_networks, require_memory
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
@@ -135,8 +134,7 @@ def draw_samples(
         paths = save_samples(out, sampler, population, [row | drawn for row in rows])
     shown = [{**row, "file": str(path)} for row, path in zip(rows, paths, strict=True)]
     names = [measure.name for measure in further_measures(sampler)] if attack else []
-    name = without_folders(dataset.name)
-    found = {"attack": attack, "dataset": name, "measures": names, "networks": shown}
+    found = {"attack": attack, "dataset": dataset.title, "measures": names, "networks": shown}
     found["targets"] = [sampler.config.target]
     found["summary"] = summarise(shown, names)
     if len(betas) > 1:

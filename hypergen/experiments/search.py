@@ -15,7 +15,6 @@ from torch import Tensor
 from hypergen import __version__
 from hypergen.data import Dataset, Split
 from hypergen.data.memory import drawn_networks, require_memory
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.selection import attack_schedule
@@ -212,7 +211,7 @@ def result_of(
     }
     return {
         "version": __version__,
-        "dataset": without_folders(dataset.name),
+        "dataset": dataset.title,
         "targets": [sampler.config.target],
         "attack": attack,
         "measures": [measure.name for measure in further_measures(sampler)],

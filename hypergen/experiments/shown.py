@@ -8,7 +8,6 @@ from typing import Any
 import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.data.wording import without_folders
 from hypergen.measures.attacked import attacked_images
 from hypergen.report.image_grid import example_grid
 from hypergen.report.scatter import scatter
@@ -23,7 +22,7 @@ EXAMPLES, STEPS = 8, 10
 def show_check(tracker: Tracker, step: int, trainer: Trainer, dataset: Dataset) -> None:
     """Pictures of a check: the networks measured last, and a sample's answers to a few images."""
     config = trainer.config
-    about = f"{without_folders(dataset.name)}, {config.target}, {_threat(config)}, step {step}"
+    about = f"{dataset.title}, {config.target}, {_threat(config)}, step {step}"
     title = (
         "Networks measured last, and what the value network says of them\n"
         f"{about}; training images, attacked as in training"

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from hypergen import __version__
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator, by_architecture
@@ -88,7 +87,7 @@ def compare(
     return {
         "version": __version__,
         "attack": evaluator.describe(judged.dataset),
-        "dataset": without_folders(judged.dataset.name),
+        "dataset": judged.dataset.title,
         "targets": targets_of(judged.networks),
         "all_images": len(judged.dataset.test),
         "groups": rows,

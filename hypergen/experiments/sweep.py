@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial
 
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError, RunError
 from hypergen.experiments import study, sweep_report
 from hypergen.experiments.base import require_base
@@ -246,7 +245,7 @@ class Sweep:
             "pruned": sweep_report.pruned(*about),
             "measures": self.measures,
             "varied": list(self.vary),
-            "dataset": without_folders(self.dataset.name),
+            "dataset": self.dataset.title,
             **sweep_report.about(self.config, self.vary),
             "images": {"val": len(self.dataset.val), "test": len(self.dataset.test)},
             "report": asdict(self.sizes),

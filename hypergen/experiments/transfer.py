@@ -10,7 +10,6 @@ from torch import Tensor
 
 from attacks import UNIVERSAL, Attack, AttackError, Threat, Universal
 from hypergen.catalog import ATTACKS
-from hypergen.data.wording import without_folders
 from hypergen.errors import InputError, RunError
 from hypergen.evaluation.diversity import off_diagonal
 from hypergen.evaluation.transfer import MixedPopulation, carried_over, fooling_rates
@@ -83,7 +82,7 @@ def transfer_files(
         attack["fitted"] = min(count, len(dataset.train))
     return {
         "attack": attack,
-        "dataset": without_folders(dataset.name),
+        "dataset": dataset.title,
         "targets": targets_of(networks),
         "networks": [
             {"file": str(network.path), "accuracy": share}

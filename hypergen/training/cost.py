@@ -55,8 +55,11 @@ class Cost:
             fits: whether V is fitted in the step.
         """
         kind, networks = self.config.objective.kind, len(weights)
-        passes = {"direct": int(weights.any(0).sum()), "value": len(measures)}
-        passes["hybrid"] = 2 * len(measures)
+        passes = {
+            "direct": int(weights.any(0).sum()),
+            "value": len(measures),
+            "hybrid": 2 * len(measures),
+        }
         if kind != "direct" and self.config.value_network.kind != "set":
             self.gradient_evaluations = None
         self.add_attacks(measures, networks * images, steps)

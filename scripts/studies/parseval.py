@@ -19,7 +19,6 @@ from hypergen.analysis.lipschitz import Lipschitz
 from hypergen.catalog import ATTACKS
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
-from hypergen.experiments.base import direct_recipe
 from hypergen.measures import Certified, Stage, prepare_batch
 from hypergen.measures.attacked import attack_population
 from hypergen.report.tables import Table, percent
@@ -29,14 +28,13 @@ from scripts.common import (
     RESULTS,
     device,
     ensure_same_settings,
-    generator,
     load,
     publish,
     require_start,
     rows,
     run,
-    trained,
 )
+from scripts.studies.networks import networks_of
 from targets import Population
 
 TRAIN = TrainConfig.of(dataset="mnist", epsilon=0.1, steps=3000)
@@ -94,17 +92,9 @@ def kinds(config: ParsevalConfig) -> dict[str, tuple[Method | None, float | None
 def networks(config: ParsevalConfig, kind: str, dataset: Dataset) -> Population:
     """The networks of a kind; they are trained where they are not there yet."""
     method, bound = kinds(config)[kind]
-    name = kind.replace(" ", "-")
-    if method is None:
-        train = config.train.replace(lipschitz_bound=bound)
-        return generator(config.work / name, train, dataset).sample(config.networks, seed=1)
-    made = []
-    for seed in range(config.networks):
-        recipe = direct_recipe(config.train, method, seed)
-        recipe = recipe.replace(epochs=config.epochs, lipschitz_bound=bound)
-        path = config.work / f"{name}-{seed}.safetensors"
-        made.append(trained(path, recipe, dataset, device()).eval())
-    return Population.of(made)
+    place, train = config.work / kind.replace(" ", "-"), config.train.replace(lipschitz_bound=bound)
+    changes = {"epochs": config.epochs, "lipschitz_bound": bound}
+    return networks_of(place, method, train, config.networks, dataset, **changes)
 
 
 def judged(config: ParsevalConfig, population: Population, dataset: Dataset) -> dict[str, Any]:

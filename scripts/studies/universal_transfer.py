@@ -7,6 +7,7 @@ in table 2 of Moosavi-Dezfooli, Fawzi, Fawzi, Frossard 2017, "Universal adversar
     HYPERGEN_DATA=... python -m scripts.studies.universal_transfer
 """
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +18,18 @@ from torch import nn
 
 from hypergen.analysis.universal import RADIUS
 from hypergen.config import TrainConfig
-from hypergen.data import Dataset
 from hypergen.experiments.analyze import AnalyzeConfig, analyze_modules
-from hypergen.experiments.base import direct_recipe
 from hypergen.report.tables import Table, percent
 from hypergen.training.direct_config import Method
 from scripts.common import (
     RESULTS,
     device,
     ensure_same_settings,
-    generator,
     load,
     publish,
     run,
-    trained,
 )
+from scripts.studies.networks import networks_of
 
 WAYS: tuple[Method | None, ...] = "standard", "fbf", None
 GENERATED = "generated"
@@ -66,23 +64,6 @@ QUICK = TransferConfig(
     epochs=5,
     images=50,
 )
-
-
-def networks(
-    config: TransferConfig, target: str, method: Method | None, dataset: Dataset
-) -> list[nn.Module]:
-    """Those of an architecture, trained directly or, where `method` is None, generated."""
-    settings = config.train.replace(target=target)
-    if method is None:
-        sampler = generator(config.work / f"{target}-{GENERATED}", settings, dataset)
-        return list(sampler.draw(config.networks, seed=1)[0])
-    recipes = [
-        direct_recipe(settings, method, seed).replace(epochs=config.epochs)
-        for seed in range(config.networks)
-    ]
-    paths = [config.work / f"{target}-{method}-{seed}.safetensors" for seed in range(len(recipes))]
-    pairs = zip(paths, recipes, strict=True)
-    return [trained(path, recipe, dataset, device()).eval() for path, recipe in pairs]
 
 
 def matrix(
@@ -126,11 +107,11 @@ def main(config: TransferConfig) -> None:
     """Trains and tries all, prints the table and writes it."""
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
-    groups = {
-        f"{target} {method or GENERATED}": networks(config, target, method, dataset)
-        for method in WAYS
-        for target in config.targets
-    }
+    groups: dict[str, list[nn.Module]] = {}
+    for method, target in itertools.product(WAYS, config.targets):
+        kind, train = f"{target} {method or GENERATED}", config.train.replace(target=target)
+        asked = config.work / kind.replace(" ", "-"), method, train, config.networks, dataset
+        groups[kind] = list(networks_of(*asked, epochs=config.epochs))
     options = AnalyzeConfig(what=("universal",), count=config.networks, images=config.images)
     result = analyze_modules(groups, options, None, dataset)
     found = matrix(result["analyses"]["universal"]["rows"], [*groups])
