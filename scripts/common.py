@@ -252,6 +252,11 @@ def now() -> float:
     return time.perf_counter()
 
 
+def spent() -> float:
+    """As `now`, but on a CPU the seconds of this process, which other work does not lengthen."""
+    return now() if device().type == "cuda" else time.process_time()
+
+
 def load(images: DataConfig, device: torch.device) -> Dataset:
     """The data set that settings name, on `device`."""
     return data.load(images.name, None, device, images.image_size, images.grey)

@@ -1,4 +1,4 @@
-"""Direct training of any target, on its own weights: ordinary, FBF, PGD, AVG and MSD training.
+"""Direct training of any target on its own weights: ordinarily, against attacks, or by bounds.
 
 By the recipe for the images at hand (`hypergen.training.recipes`), and whatever that is, the epoch
 that does best on validation images is kept (Rice et al. 2020). One-step training can lose its
@@ -9,7 +9,7 @@ import contextlib
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ import targets
 from attacks.losses import divergence
 from hypergen.data import Dataset
 from hypergen.errors import RunError
+from hypergen.measures import Accuracy, Certified, Stage, judged
 from hypergen.measures.attacked import attack_population
 from hypergen.models.bundle import fresh_target
 from hypergen.models.ema import ema
@@ -29,8 +30,9 @@ from hypergen.runtime.precision import Precision, chosen_precision, full_precisi
 from hypergen.runtime.rng import OwnDropout, global_state_of, seeded
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.direct_config import BaselineConfig, DirectPlan, TrainingAttack
+from hypergen.training.interval_bounds import IntervalBounds, IntervalLoss
 from hypergen.training.micro_batches import micro_batch
-from hypergen.training.recipes import triangle
+from hypergen.training.weight_perturbation import moved_up
 from targets import in_parts
 from targets.spectral_bound import SpectralBound
 
@@ -67,13 +69,16 @@ class DirectTrainer:
                 self.bound.project(module)
             self.ema = ema(self.module, self.plan.ema_decay)
             self.noise = global_state_of(device)
-        drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in module.modules())
+        self.interval_loss = IntervalLoss(module) if config.method == "ibp" else None
+        dropout = nn.modules.dropout._DropoutNd
+        self.dropouts = [layer for layer in module.modules() if isinstance(layer, dropout)]
         batch = min(self.plan.recipe.batch_size, len(dataset.train)) * (
             2 if config.method == "trades" else 1
         )
         self.part = micro_batch(self.module, batch, dataset.input_shape, device)
         # Every step, so that it can be recorded.
-        alike = not drops and config.share_start is None and self.part is None
+        alike = not self.dropouts and config.share_start is None and self.part is None
+        alike = alike and self.interval_loss is None
         self.model = CUDAGraphModel(self._logits, self.module) if alike else self._logits
         self.gradients = (
             CUDAGraphFunction(self._gradients, self.module) if alike else self._gradients
@@ -111,6 +116,9 @@ class DirectTrainer:
     def train_epoch(self, after_step: Callable[[], object] = lambda: None) -> None:
         """The steps of an epoch alone."""
         self.module.train()
+        if self.interval_loss is not None:  # published without dropout
+            for layer in self.dropouts:
+                layer.eval()
         share = self.plan.share(self.epoch)
         if share is not None:
             targets.set_share(self.module, share)
@@ -118,7 +126,7 @@ class DirectTrainer:
         for images, labels in self.dataset.train.batches(batch_size, self.rng):
             self.step += 1
             attack = self.plan.training_attack(self.step / self.steps)
-            rate = self.plan.learning_rate * triangle(self.step / (self.steps + 1))
+            rate = self.plan.learning_rate * self.plan.recipe.rate(self.step / (self.steps + 1))
             self.take_step(images, labels, attack, rate)
             self.ema.update_parameters(self.module)
             after_step()
@@ -135,14 +143,7 @@ class DirectTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with OwnDropout(self.noise):
-            inputs = [images]
-            if attack is not None:
-                if self.fast is None:
-                    self.fast = targets.fast_context(self.module, images)
-                parts = attack if isinstance(attack, tuple) else (attack,)
-                inputs += [
-                    perturb(self.model, images, labels, part, self.rng, self.fast) for part in parts
-                ]
+            inputs = [images, *self._adversary(images, labels, attack)]
             loss, *gradients = self.gradients(labels, *inputs)
             if self.config.awp:
                 with moved_up(self.module, gradients, self.config.awp):
@@ -154,10 +155,26 @@ class DirectTrainer:
             self.bound.project(self.module)
         return loss.clone()
 
+    def _adversary(
+        self, images: Tensor, labels: Tensor, attack: TrainingAttack | None
+    ) -> list[Tensor]:
+        """What stands beside clean images in the loss: attacked ones, or the size of bounds."""
+        if attack is None:
+            return []
+        if isinstance(attack, IntervalBounds):
+            return [attack.size_on(images)]
+        if self.fast is None:
+            self.fast = targets.fast_context(self.module, images)
+        parts = attack if isinstance(attack, tuple) else (attack,)
+        return [perturb(self.model, images, labels, part, self.rng, self.fast) for part in parts]
+
     def _gradients(self, labels: Tensor, images: Tensor, *attacked: Tensor) -> Sequence[Tensor]:
         """The loss on images [B,C,H,W], and on attacked ones, and its gradient for each tensor."""
         config, smoothing = self.config, self.config.label_smoothing
         weights = list(self.module.parameters())
+        if self.interval_loss is not None and attacked:
+            loss = self.interval_loss(self.module, images, labels, attacked[0], smoothing)
+            return loss.detach(), *torch.autograd.grad(loss, weights)
         if config.method == "trades" and attacked:
             clean = self._logits(images)
             change = divergence(clean, self._logits(*attacked)).mean()
@@ -234,40 +251,20 @@ def train_direct(
 def validate(module: nn.Module, config: BaselineConfig, dataset: Dataset) -> float:
     """Accuracy in [0,1] on 500 validation images, clean and under PGD-10, weighted as the loss.
 
-    Of several norms an image must withstand PGD-10 in each.
+    Of several norms an image must withstand PGD-10 in each. By interval bounds: accuracy and the
+    certified share, one as much as the other.
     """
+    images, labels = dataset.val.first(VALIDATION_IMAGES)
+    population = targets.Population.of([module])
+    if config.method == "ibp":
+        measures, stage = [Accuracy(), Certified(config.threat)], Stage(attacks.PGD, config.seed)
+        return float(judged(measures, population, images, labels, stage).mean())
     beta = 0.0 if config.method == "standard" else config.beta
     each = [attacks.PGD(threat, steps=10) for threat in config.threats]
     attack = attacks.Suite(*each) if beta > 0 else None
-    images, labels = dataset.val.first(VALIDATION_IMAGES)
-    population = targets.Population.of([module])
     masks = attack_population(population, images, labels, attack, config.seed)
     clean, robust = float(masks.clean.double().mean()), float(masks.robust.double().mean())
     return (1 - beta) * clean + beta * robust
-
-
-@contextlib.contextmanager
-@torch.no_grad()
-def moved_up(module: nn.Module, gradients: Sequence[Tensor], share: float) -> Iterator[None]:
-    """Inside, each layer's weights lie `share` of their norm further up their gradient.
-
-    Biases and what else is a vector stay where they are, as in Wu, Xia, Wang 2020, "Adversarial
-    weight perturbation helps robust generalization".
-    """
-    pairs = [
-        (weights, gradient)
-        for weights, gradient in zip(module.parameters(), gradients, strict=True)
-        if weights.ndim > 1
-    ]
-    before = [weights.clone() for weights, _ in pairs]
-    for weights, gradient in pairs:
-        tiny = torch.finfo(gradient.dtype).tiny
-        weights += gradient * (share * weights.norm() / gradient.norm().clamp_min(tiny))
-    try:
-        yield
-    finally:
-        for (weights, _), old in zip(pairs, before, strict=True):
-            weights.copy_(old)
 
 
 def convolution_format(device: torch.device) -> torch.memory_format:

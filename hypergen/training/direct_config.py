@@ -11,15 +11,22 @@ from hypergen.errors import InputError
 from hypergen.measures.norms import parse_norms
 from hypergen.runtime.rng import seeded
 from hypergen.settings import COUNT, RATE, SEED, SHARE, SIZE, Norm, Range, Settings
-from hypergen.training.recipes import PEAK_AT, PGD_STEPS, Recipe, recipe_for
+from hypergen.training.interval_bounds import BOUNDS_WEIGHT, IntervalBounds
+from hypergen.training.recipes import INTERVALS, PGD_STEPS, Recipe, recipe_for
 from targets.kwta import KWTA
 
-Method = Literal["standard", "fbf", "n-fgsm", "pgd", "trades"]
+Method = Literal["standard", "fbf", "n-fgsm", "pgd", "trades", "ibp"]
 """How a network is trained directly against one threat, or none: also the base of a run."""
 TrainingAttack = (
-    attacks.PGD | attacks.MSD | attacks.NFGSM | attacks.TRADES | tuple[attacks.PGD, ...]
+    attacks.PGD
+    | attacks.MSD
+    | attacks.NFGSM
+    | attacks.TRADES
+    | tuple[attacks.PGD, ...]
+    | IntervalBounds
 )
-"""What makes the images trained on; of several the mean of their losses is descended."""
+"""What makes the images trained on; of several the mean of their losses is descended. Or bounds of
+what any attack could do."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +35,9 @@ class BaselineConfig(Settings):
 
     method: Literal[Method, "avg", "msd"] = "fbf"
     """standard (clean images), fbf (one random-start FGSM step), n-fgsm (one step from wider noise,
-    not cut back), pgd (7 steps) or trades (clean images, and 10 steps away from their answers); in
-    several norms avg (the mean loss of pgd in each) or msd (7 steps, each in the norm that hurts
-    most)"""
+    not cut back), pgd (7 steps), trades (clean images, and 10 steps away from their answers) or ibp
+    (interval bounds of what any attack could do, for networks that can be certified); in several
+    norms avg (the mean loss of pgd in each) or msd (7 steps, each in the norm that hurts most)"""
     data: DataConfig = field(default_factory=DataConfig)
     target: Target = "small-lenet5"
     """architecture"""
@@ -43,7 +50,7 @@ class BaselineConfig(Settings):
     trades_weight: Annotated[float, SIZE] = 6.0
     """of trades: weight of the divergence of answers, beside 1 of the clean images' loss"""
     norm: Norm = "linf"
-    """norm of the threat trained against; l1 not by fbf and n-fgsm"""
+    """norm of the threat trained against; l1 not by fbf and n-fgsm, linf alone by ibp"""
     epsilon: Epsilon = None
     """its radius, for pixels in [0,1], such as 0.1 or 8/255; by default the data set's usual one in
     linf"""
@@ -55,10 +62,10 @@ class BaselineConfig(Settings):
     1"""
     epochs: Annotated[int | None, COUNT] = None
     """passes over the training images; by default 10, colour images with batch norm (or vgg) 30,
-    and on few images as many as make 480 steps"""
+    ibp 40, and on few images as many as make 480 steps"""
     learning_rate: Annotated[float | None, RATE] = None
-    """the highest, reached at 40 % of the training; by default 0.005 (Adam), on colour images with
-    batch norm 0.2 (SGD; of vgg 0.08 to 2 by the activation)"""
+    """the highest, reached at 40 % of the training, by ibp at once; by default 0.005 (Adam), of ibp
+    0.001, on colour images with batch norm 0.2 (SGD; of vgg 0.08 to 2 by the activation)"""
     share_start: Annotated[float | None, SHARE] = None
     """share that k-WTA keeps in the first epoch; it falls evenly, epoch by epoch, to the
     activation's own over the first half of the training, as in Xiao et al. 2020 from 0.2; whatever
@@ -86,6 +93,10 @@ class BaselineConfig(Settings):
             raise InputError("`beta` and `epsilon_factor` are of attacked images: not of standard")
         if self.method == "trades" and self.beta != 1.0:
             raise InputError("trades weighs attacked images by `trades_weight`: leave out `beta`")
+        if self.method == "ibp" and self.beta != 1.0:
+            raise InputError("the weight of ibp's bounds is published: leave out `beta`")
+        if self.method == "ibp" and self.norm != "linf":
+            raise InputError(f"ibp bounds what happens in linf, not in {self.norm}")
         if self.method != "trades" and self.trades_weight != BaselineConfig.trades_weight:
             raise InputError(f"`trades_weight` is of trades: leave it out with {self.method}")
         if self.share_start is not None:
@@ -148,7 +159,8 @@ class DirectPlan:
     @classmethod
     def of(cls, config: BaselineConfig, info: DatasetInfo, images: int) -> "DirectPlan":
         """The plan by the recipe for such images, of which there are so many to train on."""
-        return cls(config, recipe_for(info, config.target, config.activation), images)
+        recipe = recipe_for(info, config.target, config.activation)
+        return cls(config, INTERVALS if config.method == "ibp" else recipe, images)
 
     @property
     def epochs(self) -> int:
@@ -191,7 +203,7 @@ class DirectPlan:
         attack, beta = self.training_attack(1.0), self.config.beta
         parts = attack if isinstance(attack, tuple) else (attack,)
         steps = [0 if part is None else part.steps for part in parts]
-        clean = self.config.method == "trades" or attack is None or beta < 1
+        clean = self.config.method in ("trades", "ibp") or attack is None or beta < 1
         losses = clean + (0 if attack is None else len(parts))
         each = losses * (2 if self.config.awp else 1) + sum(steps)
         return each * self.epochs * self.images
@@ -213,14 +225,16 @@ class DirectPlan:
         return final + (start - final) * max(0.0, 1 - 2 * epoch / self.epochs)
 
     def training_attack(self, progress: float) -> TrainingAttack | None:
-        """What makes the images trained on, at `progress` in (0,1]; None for clean images."""
+        """What is trained against, at `progress` in (0,1]; None for clean images alone."""
         if self.config.method == "standard" or not any(self.radii) or self.config.beta == 0:
             return None
-        grown = min(1.0, progress / PEAK_AT) if self.recipe.growing else 1.0
+        grown = self.recipe.growth(progress)
         threats = tuple(
             attacks.Threat(threat.norm, radius * grown)
             for threat, radius in zip(self.config.threats, self.radii, strict=True)
         )
+        if self.config.method == "ibp":
+            return IntervalBounds(threats[0], BOUNDS_WEIGHT * grown)
         if self.config.method == "fbf":
             return self.recipe.fbf(threats[0])
         if self.config.method == "n-fgsm":

@@ -23,6 +23,10 @@ that rate they do not leave the constant classifier.
 On few images each recipe takes more epochs, until its network has made 480 steps: as many as digits
 need.
 
+Interval bounds (IBP, Gowal et al. 2018) have a recipe of their own on all images: 40 epochs of Adam
+at 0.001, or 2,400 steps, a tenth of that rate from 70 % and a hundredth from 90 % of the training
+on; radius and weight of the bounds grow from 5 % to 55 % of it, the weight to a half.
+
 PGD training is Madry et al. 2018 with 7 steps, N-FGSM de Jorge et al. 2022, TRADES Zhang et al.
 2019 with 10 steps and weight 6, each at the recipe above. Against several norms, AVG descends the
 mean loss of PGD in each (Tramer, Boneh 2019, "Adversarial training and robustness for multiple
@@ -46,21 +50,46 @@ from hypergen.models.bundle import as_shapes, fresh_target
 from hypergen.runtime.rng import seeded
 from targets import unsized
 
-LEAST_STEPS = 480
-"""Of the weights in a training, however few images there are."""
 PEAK_AT = 0.4
 """Share of the training after which the learning rate is at its peak."""
 PGD_STEPS = 7
+
+
+def triangle(progress: float) -> float:
+    """Rises from 0 to 1 at 40 % of the training and falls to 0, for progress in [0,1]."""
+    return min(progress / PEAK_AT, (1 - progress) / (1 - PEAK_AT))
+
+
+def in_steps(progress: float) -> float:
+    """1, a tenth from 70 % of the training on, and a hundredth from 90 % on."""
+    return 0.1 ** ((progress >= 0.7) + (progress >= 0.9))
+
+
+def at_once(progress: float) -> float:
+    """1 throughout."""
+    return 1.0
+
+
+def with_rate(progress: float) -> float:
+    """Rises from 0 to 1 as `triangle` does, and stays there."""
+    return min(1.0, progress / PEAK_AT)
+
+
+def ramp(progress: float) -> float:
+    """Rises from 0 to 1 between 5 % and 55 % of the training."""
+    return min(1.0, max(0.0, progress - 0.05) / 0.5)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The published settings for images of a kind.
 
-    epsilon_factor: radius trained against, relative to the one evaluated at; growing: it starts at
-    0 and gets there with the learning rate; fbf: the class of the one-step attack; ema_decay: of
-    the average of the weights that is kept, 0 for none; gains_by_bf16: whether such networks train
-    faster in bf16 on CPUs that have instructions for it (scripts/bench/precision.py measures it).
+    epsilon_factor: radius trained against in the end, relative to the one evaluated at; growth:
+    which share of it is trained against when such a share of the training is over; fbf: the class
+    of the one-step attack; ema_decay: of the average of the weights that is kept, 0 for none;
+    gains_by_bf16: whether such networks train faster in bf16 on CPUs that have instructions for it
+    (scripts/bench/precision.py measures it); rate: as growth, of the learning rate; least_steps: of
+    the weights, however few images there are.
     """
 
     epochs: int
@@ -69,15 +98,17 @@ class Recipe:
     optimizer: Callable[..., Optimizer]
     settings: dict[str, Any]
     epsilon_factor: float
-    growing: bool
+    growth: Callable[[float], float]
     fbf: type[attacks.RandomFGSM]
     ema_decay: float = 0.0
     gains_by_bf16: bool = False
+    rate: Callable[[float], float] = triangle
+    least_steps: int = 480
 
     def epochs_on(self, images: int) -> int:
-        """Passes over so many training images: those of the recipe, or what `LEAST_STEPS` take."""
+        """Passes over so many training images: the recipe's, or what the least steps take."""
         steps = -(-images // self.batch_size)
-        return max(self.epochs, -(-LEAST_STEPS // steps))
+        return max(self.epochs, -(-self.least_steps // steps))
 
     def radius(self, epsilon: float, factor: float | None) -> float:
         """The radius trained against in the end where networks are evaluated at `epsilon`.
@@ -91,13 +122,17 @@ class Recipe:
         return self.optimizer(parameters, lr=learning_rate, **self.settings)
 
 
-GREY = Recipe(10, 100, 5e-3, Adam, {}, 1.15, True, attacks.LineSearchFGSM)
+GREY = Recipe(10, 100, 5e-3, Adam, {}, 1.15, with_rate, attacks.LineSearchFGSM)
 COLOUR = Recipe(
-    *(30, 128, 0.2, SGD, {"momentum": 0.9, "weight_decay": 5e-4}, 1.0, False, attacks.RandomFGSM),
+    *(30, 128, 0.2, SGD, {"momentum": 0.9, "weight_decay": 5e-4}, 1.0, at_once, attacks.RandomFGSM),
     ema_decay=0.9995,
     gains_by_bf16=True,
 )
 PLAIN_COLOUR = replace(GREY, epsilon_factor=1.0, ema_decay=0.9995)
+INTERVALS = replace(
+    GREY, epochs=40, learning_rate=1e-3, growth=ramp, rate=in_steps, least_steps=2400
+)
+"""Of training by interval bounds."""
 VGG_RATES = {
     "relu": 0.08,
     "elu": 0.1,
@@ -138,8 +173,3 @@ def recipe_for(info: DatasetInfo, target: str, activation: str) -> Recipe:
 def usual_factor(info: DatasetInfo) -> float:
     """The radius trained against, relative to the one evaluated at, for images of a kind."""
     return (GREY if info.input_shape[0] == 1 else COLOUR).epsilon_factor
-
-
-def triangle(progress: float) -> float:
-    """Rises from 0 to 1 at 40 % of the training and falls to 0, for progress in [0,1]."""
-    return min(progress / PEAK_AT, (1 - progress) / (1 - PEAK_AT))

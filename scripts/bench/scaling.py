@@ -15,7 +15,6 @@ one rank, and rate and latency from the most ranks measured.
 
 import math
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +39,7 @@ from scripts.common import (
     now,
     publish,
     run,
+    spent,
 )
 from targets import WeightLayout
 
@@ -94,11 +94,6 @@ class ScalingConfig:
 QUICK = ScalingConfig(
     quick=True, dataset="digits", target="mlp", population=2, batch_size=8, steps=1
 )
-
-
-def spent() -> float:
-    """Seconds of this process, which other work does not lengthen; on a GPU those on the clock."""
-    return now() if device().type == "cuda" else time.process_time()
 
 
 class Clock:

@@ -1,16 +1,17 @@
 """Robustness in several norms at once: two generators beside MSD and AVG training of equal time.
 
-One generator is trained for accuracy and the union of all norms, one for accuracy and robustness in
-each norm. Networks trained directly get as many epochs as fit the time that the first generator
-took. All are judged on test images by the standard attacks in each norm, and "union" is the share
-of images that withstand every one. Networks and figures are kept: a killed study goes on.
+One generator is trained for the union of all norms, one for robustness in each norm; both start
+from a network that MSD trained. Networks trained directly get as many epochs as fit the time that
+the first generator took, its start included. All are judged on test images by the standard attacks
+in each norm, and "union" is the share of images that withstand every one. Networks and figures are
+kept: a killed study goes on.
 
     HYPERGEN_DATA=... python -m scripts.studies.union
 """
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import Any, Literal
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.evaluator import Evaluator
-from hypergen.experiments.run import load_generator
 from hypergen.measures.norms import parse_norms
 from hypergen.report.tables import Table, percent
 from hypergen.storage.checkpoint import CHECKPOINT
@@ -34,14 +34,25 @@ from scripts.common import (
     ensure_same_settings,
     generator,
     load,
-    now,
     publish,
     run,
+    spent,
     trained,
 )
 from targets import Population
 
-TRAIN = TrainConfig.of(dataset="mnist", objective="direct", epsilon=0.2, steps=3000)
+TRAIN = TrainConfig.of(
+    dataset="mnist",
+    objective="direct",
+    epsilon=0.2,
+    steps=1500,
+    prior_scale=0.25,
+    attack_steps=7,
+    epsilon_start=1.0,  # the start withstands the whole radius
+    max_robustness_gap=1.0,
+    measure_every=5000,
+)
+START = "start, MSD"
 GENERATORS = "generator, union", "generator, each norm"
 DIRECT: dict[str, Literal["msd", "avg"]] = {"MSD": "msd", "AVG": "avg"}
 TIMED_STEPS = 8
@@ -54,17 +65,19 @@ class UnionConfig:
     quick: bool = False
     """steps and images cut down to a minute or two"""
     train: TrainConfig = TRAIN
-    """of the generators; measures and seeds are those below; direct training takes data set,
+    """of the generators; start, measures and seeds are those below; direct training takes data set,
     target and activation from it"""
     norms: str = "linf=0.2,l2=1.5,l1=8"
     """norms with their radii"""
-    weight: float = 0.5
+    weight: float = 1.0
     """of all robustness; what is left to 1 is that of accuracy"""
+    start_epochs: int | None = None
+    """of the network that generators start from; by default the recipe's"""
     seeds: tuple[int, ...] = (0,)
     """of the trainings"""
     samples: int = 4
     """networks drawn from each generator"""
-    images: int = 200
+    images: int = 500
     """test images attacked; accuracy is over all"""
     attack: str = "standard"
     """what judges"""
@@ -82,9 +95,9 @@ QUICK = UnionConfig(
         target="mlp",
         epsilon=0.1,
         steps=20,
-        max_robustness_gap=1.0,
     ),
     norms="linf=0.1,l2=1,l1=4",
+    start_epochs=2,
     samples=2,
     images=10,
     attack="pgd",
@@ -111,14 +124,48 @@ def judged(config: UnionConfig, population: Population, dataset: Dataset) -> lis
     return [{"accuracy": row["accuracy"], **row["norms"], "union": row["union"]} for row in rows]
 
 
+def recipe_of(config: UnionConfig, method: Literal["msd", "avg"], seed: int) -> BaselineConfig:
+    """How a network is trained directly."""
+    return BaselineConfig.of(
+        method=method,
+        dataset=config.train.data.name,
+        target=config.train.target,
+        activation=config.train.activation,
+        norms=config.norms,
+        seed=seed,
+    )
+
+
+def start(config: UnionConfig, seed: int, dataset: Dataset) -> dict[str, Any]:
+    """Trains the network that generators start from; its figures, as of `generated`."""
+    recipe = recipe_of(config, "msd", seed).replace(epochs=config.start_epochs)
+    return directly(config, START, recipe, dataset)
+
+
+def directly(
+    config: UnionConfig, kind: str, recipe: BaselineConfig, dataset: Dataset
+) -> dict[str, Any]:
+    """Trains a network; figures as of `generated`."""
+    path = file_of(config, kind, recipe.seed)
+    whole, started = not begun(path), spent()
+    network = trained(path, recipe, dataset, device())
+    seconds = round(spent() - started, 1) if whole else None
+    return {"seconds": seconds, "networks": judged(config, Population.of([network]), dataset)}
+
+
+def file_of(config: UnionConfig, kind: str, seed: int) -> Path:
+    """Where a network trained directly is kept."""
+    return cell(config.work, f"{kind}-{seed}").with_suffix(".safetensors")
+
+
 def generated(config: UnionConfig, kind: str, seed: int, dataset: Dataset) -> dict[str, Any]:
     """Trains a generator; its samples' figures, and the seconds it took, None for a part of it."""
-    folder = config.work / f"{kind.replace(', ', '-').replace(' ', '-')}-{seed}"
-    whole, started = not (folder / CHECKPOINT).exists(), now()
-    settings = config.train.replace(measure=measures(config, kind), seed=seed)
-    generator(folder, settings, dataset)
-    seconds = round(now() - started, 1) if whole else None
-    sampler = load_generator(folder, dataset)
+    folder = cell(config.work, f"{kind}-{seed}").with_suffix("")
+    whole, started = not (folder / CHECKPOINT).exists(), spent()
+    base = str(file_of(config, START, seed))
+    settings = config.train.replace(measure=measures(config, kind), base=base, seed=seed)
+    sampler = generator(folder, settings, dataset)
+    seconds = round(spent() - started, 1) if whole else None
     rows = judged(config, sampler.sample(config.samples, seed=1), dataset)
     return {"seconds": seconds, "networks": rows}
 
@@ -126,25 +173,13 @@ def generated(config: UnionConfig, kind: str, seed: int, dataset: Dataset) -> di
 def direct(
     config: UnionConfig, kind: str, seed: int, seconds: float | None, dataset: Dataset
 ) -> dict[str, Any]:
-    """Trains a network for so many seconds, or for the recipe's epochs; figures as of samples."""
-    recipe = BaselineConfig.of(
-        method=DIRECT[kind],
-        dataset=config.train.data.name,
-        target=config.train.target,
-        activation=config.train.activation,
-        norms=config.norms,
-        seed=seed,
-    )
-    path = cell(config.work, f"{kind}-{seed}").with_suffix(".safetensors")
+    """Trains a network for so many seconds, by default the recipe's epochs; figures as above."""
+    recipe = recipe_of(config, DIRECT[kind], seed)
     plan = cached_json(
-        config.work / f"{path.stem}-epochs.json",
+        cell(config.work, f"{kind}-{seed}-epochs"),
         lambda: {"epochs": epochs_in(seconds, recipe, dataset)},
     )
-    whole, started = not begun(path), now()
-    network = trained(path, recipe.replace(**plan), dataset, device())
-    spent = round(now() - started, 1) if whole else None
-    rows = judged(config, Population.of([network]), dataset)
-    return {"seconds": spent, **plan, "networks": rows}
+    return plan | directly(config, kind, recipe.replace(**plan), dataset)
 
 
 def epochs_in(seconds: float | None, recipe: BaselineConfig, dataset: Dataset) -> int | None:
@@ -157,10 +192,10 @@ def epochs_in(seconds: float | None, recipe: BaselineConfig, dataset: Dataset) -
     ends = []
     for batch in itertools.islice(batches, TIMED_STEPS + 1):
         trainer.take_step(*batch, plan.training_attack(1.0), plan.learning_rate / 10)
-        ends.append(now())
+        ends.append(spent())
     step = (ends[-1] - ends[0]) / (len(ends) - 1)  # without the first one, which sets up
     validate(trainer.module.eval(), recipe, dataset)
-    epoch = step * plan.steps / plan.epochs + now() - ends[-1]
+    epoch = step * plan.steps / plan.epochs + spent() - ends[-1]
     return max(1, round(seconds / epoch))
 
 
@@ -183,15 +218,22 @@ def main(config: UnionConfig) -> None:
     """Trains and judges all, prints the table and writes it."""
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
-    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in (*GENERATORS, *DIRECT)}
+    rows: dict[str, list[dict[str, Any]]] = {}
+
+    def add(kind: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        found = cached_json(cell(config.work, f"{kind}-{seed}"), make)
+        rows.setdefault(kind, []).append(found)
+        return found
+
     for seed in config.seeds:
+        first = add(START, seed, partial(start, config, seed, dataset))
         for kind in GENERATORS:
-            make = partial(generated, config, kind, seed, dataset)
-            rows[kind].append(cached_json(cell(config.work, f"{kind}-{seed}"), make))
-        seconds = rows[GENERATORS[0]][-1]["seconds"]
+            made = add(kind, seed, partial(generated, config, kind, seed, dataset))
+            if kind == GENERATORS[0]:
+                times = first["seconds"], made["seconds"]
+        seconds = None if None in times else sum(times)
         for kind in DIRECT:
-            make = partial(direct, config, kind, seed, seconds, dataset)
-            rows[kind].append(cached_json(cell(config.work, f"{kind}-{seed}"), make))
+            add(kind, seed, partial(direct, config, kind, seed, seconds, dataset))
     print(table(rows))
     publish(config.out, settings, {"rows": rows})
 

@@ -192,10 +192,12 @@ def test_training_sees_augmented_images(method, few, cpu, monkeypatch):
     assert fed and all(((x - 0.5).abs() <= trainer.plan.radius + 1e-6).all() for x in fed)
 
 
-@pytest.mark.parametrize("method", ["standard", "fbf", "n-fgsm", "pgd", "trades", "avg", "msd"])
+@pytest.mark.parametrize(
+    "method", ["standard", "fbf", "n-fgsm", "pgd", "trades", "ibp", "avg", "msd"]
+)
 def test_every_method_learns(method, digits, cpu):
     threat = {"norms": "linf=0.02,l2=0.2"} if method in ("avg", "msd") else {"epsilon": 0.02}
-    config = BaselineConfig(method=method, target="mlp", **threat, epochs=4)
+    config = BaselineConfig(method=method, target="mlp", **threat, epochs=4, learning_rate=5e-3)
     module = trained(config, digits, cpu)
     images, labels = digits.test.first(500)
     assert (module(images).argmax(1) == labels).float().mean() > 0.6

@@ -55,6 +55,8 @@ def test_the_share_of_kwta_falls_evenly_over_the_first_half():
         ({"label_smoothing": 1.0}, r"`label_smoothing` must lie in \[0,1\), got 1"),
         ({"awp": -1.0}, "`awp` must be at least 0, got -1"),
         ({"method": "trades", "beta": 0.5}, "by `trades_weight`: leave out `beta`"),
+        ({"method": "ibp", "beta": 0.5}, "the weight of ibp's bounds is published: leave out"),
+        ({"method": "ibp", "norm": "l2", "epsilon": 1.0}, "ibp bounds what happens in linf, not"),
         ({"trades_weight": 3.0}, "`trades_weight` is of trades: leave it out with fbf"),
         ({"method": "standard", "trades_weight": 3.0}, "of trades: leave it out with standard"),
         ({"method": "n-fgsm", "norms": "l2=1"}, "leave it out with n-fgsm"),

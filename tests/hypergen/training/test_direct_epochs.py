@@ -13,7 +13,7 @@ import targets
 from attacks import PGD
 from hypergen.data import Dataset
 from hypergen.storage import checkpoint
-from hypergen.training import direct
+from hypergen.training import direct, recipes
 from hypergen.training.direct import DirectTrainer, train_direct
 from hypergen.training.direct_config import BaselineConfig
 from targets.kwta import KWTA
@@ -112,7 +112,8 @@ def test_after_a_collapse_training_goes_on_from_the_best_epoch(few, cpu, monkeyp
         return next(scores)
 
     monkeypatch.setattr(direct, "validate", validate)
-    monkeypatch.setattr(direct, "triangle", lambda progress: float(progress < 0.65))
+    falling = replace(recipes.GREY, rate=lambda progress: float(progress < 0.65))
+    monkeypatch.setattr(recipes, "GREY", falling)
     trained(SHORT.replace(epochs=3), few, cpu)
     assert not judged[1].equal(judged[0]) and judged[2].equal(judged[0])
 

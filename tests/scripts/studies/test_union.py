@@ -1,12 +1,15 @@
 """The study of robustness in several norms at once."""
 
+import itertools
 from dataclasses import replace
 
 from hypergen.config import ObjectiveConfig
 from scripts.studies import union
 
 
-def test_generators_beside_direct_training(tmp_path, written):
+def test_generators_beside_direct_training(tmp_path, written, monkeypatch):
+    """By a clock of its own: each reading is a second after the last."""
+    monkeypatch.setattr(union, "spent", itertools.count().__next__)
     config = replace(
         union.QUICK,
         train=union.QUICK.train.replace(steps=2, population=2, batch_size=8),
@@ -18,13 +21,13 @@ def test_generators_beside_direct_training(tmp_path, written):
     )
     union.main(config)
     rows = written(config.out)["rows"]
-    assert list(rows) == [*union.GENERATORS, "MSD", "AVG"]
+    assert list(rows) == [union.START, *union.GENERATORS, "MSD", "AVG"]
     for (row,) in rows.values():
-        assert row["seconds"] > 0
+        assert row["seconds"] == 1
         for network in row["networks"]:
             assert list(network) == ["accuracy", "linf", "l2", "union"]
             assert 0 <= network["union"] <= min(network["linf"], network["l2"])
-    assert rows["MSD"][0]["epochs"] >= 1
+    assert rows["MSD"][0]["epochs"] == 1  # which takes more than the two seconds
     lines = str(union.table(rows)).splitlines()
     assert lines[0].split() == ["trained", "by", "accuracy", "linf", "l2", "union", "seconds"]
     union.main(config)  # from what was kept
