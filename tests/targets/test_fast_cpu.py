@@ -5,10 +5,13 @@ from functools import partial
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from targets import build
+from targets import build, fast_conv
 from targets.fast_cpu import FastCPU
 from targets.traits import is_regular
 
@@ -36,6 +39,12 @@ CASES = [
 EVERY = pytest.mark.parametrize(
     ("shape", "kernel", "options"), CASES, ids=lambda value: str(value).replace(" ", "")
 )
+
+
+@pytest.fixture(autouse=True)
+def long_registers(monkeypatch):
+    """The ways chosen with AVX-512, on every machine."""
+    monkeypatch.setattr(fast_conv, "REGISTER", 64)
 
 
 def operands(shape, kernel, options, bias=True):
@@ -115,6 +124,117 @@ def test_gradients_of_gradients(kernel, options):
     assert gradgradcheck(call, tensors)
 
 
+class Ways(TorchDispatchMode):
+    """Notes which ways of `fast_conv` are gone inside this context."""
+
+    def __init__(self):
+        super().__init__()
+        self.gone = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution.default:
+            if args[3] == [1, 2]:
+                self.gone.add("by twos")
+            if args[6]:
+                self.gone.add("transposed")
+        return func(*args, **(kwargs or {}))
+
+
+def in_float32(images, *weights):
+    """Operands whose images lie channels-last."""
+    images = images.to(memory_format=torch.channels_last)
+    return [tensor.detach().float() for tensor in (images, *weights)]
+
+
+def answers(call, *tensors):
+    """What `call` says to float32 operands, and its gradients."""
+    tensors = [tensor.requires_grad_() for tensor in in_float32(*tensors)]
+    found = call(*tensors)
+    seed = torch.Generator().manual_seed(1)
+    grads = torch.autograd.grad(found, tensors, torch.randn(found.shape, generator=seed))
+    return found, *grads
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "options", "ways"),
+    [
+        ((3, 1, 28, 28), (8, 5, 5), {}, {"by twos"}),
+        ((2, 1, 28, 28), (6, 5, 5), {"padding": 2}, {"by twos"}),
+        ((2, 3, 32, 32), (8, 5, 5), {}, {"by twos"}),
+        ((1, 1, 11, 12), (2, 7, 7), {"padding": (0, 1)}, {"by twos"}),
+        ((2, 1, 27, 27), (8, 5, 5), {}, set()),  # an odd width
+        ((2, 1, 28, 28), (8, 5, 5), {"stride": 2}, set()),
+        ((2, 1, 28, 28), (16, 5, 5), {}, set()),
+        ((2, 1, 28, 28), (8, 3, 3), {}, set()),
+        ((3, 8, 12, 12), (16, 5, 5), {}, {"transposed"}),
+        ((2, 6, 14, 14), (16, 5, 5), {}, {"transposed"}),
+        ((1, 8, 11, 13), (3, 7, 7), {"padding": (2, 1)}, {"transposed"}),
+        ((2, 3, 12, 12), (8, 5, 5), {}, {"by twos", "transposed"}),
+        ((2, 8, 14, 14), (16, 5, 5), {"padding": 2}, set()),
+        ((2, 8, 28, 28), (16, 11, 11), {}, set()),
+        ((2, 32, 12, 12), (16, 5, 5), {}, set()),
+        ((2, 8, 12, 12), (16, 5, 5), {"stride": 2}, set()),
+        ((2, 3, 32, 32), (16, 3, 3), {"padding": 1}, set()),
+        ((2, 16, 16, 16), (16, 3, 3), {"padding": 1}, set()),
+    ],
+    ids=str,
+)
+def test_ways_and_what_they_answer(shape, kernel, options, ways):
+    tensors = operands(shape, kernel, options)
+    with Ways() as seen:
+        mine = answers(partial(fast, **options), *tensors)
+    assert seen.gone == ways
+    theirs = answers(partial(F.conv2d, **options), *tensors)
+    for found, expected in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert mine[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_random_shapes(data):
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    side = draw(1, 7)
+    shape = draw(1, 3), draw(1, 17), draw(side, 17), draw(side, 17)
+    options = {"stride": draw(1, 2), "padding": (draw(0, 3), draw(0, 3))}
+    tensors = operands(shape, (draw(1, 9), side, side), options)
+    mine, theirs = (answers(partial(call, **options), *tensors) for call in (fast, F.conv2d))
+    for found, expected in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [((7, 1, 28, 28), (8, 5, 5)), ((7, 8, 12, 12), (16, 5, 5))]
+)
+def test_parts_of_a_batch_have_the_bits_of_the_whole(shape, kernel):
+    images, *weights = in_float32(*operands(shape, kernel, {}))
+
+    def answer(part):
+        mine = images[part].requires_grad_()
+        found = fast(mine, *weights)
+        return found.detach(), torch.autograd.grad(found.square().sum(), mine)[0]
+
+    whole = answer(slice(0, 7))
+    for part in (slice(0, 1), slice(1, 4), slice(4, 7)):
+        for mine, expected in zip(answer(part), whole, strict=True):
+            assert torch.equal(mine, expected[part])
+
+
+def test_gradient_of_a_transposed_gradient():
+    """The way is for float32 alone, which is too coarse for gradgradcheck."""
+    tensors = operands((2, 4, 8, 8), (3, 5, 5), {})
+
+    def twice(call, *tensors):
+        (grad,) = torch.autograd.grad(call(*tensors).square().sum(), tensors[0], create_graph=True)
+        return grad.square().mean()
+
+    mine, theirs = (answers(partial(twice, call), *tensors) for call in (fast, F.conv2d))
+    for found, expected in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
+
+
 def test_pooling_follows_in_the_fast_format():
     """Max-pooling is fast on channels-last tensors, so that is how the first layer answers."""
     for channels in (1, 3):
@@ -191,5 +311,5 @@ def test_single_image_without_batch():
 
 def test_nothing_outside_the_context():
     images = torch.rand(1, 1, 4, 4, requires_grad=True)
-    assert "GreyConv2d" in type(fast(images, torch.rand(1, 1, 2, 2)).grad_fn).__name__
-    assert "GreyConv2d" not in type(F.conv2d(images, torch.rand(1, 1, 2, 2)).grad_fn).__name__
+    assert "_Conv2d" in type(fast(images, torch.rand(1, 1, 2, 2)).grad_fn).__name__
+    assert "_Conv2d" not in type(F.conv2d(images, torch.rand(1, 1, 2, 2)).grad_fn).__name__
