@@ -80,7 +80,7 @@ def _is_mostly_padding(
 
     PyTorch's channels-last kernel multiplies the zeros around the output's gradient too: for an
     input of 12 x 12 and an output of 8 x 8 that is most of its work. The other skips them. Measured
-    with its copies: 0.6 to 0.75 of the time with AVX-512, 0.75 to 1 without. It loses where the
+    with its copies: 0.6 to 0.9 of the time with AVX-512, 0.8 to 1.1 without. It loses where the
     output is as large as the input, as with most 3 x 3 kernels, with more than 16 channels, on
     larger inputs (what it takes to copy) and in float64 (another kernel).
     """
