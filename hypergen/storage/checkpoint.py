@@ -55,16 +55,19 @@ def load(path: Path) -> Any:
     return _newest(path)[1]
 
 
-def _newest(path: Path) -> tuple[Path, Any]:
-    """The newest checkpoint that is as it was written: its file and its tree, as from `load`."""
+def _newest(path: Path, mapped: bool = False) -> tuple[Path, Any]:
+    """The newest checkpoint that is as it was written: its file and its tree, as from `load`.
+
+    mapped: as of `read_tensors`.
+    """
     try:
-        return path, _read(path)
+        return path, _read(path, mapped)
     except InputError as error:
         before = former(path)
         if not before.exists():
             raise
         try:
-            tree = _read(before)
+            tree = _read(before, mapped)
         except InputError:
             both = f"{path} and the checkpoint before it, {before}, are damaged"
             raise InputError(f"{both}: {error}; remove both to begin anew") from None
@@ -72,9 +75,9 @@ def _newest(path: Path) -> tuple[Path, Any]:
         return before, tree
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, mapped: bool) -> Any:
     """The tree of one file. InputError: missing, damaged, external, or changed since."""
-    tensors, header = read_tensors(path)
+    tensors, header = read_tensors(path, mapped)
     if _TREE not in header:
         raise InputError(f"{path} is not a checkpoint of hypergen")
     if header.get(_DIGEST) != _digest(header[_TREE], tensors):
@@ -85,9 +88,12 @@ def _read(path: Path) -> Any:
 def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
     """Hands the tree of `load` to what continues from it, and returns it.
 
+    Its tensors are views of the file, so that a large state is not held twice while networks take it
+    over: who keeps one, keeps a copy.
+
     InputError: as from `load`, or the tree is the state of something else.
     """
-    tree = load(path)
+    tree = _newest(path, mapped=True)[1]
     _hand_over(tree, load_state_dict, path)
     return tree
 
@@ -97,7 +103,7 @@ def resume(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
 
     So a damaged checkpoint is replaced by the one before, which else it would push out.
     """
-    newest, tree = _newest(path)
+    newest, tree = _newest(path, mapped=True)
     _hand_over(tree, load_state_dict, path)
     if newest != path:
         newest.replace(path)
@@ -129,7 +135,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         raise ValueError("the optimizer's state has other parameters")
     if not set(state["state"]) <= set(sum(numbers, [])):
         raise ValueError("the optimizer's state has moments of no parameter")
-    optimizer.load_state_dict({"state": state["state"], "param_groups": own})
+    kept = {
+        number: {
+            name: moment.clone() if isinstance(moment, Tensor) else moment
+            for name, moment in moments.items()
+        }
+        for number, moments in state["state"].items()
+    }
+    optimizer.load_state_dict({"state": kept, "param_groups": own})
     names = {tuple(moments) for moments in optimizer.state.values()}
     if len(names) > 1:
         raise ValueError(f"the optimizer's state has different parts: {names}")

@@ -41,11 +41,16 @@ def write_tensors(
             raise OSError(f"cannot write {path}: {error}") from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Returns the tensors, on the CPU, and the header texts. InputError: missing or damaged."""
+def read_tensors(path: Path, mapped: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns the tensors, on the CPU, and the header texts. InputError: missing or damaged.
+
+    mapped: the tensors take no memory of their own: they are views of the file, of which the system
+    reads a part when it is looked at. Who keeps one, keeps a copy, for the file may change.
+    """
     with _opened(path) as file:
-        # Copies, since what it gives are views of the file, and the file may change.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if not mapped:
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         return tensors, file.metadata() or {}
 
 

@@ -227,7 +227,9 @@ class DirectTrainer:
         self.module.load_state_dict(state["module"])
         self.ema.load_state_dict(state["ema"])
         load_optimizer(self.optimizer, state["optimizer"])
-        self.best_state = {name: t.to(self.device) for name, t in state["best_state"].items()}
+        self.best_state = {
+            name: t.to(self.device, copy=True) for name, t in state["best_state"].items()
+        }
 
 
 def train_direct(

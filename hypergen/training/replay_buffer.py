@@ -48,6 +48,6 @@ class ReplayBuffer:
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """From a checkpoint, onto `device`."""
         self.features, self.measured = (
-            None if state[name] is None else state[name].to(device)
+            None if state[name] is None else state[name].to(device, copy=True)
             for name in ("features", "measured")
         )

@@ -288,3 +288,21 @@ def test_settings_of_an_optimizer_are_those_that_it_was_made_with(optimizer):
     group = optimizer.param_groups[0]
     assert (group["amsgrad"], group["lr"], group["betas"]) == (False, 0.001, (0.9, 0.999))
     optimizer.step()
+
+
+def private_memory() -> int:
+    """Bytes of this process that are no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to ask")
+def test_a_large_state_takes_no_memory_beside_what_takes_it_over(tmp_path):
+    path, size = tmp_path / "c", 64 * 2**20
+    checkpoint.save(path, {"w": torch.ones(size // 4)})
+    own, before = torch.zeros(size // 4).add_(2), private_memory()
+    checkpoint.restore(path, lambda state: own.copy_(state["w"]))
+    assert private_memory() - before < size / 4
+    assert float(own.sum()) == size / 4
+    checkpoint.restore(path, lambda state: state["w"].zero_())  # which nobody else sees
+    assert checkpoint.load(path)["w"].equal(own)

@@ -87,6 +87,21 @@ def test_every_step_is_told_and_the_last_state_is_saved(tiny, few, cpu, saved, s
     assert len(told) == 6
 
 
+def test_a_state_taken_over_owes_nothing_to_its_file(config, few, cpu, tmp_path, same):
+    path = tmp_path / "checkpoint.safetensors"
+    trainer = Trainer(config, few, cpu)
+    trainer.advance()
+    checkpoint.save(path, trainer.state_dict())
+    again = Trainer(config.replace(seed=1), few, cpu)
+    checkpoint.resume(path, again.load_state_dict)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(b"\xff" * size)
+    for each in (again, trainer):
+        each.advance()
+    assert same(again.state_dict(), trainer.state_dict())
+
+
 @pytest.mark.parametrize("step", [0, 1, 4])
 def test_a_step_cut_in_half_is_taken_again(
     step, config, small_on_device, device, never_stopped, tmp_path, monkeypatch, same, near
