@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from hypergen.errors import InputError
 
 _PART = re.compile(r"\..+\.(\d+)\.part")
-"""The name of a file that is being written: `.NAME.PID.part`."""
+"""The name of a file that is being written: `.NAME.PID.part`; of a folder `aside`, one dot more."""
 _own_change: dict[Path, int | None] = {}
 """Folder -> its time of change when this process had last written a file in it."""
 
@@ -74,6 +75,22 @@ def replacing(path: Path, keep_former: bool = False) -> Iterator[Path]:
         _own_change[path.parent] = _changed_at(path.parent)
 
 
+@contextlib.contextmanager
+def aside(part: Path) -> Iterator[Path]:
+    """Yields a file that becomes `part` in the end, alone in a folder that is then removed.
+
+    For libraries which write to another file first: what a kill leaves of that would else have a
+    name that nobody knows. The folder is removed as `part` is.
+    """
+    folder = part.with_name(f".{part.name}")
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder / part.name
+        (folder / part.name).replace(part)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def former(path: Path) -> Path:
     """Where `replacing` keeps the file that `path` was before."""
     path = Path(os.path.realpath(path))
@@ -105,11 +122,14 @@ def naming(path: Path, part: Path | None = None) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the files in `folder` that processes, killed by now, left half-written."""
+    """Removes what processes, killed by now, left half-written in `folder`."""
     for part in folder.glob(".*.part"):
         found = _PART.fullmatch(part.name)
         if found and not _is_running(int(found[1])):
-            part.unlink(missing_ok=True)
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hypergen.errors import InputError
-from hypergen.storage.atomic import replacing
+from hypergen.storage.atomic import aside, replacing
 from hypergen.storage.folders import expanded
 
 
@@ -34,9 +34,9 @@ def write_tensors(
         if memory in known or not own.is_contiguous():
             plain[name] = own.clone(memory_format=torch.contiguous_format)
         known.add(memory)
-    with replacing(path, keep_former) as part:
+    with replacing(path, keep_former) as part, aside(part) as file:
         try:
-            safetensors.torch.save_file(plain, part, dict(header))
+            safetensors.torch.save_file(plain, file, dict(header))
         except SafetensorError as error:  # no space left, say; it is no OSError of its own
             raise OSError(f"cannot write {path}: {error}") from error
 

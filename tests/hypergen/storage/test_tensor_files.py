@@ -1,5 +1,7 @@
 import os
+import signal
 import stat
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -47,6 +49,27 @@ def test_a_failed_write_keeps_the_old_file(file, monkeypatch):
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_what_a_kill_leaves_of_the_librarys_own_file_is_removed(file, monkeypatch):
+    """safetensors writes to a file of a random name first, in the folder that it is given."""
+
+    def killed(_, path, *__):
+        Path(path).with_name(".tmp69yLwW").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    before = file.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(safetensors.torch, "save_file", killed)
+        if not (child := os.fork()):
+            try:
+                write_tensors(file, TENSORS, {})
+            finally:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert file.read_bytes() == before and len(list(file.parent.rglob("*"))) > 1
+    write_tensors(file, TENSORS, {})
+    assert list(file.parent.iterdir()) == [file]
+
+
 def test_a_full_disk_is_an_error_of_the_system(file, monkeypatch):
     def fail(*args):
         raise SafetensorError("I/O error: No space left on device")
@@ -65,7 +88,13 @@ def test_tied_and_strided_tensors_can_be_written(tmp_path):
 
 def test_plain_tensors_are_not_copied_to_be_written(tmp_path, monkeypatch):
     given: dict[str, torch.Tensor] = {}
-    monkeypatch.setattr(safetensors.torch, "save_file", lambda plain, *_: given.update(plain))
+    write = safetensors.torch.save_file
+
+    def save_file(plain, *others):
+        given.update(plain)
+        write(plain, *others)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", save_file)
     weight = torch.arange(6.0)
     write_tensors(tmp_path / "n", {"a": weight, "b": weight[:3]}, {})
     assert given["a"].data_ptr() == weight.data_ptr() != given["b"].data_ptr()
