@@ -6,6 +6,8 @@
 
 import re
 
+REFUSED_STATUS = 74
+"""How a trial of a sweep ends where the system refuses it a file: EX_IOERR of sysexits.h."""
 _LONG = re.compile(r"\S{400,}")
 _LONGEST = 1500
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")

@@ -38,17 +38,18 @@ TOGETHER = "train", "sample", "evaluate", "analyze"
 """The commands that several processes started by torchrun share."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, refused_status: int = 1) -> int:
     """Entry point: 0 done, 1 a failed run, 2 bad input, 128 + N after signal N: 130 after Ctrl-C.
 
     arguments: by default those of the process, which then is the command's own.
+    refused_status: where the system refuses a file: a sweep tells that from other failures.
     """
     if arguments is None:
         arguments = sys.argv[1:]
         exit_on_signals()  # first of all: imports take seconds
         fill_closed_descriptors()
         yield_cores(os.environ)
-    return exit_status(lambda: run_command(arguments))
+    return exit_status(lambda: run_command(arguments), refused_status)
 
 
 def yield_cores(environ: MutableMapping[str, str]) -> None:
@@ -62,14 +63,14 @@ def yield_cores(environ: MutableMapping[str, str]) -> None:
         environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
-def exit_status(action: Callable[[], int | None]) -> int:
+def exit_status(action: Callable[[], int | None], refused_status: int = 1) -> int:
     """Runs a command; what went wrong, and warnings, are said in one line. As `main` returns it."""
     warnings.formatwarning = lambda message, *_: f"hypergen: {in_options(str(message))}\n"
     with forgiving_output(), hushed():
-        return _status(action)
+        return _status(action, refused_status)
 
 
-def _status(action: Callable[[], int | None]) -> int:
+def _status(action: Callable[[], int | None], refused_status: int) -> int:
     try:
         return action() or 0
     except RunError as error:
@@ -83,7 +84,7 @@ def _status(action: Callable[[], int | None]) -> int:
         number = interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT
         return _tell(f"interrupted{interrupt}", 128 + number)
     except OSError as error:  # no space, no permission
-        return _tell(error, 1)
+        return _tell(error, refused_status)
     except errors_below() as error:
         return _tell(error, 2)
     except (MemoryError, RuntimeError) as error:

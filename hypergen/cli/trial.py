@@ -20,5 +20,6 @@ if __name__ == "__main__":
     parent = int(sys.argv.pop(1))
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     from hypergen.cli.main import main  # takes seconds, in which the sweep may end
+    from hypergen.errors import REFUSED_STATUS
 
-    sys.exit(main())
+    sys.exit(main(refused_status=REFUSED_STATUS))

@@ -17,7 +17,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from hypergen.errors import InputError, RunError, option
+from hypergen.errors import REFUSED_STATUS, InputError, RunError, option
 from hypergen.experiments import pruning
 from hypergen.experiments.heartbeat import BEAT, Heartbeat, finish
 from hypergen.experiments.run_folder import RESULTS, ReportConfig
@@ -28,6 +28,8 @@ from hypergen.storage.atomic import read_json
 
 MAX_ATTEMPTS = 3
 """How often a trial's process is started before the trial counts as failed."""
+REFUSED = "refused"
+"""The user attribute of a trial that counts how often it has ended a sweep; see `_postpone`."""
 GRACE_SECONDS = 15.0
 """How long a process that must end may take to save and do so."""
 
@@ -125,11 +127,25 @@ class Trials:
 
     def _fail(self, trial: optuna.Trial, status: int, too_many: bool) -> None:
         """Tells the study of a trial that failed; `RunError` where going on is of no use."""
+        if status == REFUSED_STATUS:
+            self._postpone(trial)
         finish(self.study, trial, TrialState.FAIL)
         if too_many:
             raise RunError(f"too many trials fail; last: {self.complaint(trial)}")
         if status == 2:
             raise RunError(f"a trial cannot run: {self.complaint(trial)}")
+
+    def _postpone(self, trial: optuna.Trial) -> None:
+        """Ends the sweep by a `RunError`, and leaves the trial to the next process of the sweep.
+
+        The system refused it a file, by a full disk say: other trials would meet the same. What
+        that does `MAX_ATTEMPTS` times is not put off again.
+        """
+        count = self._frozen(trial).user_attrs.get(REFUSED, 0) + 1
+        trial.set_user_attr(REFUSED, count)
+        if count < MAX_ATTEMPTS:
+            told = f"trial {trial.number} could not go on: {self.complaint(trial)}"
+            raise RunError(f"{told}; mend that, and repeat the command: it goes on with the trial")
 
     def abandoned(self, write_settings: Callable[[optuna.Trial, Path], None]) -> list[optuna.Trial]:
         """Trials that an earlier process of this sweep, dead by now, left unfinished.

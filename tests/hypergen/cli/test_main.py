@@ -18,7 +18,7 @@ from attacks import AttackError
 from hypergen.cli.early import Early
 from hypergen.cli.main import COMMANDS, exit_status, main, yield_cores
 from hypergen.cli.wording import in_options
-from hypergen.errors import InputError, RunError
+from hypergen.errors import REFUSED_STATUS, InputError, RunError
 from hypergen.experiments.run_folder import dated
 from targets import TargetError
 from tests.hypergen.cli.programs import start
@@ -93,6 +93,18 @@ def test_the_command_asks_for_it_before_pytorch_is_loaded():
         [sys.executable, "-c", code], env=unset, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False 10000\n"
+
+
+def test_a_trial_of_a_sweep_tells_what_the_system_refuses_from_other_failures():
+    code = (
+        "import os, runpy, sys, hypergen.cli.main as cli\n"
+        "def refuse(words): raise OSError('no space left')\n"
+        "cli.run_command = refuse\n"
+        "sys.argv = ['trial', str(os.getppid()), 'train']\n"
+        "runpy.run_module('hypergen.cli.trial', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (REFUSED_STATUS, "hypergen: no space left\n")
 
 
 @pytest.mark.parametrize("take", [np.empty, torch.empty])

@@ -33,6 +33,7 @@ FINISHED = {"report": asdict(SIZES), "summary": {"sample": SAMPLE}}
 DONE = f"from pathlib import Path; Path('results.json').write_text({json.dumps(FINISHED)!r})"
 KILLED = "import os; os.kill(os.getpid(), 9)"
 FAILED = "import sys; print('hypergen: diverged'); sys.exit(1)"
+REFUSED = "import sys; print('hypergen: No space left on device'); sys.exit(74)"
 WRONG = "import sys; print('hypergen: no such file'); sys.exit(2)"
 SAVING = (
     "import os, signal, sys, time\n"
@@ -103,6 +104,28 @@ def test_too_many_failures_end_a_sweep(trials):
     with pytest.raises(RunError, match="too many trials fail; last: hypergen: diverged"):
         some.work(2, choose, SIZES, SILENT)
     assert states(some) == [TrialState.FAIL] * 3
+
+
+def test_a_trial_that_is_refused_a_file_is_told_and_goes_on_when_its_sweep_does(trials):
+    first = trials(DONE, REFUSED)
+    with pytest.raises(RunError, match="trial 1 could not go on: hypergen: No space left on dev"):
+        first.work(3, choose, SIZES, SILENT)
+    assert states(first) == [TrialState.COMPLETE, TrialState.RUNNING]
+    again = trials(DONE, study=first.study)
+    again.work(3, choose, SIZES, SILENT)
+    assert again.started == [1, 2] and states(again) == [TrialState.COMPLETE] * 3
+
+
+def test_a_trial_that_is_always_refused_a_file_fails_in_the_end(trials):
+    study = None
+    for _ in range(MAX_ATTEMPTS - 1):
+        some = trials(REFUSED, study=study)
+        study = some.study
+        with pytest.raises(RunError, match="repeat the command"):
+            some.work(1, choose, SIZES, SILENT)
+    some = trials(REFUSED, DONE, study=study)
+    some.work(1, choose, SIZES, SILENT)
+    assert some.started == [0, 1] and states(some) == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_bad_input_ends_a_sweep_at_once(trials):
