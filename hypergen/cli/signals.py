@@ -7,10 +7,14 @@ every signal takes the way of Ctrl-C: KeyboardInterrupt, and whoever catches it 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
-from hypergen.runtime.signals import ENDING, Interrupter
+from hypergen.runtime.signals import COPY_SECONDS, ENDING, Interrupter
+
+AGAIN_SECONDS = COPY_SECONDS + 0.05
+"""How soon a signal that was lost comes again: late enough to be no copy of the first."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -50,12 +54,42 @@ def interruptible() -> Iterator[None]:
     try:
         for number in changed:
             signal.signal(number, interrupter)
-        yield
+        with _repeated(interrupter):
+            yield
     except KeyboardInterrupt as interrupt:
         raise Interrupted(str(interrupt), interrupter.received or signal.SIGINT) from None
     finally:
         for number, handler in changed.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _repeated(interrupter: Interrupter) -> Iterator[None]:
+    """Within, a signal whose KeyboardInterrupt Python throws away comes again, until it is heard.
+
+    Nobody hears of exceptions in what Python calls by itself, between any two lines of a program:
+    `__del__`, and callbacks of weak references.
+    """
+    before, timers = sys.unraisablehook, list[threading.Timer]()
+
+    def again() -> None:
+        os.kill(os.getpid(), interrupter.received or signal.SIGINT)
+
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            return before(lost)
+        # Not here, where it would be lost as well.
+        timers.append(threading.Timer(AGAIN_SECONDS, again))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
 
 
 def _exit(number: int, frame: object) -> None:

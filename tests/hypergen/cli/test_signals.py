@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,6 +102,31 @@ def test_an_interrupted_command_tells_its_signal(number, capsys):
 
     assert exit_status(action) == 128 + number
     assert capsys.readouterr().err == "hypergen: interrupted; repeat it\n"
+
+
+class Thing:
+    """What weak references can be to."""
+
+
+@EACH
+def test_a_signal_that_python_throws_away_comes_again(number, usual_handlers):
+    before, thing = sys.unraisablehook, Thing()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(number))
+    with pytest.raises(Interrupted) as caught, interruptible():
+        del thing
+        time.sleep(3)
+    assert caught.value.number == number and reference() is None
+    assert sys.unraisablehook is before
+
+
+@pytest.mark.usefixtures("usual_handlers")
+def test_what_else_python_throws_away_is_told_as_ever(monkeypatch):
+    told, thing = [], Thing()
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_type))
+    reference = weakref.ref(thing, lambda _: 1 // 0)
+    with interruptible():
+        del thing
+    assert told == [ZeroDivisionError] and reference() is None
 
 
 @EACH
