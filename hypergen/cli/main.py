@@ -34,7 +34,7 @@ COMMANDS = {
     "list": "List what can be named: targets, activations, attacks, data sets, ...",
 }
 """What each command does; its options stand in the module of its name beside this one."""
-TOGETHER = "train", "sample", "evaluate", "analyze"
+TOGETHER = "train", "sample", "evaluate", "compare", "analyze", "report", "transfer"
 """The commands that several processes started by torchrun share."""
 
 

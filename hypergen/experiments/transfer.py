@@ -101,10 +101,12 @@ def without_sick(networks: Sequence[NetworkFile], rates: Rates) -> SoundRates:
 
     `RunError` when fewer than two are left.
     """
-    failed: dict[str, str] = {}
+    every, failed = networks, dict[str, str]()
     while True:
         try:
-            return networks, failed, rates(networks)
+            found = rates(networks)
+            told = [path for path in (str(network.path) for network in every) if path in failed]
+            return networks, {path: failed[path] for path in told}, found
         except AttackError as error:
             sick, reason = sick_networks(error, networks, rates), str(error.args[0])
             if not sick:

@@ -111,3 +111,23 @@ def test_an_evaluation_shared_is_that_of_one_process(whole, tmp_path):
     # What is known by then is not done again, and still the same.
     assert main(["evaluate", str(whole), *options, "--json", str(paths[1])]) == 0
     assert json.loads(paths[1].read_text())["networks"] == first
+
+
+def test_networks_tried_on_each_other_and_side_by_side_are_those_of_one_process(
+    whole, tmp_path, capsys
+):
+    samples = sorted(map(str, (whole / "samples").iterdir()))
+    options = ["--images", "60", "--steps", "3", "--restarts", "1"]
+    commands = {
+        "transfer.json": ["transfer", *samples, *options, "--json"],
+        "report.md": ["report", *samples, *options, "--format", "md", "--out"],
+    }
+    for name, command in commands.items():
+        path = tmp_path / name
+        assert main([*command, str(path)]) == 0
+        alone, shown = path.read_bytes(), capsys.readouterr().out
+        path.unlink()
+        process = torchrun(2, *command, str(path))
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert (path.read_bytes(), out) == (alone, shown), name

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from attacks import (
 )
 from hypergen.evaluation.transfer import MixedPopulation, carried_over, fooling_rates
 from hypergen.measures.attacked import attack_population
+from hypergen.runtime import crew
 from hypergen.storage.weights import load_network
 from targets import Population
 
@@ -135,6 +138,26 @@ def test_a_universal_perturbation_comes_from_training_images(name, pair, rates, 
         points = perturbed(images[None], perturbation)[0]
         expected = [fooled_share(other, images, points, labels) for other in pair]
         assert matrix[i].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["pgd", "universal-gradient"])
+def test_helpers_find_what_one_process_does(name, pair, rates, monkeypatch):
+    """Here they do every job; what fails at a helper would be done again, and not be seen."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        modules = [pair[0], targets.build("fbf-cnn", input_shape=(1, 8, 8)).eval(), pair[1]]
+    accuracy, matrix = rates(modules, made(name))
+
+    def mapped(function, jobs, workers, remote, received):
+        sent = pickle.loads(pickle.dumps(remote))
+        done = [sent(None, number) for number in range(len(jobs))]
+        for job, found in zip(jobs, done, strict=True):
+            received(job, found)
+        return done
+
+    monkeypatch.setattr(crew, "mapped", mapped)
+    again = rates(modules, made(name))
+    assert again[0].equal(accuracy) and again[1].equal(matrix) and matrix.any()
 
 
 def test_what_only_just_fools_one_network_is_not_what_is_tried_on_others(base, rates, digits):

@@ -90,6 +90,7 @@ def test_ranks_compute_the_bits_of_one_process(
         assert difference(expected, found[name]) == "", name
     clean, robust, *_ = alone["judged"]
     assert 0 < robust.sum() < clean.sum()
+    assert all(rate.any() for rate in alone["transferred"])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])

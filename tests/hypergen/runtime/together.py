@@ -16,6 +16,7 @@ import targets
 from hypergen import data
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
+from hypergen.evaluation.transfer import MixedPopulation, fooling_rates
 from hypergen.experiments.baseline import train_baselines
 from hypergen.experiments.registration import register_target
 from hypergen.measures.attacked import attack_population
@@ -80,6 +81,18 @@ def judged(dataset: Dataset) -> list[torch.Tensor]:
     return [mask for masks in found for mask in (masks.clean, masks.robust)]
 
 
+def transferred(dataset: Dataset) -> list[torch.Tensor]:
+    """What fools one of three networks, tried on all; made for each image, and for all images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        names = "mlp", NORMALISED, "mlp"
+        made = [targets.build(name, input_shape=dataset.input_shape).eval() for name in names]
+    threat = attacks.Threat("linf", 0.3)
+    sources = attacks.PGD(threat, steps=3), attacks.UniversalGradient(threat, passes=1)
+    networks = MixedPopulation(made, dataset.device)
+    return [rate for each in sources for rate in fooling_rates(networks, each, dataset, 60, 5)]
+
+
 def directly(dataset: Dataset, folder: Path) -> list[dict[str, Any]]:
     """The tensors of three networks trained one by one, each for an epoch."""
     made = {"method": "standard", "target": "mlp", "image_size": 8, "epochs": 1}
@@ -96,7 +109,8 @@ def all_of(folder: Path, steps: int, names: Sequence[str]) -> dict[str, Any]:
     folder.mkdir()
     dataset = data.load("digits", image_size=8)
     states = {name: trained(name, steps, dataset) for name in names}
-    return {**states, "judged": judged(dataset), "directly": directly(dataset, folder)}
+    found = {"judged": judged(dataset), "transferred": transferred(dataset)}
+    return {**states, **found, "directly": directly(dataset, folder)}
 
 
 def start_helpers(count: int) -> list[subprocess.Popen[bytes]]:
