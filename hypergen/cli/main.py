@@ -14,7 +14,7 @@ from hypergen.cli.output import fill_closed_descriptors, forgiving_output
 from hypergen.cli.signals import Interrupted, exit_on_signals, interruptible
 from hypergen.cli.wording import in_options
 from hypergen.errors import InputError, RunError, is_out_of_memory
-from hypergen.runtime.ranks import hushed, joined, launched, speaks
+from hypergen.runtime.ranks import hushed, joined, launched, outlives_first, speaks
 
 COMMANDS = {
     "train": "Train a generator of network weights, then measure its samples.",
@@ -102,7 +102,7 @@ def errors_below() -> tuple[type[Exception], ...]:
 
 
 def _tell(error: object, status: int) -> int:
-    if speaks():
+    if speaks() or (status < 128 and outlives_first()):
         print(f"hypergen: {in_options(str(error))}", file=sys.stderr)
     return status
 

@@ -21,7 +21,8 @@ from hypergen.errors import InputError
 PATIENCE = timedelta(days=1)
 """How long a rank waits for another, which may be busy. One that has died is noticed at once."""
 LEAVING_SECONDS = 3.0
-"""How long the first rank waits for the others to leave, of which some may have died."""
+"""How long the first rank waits for the others to leave, of which some may have died; and others
+for it to tell a mistake."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,18 @@ def speaks() -> bool:
         except RuntimeError:  # nobody can be asked any more
             _joined.speaks = launched().rank == 0
     return bool(_joined.speaks)
+
+
+def outlives_first() -> bool:
+    """Whether this process still runs when the first has had time to tell what both know.
+
+    torchrun ends all as soon as one has ended: were that not the first, nothing would be told. Who
+    is not ended by then is alone with its mistake. Nothing is waited for once ranks have `joined`.
+    """
+    if _joined.store is not None:
+        return False
+    time.sleep(LEAVING_SECONDS)
+    return True
 
 
 @contextlib.contextmanager

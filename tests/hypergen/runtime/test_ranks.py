@@ -150,12 +150,24 @@ def test_an_impossible_place_is_told_in_one_line(rank, count, told, launched, ca
     ],
 )
 def test_only_the_first_speaks(arguments, told, launched, capsys, monkeypatch):
+    """Another rank waits to be ended by torchrun; if it is not, it is alone with its mistake."""
+
+    def ended(seconds: float) -> None:
+        raise SystemExit
+
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    for rank in (0, 1):
-        launched(rank)
-        assert main(arguments) == 2
-        out, err = capsys.readouterr()
-        assert not out and (told in err and err.count("\n") == 1 if rank == 0 else not err)
+    monkeypatch.setattr(ranks.time, "sleep", ended)
+    launched(0)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out and told in err and err.count("\n") == 1
+    launched(1)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(ranks.time, "sleep", lambda seconds: None)
+    assert main(arguments) == 2
+    assert capsys.readouterr() == ("", err)
 
 
 @pytest.mark.parametrize(
