@@ -88,8 +88,8 @@ def _read(path: Path, mapped: bool) -> Any:
 def restore(path: Path, load_state_dict: Callable[[Any], object]) -> Any:
     """Hands the tree of `load` to what continues from it, and returns it.
 
-    Its tensors are views of the file, so that a large state is not held twice while networks take it
-    over: who keeps one, keeps a copy.
+    Its tensors are views of the file, so that a large state is not held twice while networks take
+    it over: who keeps one, keeps a copy.
 
     InputError: as from `load`, or the tree is the state of something else.
     """
