@@ -11,7 +11,7 @@ kept: a killed study goes on.
 
 import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any, Literal
 
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
+from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.measures.norms import parse_norms
 from hypergen.report.tables import Table, percent
+from hypergen.storage.atomic import read_json
 from hypergen.storage.checkpoint import CHECKPOINT
 from hypergen.training.direct import DirectTrainer, validate
 from hypergen.training.direct_config import BaselineConfig
@@ -30,6 +32,7 @@ from scripts.common import (
     begun,
     cached_json,
     cell,
+    chosen,
     device,
     ensure_same_settings,
     generator,
@@ -77,10 +80,13 @@ class UnionConfig:
     """of the trainings"""
     samples: int = 4
     """networks drawn from each generator"""
-    images: int = 500
+    images: int = 200
     """test images attacked; accuracy is over all"""
     attack: str = "standard"
     """what judges"""
+    only: tuple[str, ...] = ()
+    """trainings to do now, beside those done before; default: all. Those of equal time need the
+    first generator"""
     work: Path = Path("runs/union")
     """folder of the networks and their figures"""
     out: Path = RESULTS / "union.json"
@@ -136,16 +142,20 @@ def recipe_of(config: UnionConfig, method: Literal["msd", "avg"], seed: int) -> 
     )
 
 
-def start(config: UnionConfig, seed: int, dataset: Dataset) -> dict[str, Any]:
-    """Trains the network that generators start from; its figures, as of `generated`."""
-    recipe = recipe_of(config, "msd", seed).replace(epochs=config.start_epochs)
-    return directly(config, START, recipe, dataset)
+def row(config: UnionConfig, kind: str, seed: int, dataset: Dataset) -> dict[str, Any]:
+    """Trains what is asked for; the seconds it took, None for a part of it, and its figures."""
+    if kind == START:
+        recipe = recipe_of(config, "msd", seed).replace(epochs=config.start_epochs)
+        return directly(config, kind, recipe, dataset)
+    if kind in GENERATORS:
+        return generated(config, kind, seed, dataset)
+    return in_equal_time(config, kind, seed, dataset)
 
 
 def directly(
     config: UnionConfig, kind: str, recipe: BaselineConfig, dataset: Dataset
 ) -> dict[str, Any]:
-    """Trains a network; figures as of `generated`."""
+    """Trains a network; see `row`."""
     path = file_of(config, kind, recipe.seed)
     whole, started = not begun(path), spent()
     network = trained(path, recipe, dataset, device())
@@ -159,7 +169,7 @@ def file_of(config: UnionConfig, kind: str, seed: int) -> Path:
 
 
 def generated(config: UnionConfig, kind: str, seed: int, dataset: Dataset) -> dict[str, Any]:
-    """Trains a generator; its samples' figures, and the seconds it took, None for a part of it."""
+    """Trains a generator and draws from it; see `row`."""
     folder = cell(config.work, f"{kind}-{seed}").with_suffix("")
     whole, started = not (folder / CHECKPOINT).exists(), spent()
     base = str(file_of(config, START, seed))
@@ -170,10 +180,16 @@ def generated(config: UnionConfig, kind: str, seed: int, dataset: Dataset) -> di
     return {"seconds": seconds, "networks": rows}
 
 
-def direct(
-    config: UnionConfig, kind: str, seed: int, seconds: float | None, dataset: Dataset
-) -> dict[str, Any]:
-    """Trains a network for so many seconds, by default the recipe's epochs; figures as above."""
+def in_equal_time(config: UnionConfig, kind: str, seed: int, dataset: Dataset) -> dict[str, Any]:
+    """Trains a network for as long as the first generator and its start took; see `row`.
+
+    The recipe's epochs where nobody knows how long that was. `InputError`: there is no generator.
+    """
+    files = [cell(config.work, f"{first}-{seed}") for first in (START, GENERATORS[0])]
+    if not all(file.exists() for file in files):
+        raise InputError(f"{kind} needs the time that {START} and {GENERATORS[0]} take")
+    times = [read_json(file)["seconds"] for file in files]
+    seconds = None if None in times else sum(times)
     recipe = recipe_of(config, DIRECT[kind], seed)
     plan = cached_json(
         cell(config.work, f"{kind}-{seed}-epochs"),
@@ -218,22 +234,16 @@ def main(config: UnionConfig) -> None:
     """Trains and judges all, prints the table and writes it."""
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
+    known = START, *GENERATORS, *DIRECT
+
+    def cells(kind: str) -> list[Path]:
+        return [cell(config.work, f"{kind}-{seed}") for seed in config.seeds]
+
     rows: dict[str, list[dict[str, Any]]] = {}
-
-    def add(kind: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        found = cached_json(cell(config.work, f"{kind}-{seed}"), make)
-        rows.setdefault(kind, []).append(found)
-        return found
-
-    for seed in config.seeds:
-        first = add(START, seed, partial(start, config, seed, dataset))
-        for kind in GENERATORS:
-            made = add(kind, seed, partial(generated, config, kind, seed, dataset))
-            if kind == GENERATORS[0]:
-                times = first["seconds"], made["seconds"]
-        seconds = None if None in times else sum(times)
-        for kind in DIRECT:
-            add(kind, seed, partial(direct, config, kind, seed, seconds, dataset))
+    for kind in chosen(config.only, known, cells):
+        for seed, path in zip(config.seeds, cells(kind), strict=True):
+            found = cached_json(path, partial(row, config, kind, seed, dataset))
+            rows.setdefault(kind, []).append(found)
     print(table(rows))
     publish(config.out, settings, {"rows": rows})
 

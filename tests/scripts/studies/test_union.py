@@ -3,7 +3,10 @@
 import itertools
 from dataclasses import replace
 
+import pytest
+
 from hypergen.config import ObjectiveConfig
+from hypergen.errors import InputError
 from scripts.studies import union
 
 
@@ -43,3 +46,9 @@ def test_what_generators_are_trained_for():
     ]
     assert asked[0][1].options == {"linf": 0.2, "l2": 1.5}
     assert asked[1][2].options == {"norm": "l2", "epsilon": 1.5}
+
+
+def test_equal_time_needs_the_first_generator(tmp_path):
+    config = replace(union.QUICK, work=tmp_path, out=tmp_path / "union.json")
+    with pytest.raises(InputError, match="AVG needs the time that start, MSD and generator, union"):
+        union.main(replace(config, only=("AVG",)))
