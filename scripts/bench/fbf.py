@@ -23,6 +23,7 @@ from hypergen import data
 from hypergen.models.bundle import fresh_target
 from hypergen.training.direct import DirectTrainer
 from hypergen.training.direct_config import BaselineConfig
+from hypergen.training.recipes import at_once
 from scripts.common import RESULTS, device, now, publish, run, settings_of, shortened
 from targets import Population
 
@@ -57,7 +58,7 @@ def ours(config: BenchConfig, dataset: data.Dataset) -> DirectTrainer:
 def with_one_step(trainer: DirectTrainer) -> DirectTrainer:
     """The same training by the paper's attack: one step, always of the same length."""
     recipe = trainer.plan.recipe
-    recipe = replace(recipe, fbf=attacks.RandomFGSM, epsilon_factor=1.0, growing=False)
+    recipe = replace(recipe, fbf=attacks.RandomFGSM, epsilon_factor=1.0, growth=at_once)
     trainer.plan = replace(trainer.plan, recipe=recipe)
     return trainer
 

@@ -36,6 +36,7 @@ def test_half_is_measured_where_v_is_unsure_or_by_chance(config, written):
     found = written(config.out)["ways"]
     # Four networks and a copy in each of three steps, or two of these five.
     assert {way: rows[0]["measured"] for way, rows in found.items()} == {
+        "none": 0,
         "all": 15,
         "active": 6,
         "random": 6,
@@ -43,7 +44,7 @@ def test_half_is_measured_where_v_is_unsure_or_by_chance(config, written):
     for (row,) in found.values():
         assert 0 <= row["accuracy"] <= 1 and 0 <= row["box"] <= 1
     lines = str(active.table(found)).splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == list(active.WAYS)
+    assert [line.split()[0] for line in lines[1:5]] == list(active.WAYS)
     assert "box" not in MEASURES.names()
     before = {path: path.stat().st_mtime_ns for path in config.work.rglob("*-0.json")}
     active.main(config)  # from what was kept
