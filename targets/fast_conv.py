@@ -34,10 +34,9 @@ def conv2d(
     if not (_is_plain(input, weight) and is_regular(input, weight, bias, *options)):
         return torch.conv2d(input, weight, bias, *options)
     if not isinstance(padding, str):
-        geometry = pair(stride), pair(padding)
-        measured = _fits_by_twos, _is_mostly_padding
-        if input.shape[1] == 1 or any(gains(input, weight, *geometry) for gains in measured):
-            return _Conv2d.apply(input, weight, bias, *geometry)  # pyright: ignore
+        own = input, weight, pair(stride), pair(padding)
+        if input.shape[1] == 1 or _fits_by_twos(*own) or _is_mostly_padding(*own):
+            return _Conv2d.apply(input, weight, bias, *own[2:])  # pyright: ignore
     images = input.shape[1] <= IMAGE_CHANNELS
     return torch.conv2d(input, _channels_last(weight) if images else weight, bias, *options)
 

@@ -101,12 +101,11 @@ def without_sick(networks: Sequence[NetworkFile], rates: Rates) -> SoundRates:
 
     `RunError` when fewer than two are left.
     """
-    every, failed = networks, dict[str, str]()
+    order, failed = [str(network.path) for network in networks], dict[str, str]()
     while True:
         try:
             found = rates(networks)
-            told = [path for path in (str(network.path) for network in every) if path in failed]
-            return networks, {path: failed[path] for path in told}, found
+            return networks, {path: failed[path] for path in order if path in failed}, found
         except AttackError as error:
             sick, reason = sick_networks(error, networks, rates), str(error.args[0])
             if not sick:

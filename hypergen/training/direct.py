@@ -76,9 +76,9 @@ class DirectTrainer:
             2 if config.method == "trades" else 1
         )
         self.part = micro_batch(self.module, batch, dataset.input_shape, device)
-        # Every step, so that it can be recorded.
+        # Every step, so that it can be recorded; with bounds nobody has tried.
         alike = not self.dropouts and config.share_start is None and self.part is None
-        alike = alike and self.interval_loss is None
+        alike &= self.interval_loss is None
         self.model = CUDAGraphModel(self._logits, self.module) if alike else self._logits
         self.gradients = (
             CUDAGraphFunction(self._gradients, self.module) if alike else self._gradients

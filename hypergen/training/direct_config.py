@@ -58,11 +58,11 @@ class BaselineConfig(Settings):
     """threats trained against by avg and msd, instead of `norm` and `epsilon`: norms with their
     radii, such as linf=0.3,l2=1.5,l1=10; the epoch that does best against all at once is kept"""
     epsilon_factor: Annotated[float | None, SIZE] = None
-    """radius trained against in the end, relative to epsilon; by default 1.15, on colour images
-    1"""
+    """radius trained against in the end, relative to epsilon; by default 1.15, on colour images 1,
+    but 1.15 by ibp"""
     epochs: Annotated[int | None, COUNT] = None
     """passes over the training images; by default 10, colour images with batch norm (or vgg) 30,
-    ibp 40, and on few images as many as make 480 steps"""
+    ibp 40, and on few images as many as make 480 steps, or 2,400 by ibp"""
     learning_rate: Annotated[float | None, RATE] = None
     """the highest, reached at 40 % of the training, by ibp at once; by default 0.005 (Adam), of ibp
     0.001, on colour images with batch norm 0.2 (SGD; of vgg 0.08 to 2 by the activation)"""
@@ -72,7 +72,7 @@ class BaselineConfig(Settings):
     is trained at, the activation's own is what is validated and written; by default no other"""
     ema_decay: Annotated[float | None, Range(0, 1, below=True)] = None
     """of the weights' moving average, which then is what is validated and written; 0 for none; by
-    default 0, on colour images 0.9995"""
+    default 0, on colour images 0.9995 but by ibp"""
     label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.0
     """share of each label that is spread evenly over all classes, in the loss of the weights"""
     awp: Annotated[float, SIZE] = 0.0
@@ -254,7 +254,7 @@ class DirectPlan:
             "epochs": self.epochs,
             "epsilon_trained": self.radius if self.training_attack(1.0) else 0.0,
             "learning_rate": self.learning_rate,
-            "beta": 0.0 if config.method == "standard" else config.beta,
+            "beta": {"standard": 0.0, "ibp": BOUNDS_WEIGHT}.get(config.method, config.beta),
             "share_start": config.share_start,
             "ema_decay": self.ema_decay,
             "label_smoothing": config.label_smoothing,

@@ -22,7 +22,7 @@ BOUNDS_WEIGHT = 0.5
 class IntervalBounds:
     """What stands at one moment of the training where other methods have an attack.
 
-    threat: in linf; weight: of the worst logits inside it.
+    threat: in linf; weight: of the worst logits inside it; steps: of an attack, which there is not.
     """
 
     threat: attacks.Threat

@@ -111,6 +111,7 @@ def test_the_metadata_say_what_was_trained_whatever_was_left_to_the_recipe():
     }
     standard = planned(method="standard").metadata()
     assert standard["beta"] == standard["epsilon_trained"] == 0.0
+    assert planned(method="ibp").metadata()["beta"] == 0.5
 
 
 @pytest.mark.parametrize("settings", [{"method": "standard"}, {"beta": 0.0}, {"epsilon": 0.0}])
