@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import attacks
 from hypergen import data
 from hypergen.catalog import ACTIVATIONS, GENERATORS, TARGETS, VALUE_NETWORKS
+from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
 from hypergen.measure_spec import MeasureSpec, parse_beta
 from hypergen.settings import (
@@ -28,6 +29,8 @@ Activation = Annotated[str, Registered(ACTIVATIONS)]
 Epsilon = Annotated[float | None, SIZE]
 LipschitzBound = Annotated[float | None, Range(0, HUGE, above=True)]
 ImageSize = Annotated[int | None, Range(1, data.MAX_IMAGE_SIZE)]
+ROBUST = 0.9
+"""The lowest beta from which on robustness is nearly all that counts."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,11 @@ class ObjectiveConfig(Settings):
         return parse_beta(self.beta)
 
     @property
+    def is_robustness(self) -> bool:
+        """Whether robustness is nearly all that counts, whatever the preference."""
+        return self.beta_range[0] >= ROBUST
+
+    @property
     def has_many_preferences(self) -> bool:
         """Whether measures have ranges of weights, so that a preference is one of all of them."""
         return any(spec.is_ranged for spec in self.specs) if self.measures else False
@@ -151,12 +159,12 @@ class AdversaryConfig(Settings):
     epsilon_factor: Annotated[float | None, SIZE] = None
     """radius trained against and measured at, relative to epsilon; by default 1.15, on colour
     images 1, as of networks trained directly"""
-    epsilon_start: Annotated[float, SHARE] = 0.6
-    """share of that radius that training begins with"""
+    epsilon_start: Annotated[float | None, SHARE] = None
+    """share of that radius that training begins with; by default 0.6, with base pgd 1"""
     epsilon_warmup: Annotated[float, SHARE] = 0.25
     """share of the steps until all of it is reached; with 0 networks may hide from gradients"""
-    attack_steps: Annotated[int, COUNT] = 3
-    """steps of every gradient attack inside a training step"""
+    attack_steps: Annotated[int | None, COUNT] = None
+    """steps of every gradient attack inside a training step; by default 3, with base pgd 7"""
     value_attack: Literal["pgd", "margin"] = "pgd"
     """what attacks the images that the value network sees and is fitted to: PGD on cross-entropy
     (pgd) or on the margin, which flatters less and teaches less"""
@@ -207,9 +215,10 @@ class TrainConfig(Settings):
     activation: Activation = "relu"
     """its activation function; k-WTA and KAFs take other shares and sizes too, as in kwta-0.1 and
     kaf-elu-40"""
-    base: str | None = None
+    base: str | None = "auto"
     """start from this network: a weight file, or a method of `hypergen baseline`, by which one is
-    then trained on the spot"""
+    then trained on the spot; none for an untrained one, which auto takes too, but for objective
+    direct with a beta from 0.9 on: pgd"""
     lipschitz_bound: LipschitzBound = None
     """divide the weights of every linear layer and convolution so that its spectral norm, as an
     operator on its real input, is at most this; not with batch norm; by default unbounded"""
@@ -242,6 +251,25 @@ class TrainConfig(Settings):
         return threat_on(self.data.name, self.adversary.norm, self.adversary.epsilon)
 
     @property
+    def start(self) -> str | None:
+        """The base, auto resolved: from scratch, samples stay behind PGD training near beta 1."""
+        if self.base != "auto":
+            return self.base
+        goal = self.objective
+        return "pgd" if goal.is_robustness and goal.kind == "direct" else None
+
+    @property
+    def attack_steps(self) -> int:
+        """Gradient steps of an attack in training; a PGD-trained start has seen as many."""
+        return self.adversary.attack_steps or (7 if self.start == "pgd" else 3)
+
+    @property
+    def epsilon_start(self) -> float:
+        """Share of the radius that training begins with; a PGD-trained start withstands it all."""
+        usual = 1.0 if self.start == "pgd" else 0.6
+        return usual if self.adversary.epsilon_start is None else self.adversary.epsilon_start
+
+    @property
     def measurement_interval(self) -> int:
         """Steps between measurements: what steers must be fresh, what only watches need not be."""
         usual = 8 if self.objective.kind == "direct" else 1
@@ -270,29 +298,3 @@ def _as_text(beta: Any) -> str:
         return str(float(beta))
     except (TypeError, ValueError, OverflowError):
         return f"something of type {type(beta).__name__}"
-
-
-def threat_on(dataset: str, norm: str, epsilon: float | None) -> attacks.Threat:
-    """The threat of that norm and radius; in linf, the data set's usual radius unless given.
-
-    `InputError`: no radius where there is no usual one, or one in linf beyond [0,1].
-    """
-    if epsilon is None:
-        epsilon = data.usual_epsilon(dataset) if norm == "linf" else None
-    if epsilon is None:
-        data.require_there(dataset)  # where that is the mistake, a radius would not help
-        raise InputError(
-            f"`epsilon` is needed: there is no usual radius in {norm} on {dataset}; for pixels in "
-            "[0,1], such as 0.1 or 8/255"
-        )
-    return pixel_threat(norm, epsilon)
-
-
-def pixel_threat(norm: str, epsilon: float) -> attacks.Threat:
-    """The threat of that norm and radius; `InputError` for a linf radius that is none in [0,1]."""
-    if norm == "linf" and epsilon > 1:
-        raise InputError(
-            f"`epsilon` in linf is for pixels in [0,1], got {epsilon:g}; did you mean "
-            f"{epsilon:g}/255?"
-        )
-    return attacks.Threat(norm, epsilon)

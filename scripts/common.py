@@ -219,8 +219,8 @@ def cell(work: Path, name: str) -> Path:
 
 def require_start(config: TrainConfig) -> None:
     """`InputError` for a run from a base: what is compared here starts from scratch."""
-    if config.base is not None:
-        raise InputError(f"--train.base {config.base}: what is compared here starts from scratch")
+    if config.start is not None:
+        raise InputError(f"--train.base {config.start}: what is compared here starts from scratch")
 
 
 def about(config: TrainConfig) -> dict[str, Any]:

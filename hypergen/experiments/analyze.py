@@ -15,8 +15,8 @@ import attacks
 from hypergen import __version__
 from hypergen.analysis import Analysis, Context, Group
 from hypergen.catalog import ANALYSES
-from hypergen.config import threat_on
 from hypergen.data import Dataset
+from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import by_architecture
 from hypergen.experiments.evaluate import open_for

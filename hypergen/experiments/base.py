@@ -44,7 +44,7 @@ def base_recipe(config: TrainConfig, method: Method) -> BaselineConfig:
 
 def method_of(config: TrainConfig) -> Method | None:
     """How the network to start from is trained on the spot; None for a file, or for none."""
-    return next((method for method in get_args(Method) if method == config.base), None)
+    return next((method for method in get_args(Method) if method == config.start), None)
 
 
 def require_base(config: TrainConfig, info: DatasetInfo) -> None:
@@ -52,8 +52,8 @@ def require_base(config: TrainConfig, info: DatasetInfo) -> None:
     method = method_of(config)
     if method is not None:
         base_recipe(config, method)
-    elif config.base is not None:
-        open_base(Path(config.base), config, info)
+    elif config.start is not None:
+        open_base(Path(config.start), config, info)
 
 
 def open_base(path: Path, config: TrainConfig, info: DatasetInfo) -> nn.Module:
@@ -80,7 +80,7 @@ def prepare_base(
     config: TrainConfig, dataset: Dataset, device: torch.device, folder: Path
 ) -> Path | None:
     """The network to start from, if any, as a file of the run: a copy, or trained on the spot."""
-    if config.base is None:
+    if config.start is None:
         return None
     path = folder / BASE
     if path.exists():
@@ -89,8 +89,8 @@ def prepare_base(
     if method is not None:
         train_baselines({path: base_recipe(config, method)}, dataset, device)
         return path
-    network = open_base(Path(config.base), config, dataset.info)
+    network = open_base(Path(config.start), config, dataset.info)
     layout = WeightLayout.of(network)
     metadata = describe(config.target, config.activation, dataset.info, layout)
-    save_network(path, network.state_dict(), metadata | {"base": config.base})
+    save_network(path, network.state_dict(), metadata | {"base": config.start})
     return path

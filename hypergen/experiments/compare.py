@@ -89,6 +89,7 @@ def report(
     result |= {"report": asdict(sizes), "baselines": bool(baselines)}
     result["value_network"] = agreement(names, estimates.cpu(), own)
     result["objective"] = config.objective.kind
+    result["for_robustness"] = config.objective.is_robustness
     if has_front(config.objective):
         result["front_growth"] = growth(folder, sampler, dataset)
     for each, figures in zip(sampler.measures, result["value_network"].values(), strict=True):

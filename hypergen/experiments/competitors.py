@@ -46,7 +46,7 @@ def starting_network(folder: Path, sampler: Sampler, images: Tensor) -> Populati
     Batch-norm statistics of the latter are those of training images [N,C,H,W].
     """
     config = sampler.config
-    if config.base is not None:
+    if config.start is not None:
         return Population.of([load_network(folder / BASE)])
     with seeded(config.optimisation.seed):
         fresh = fresh_target(config.target, config.activation, sampler.info)
@@ -74,7 +74,7 @@ def share_base(
     """Copies the base there where one of the recipes would train the same network once more."""
     for path, recipe in recipes.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        same = recipe.method == config.base and recipe.seed == config.optimisation.seed
+        same = recipe.method == config.start and recipe.seed == config.optimisation.seed
         same = same and recipe.lipschitz_bound == config.lipschitz_bound
         if base is not None and same:
             save_network(path, *read_network(base))

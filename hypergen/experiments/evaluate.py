@@ -12,8 +12,8 @@ from torch import nn
 
 import attacks
 from hypergen import data
-from hypergen.config import threat_on
 from hypergen.data import Dataset, DatasetInfo
+from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
 from hypergen.evaluation.diversity import pairwise_differences
 from hypergen.evaluation.evaluator import Evaluator, by_architecture

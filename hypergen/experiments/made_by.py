@@ -59,7 +59,7 @@ def cost_of(path: Path) -> dict[str, Any]:
     if run is None or not checkpoint.exists(run / CHECKPOINT):
         return {name: metadata.get(name) for name in COST}
     settings, state = RunSettings.load(run), checkpoint.load(run / CHECKPOINT)
-    parts = [state] if settings.config.base is None else [state, read_metadata(run / BASE)]
+    parts = [state] if settings.config.start is None else [state, read_metadata(run / BASE)]
     found: dict[str, Any] = {"trained_on": None}
     for name in ("gradient_evaluations", "seconds_trained"):
         each = [part.get(name) for part in parts]

@@ -177,7 +177,7 @@ def costs(
 ) -> dict[str, float]:
     """About what each phase costs, in forward passes; a gradient costs three."""
     step, config = settings.config.optimisation, settings.config
-    gradients = config.adversary.attack_steps + 1
+    gradients = config.attack_steps + 1
     phases = {"training": 3.0 * gradients * step.length * step.population * step.batch_size}
     if recipes:
         phases["baselines"] = cost_left(recipes, dataset)

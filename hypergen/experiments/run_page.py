@@ -79,7 +79,7 @@ def spent(settings: RunSettings) -> dict[str, str]:
     config = settings.config
     step = config.optimisation
     images = step.length * step.population * step.batch_size
-    gradients = images * (config.adversary.attack_steps + 1)
+    gradients = images * (config.attack_steps + 1)
     return {
         "steps": f"{step.length:,} of {step.population} networks and {step.batch_size} images",
         "gradients in training": f"{gradients:,}, each of one network and one image, by the "

@@ -78,6 +78,7 @@ class Sweep:
         options: SweepConfig,
         sizes: ReportSizes,
     ):
+        config = config.replace(base=config.start)  # of all trials alike, whatever their beta
         self.config, self.dataset, self.folder = config, dataset, folder
         self.measures = [spec.name for spec in config.objective.specs]
         if len(self.measures) == 1:

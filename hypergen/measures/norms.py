@@ -3,7 +3,7 @@
 from typing import get_args
 
 import attacks
-from hypergen.config import pixel_threat
+from hypergen.data.threats import pixel_threat
 from hypergen.errors import InputError
 from hypergen.settings import Norm, parse_number
 

@@ -3,7 +3,7 @@
 import math
 
 import attacks
-from hypergen.config import pixel_threat
+from hypergen.data.threats import pixel_threat
 from hypergen.errors import InputError
 
 

@@ -11,8 +11,8 @@ REFERENCES = {
     "pgd": "PGD training",
     "start": "the network that training started from",
 }
-"""What samples are compared with: the first of these that a run has. In l1 there is no FBF, and
-without baselines only the start."""
+"""What samples are compared with: the first of these that a run has (see `reference_of`). In l1
+there is no FBF, and without baselines only the start."""
 CONFIDENCE = 0.95
 HARDLY = 0.1
 """By how much accuracy must exceed that of guessing for a network to have learned anything."""
@@ -53,22 +53,23 @@ def verdict(result: Mapping[str, Any]) -> str:
 def sentences(result: Mapping[str, Any]) -> list[str]:
     """Some sentences on a run's results.json: first what its samples are worth.
 
-    Samples are compared in accuracy and in SRA, or in PGD where SRA was not measured, with the
-    first of `REFERENCES`. Better and worse mean that the 95 % interval of the difference does not
-    contain 0; otherwise there is no difference. Directly trained networks that are hardly better
-    than guessing are told, for to be better than they are says little. Then, the first that holds:
+    Samples are compared in accuracy and in SRA, or in PGD where SRA was not measured, with the kind
+    that `reference_of` names. Better and worse mean that the 95 % interval of the difference does
+    not contain 0; otherwise there is no difference. Directly trained networks that are hardly
+    better than guessing are told, for to be better than they are says little. Then, the first that
+    holds:
 
     - samples hardly better than guessing: undertrained, raise `steps`.
     - worse in both, or better in nothing than the start: undertrained, raise `steps`. (What trades
       one figure for the other is worse in one alone.)
-    - worse in one: move weight to it by `beta`, or by `measure` where others were named; where the
-      other is not better, `steps` may help.
+    - worse in one: move weight to it by `beta`, or by `measure` where others were named (to SRA, by
+      `attack_steps` where it has all the weight); where the other is not better, `steps` may help.
     - no difference in either: more images and networks would tell.
     - no SRA: PGD flatters.
 
     Last, each measure that the value network puts the samples far above in (see `FAR_ABOVE`).
     """
-    reference = next(kind for kind in REFERENCES if kind in result["summary"])
+    reference = reference_of(result)
     found = differences(result, reference)
     parts = []
     for words, chosen in (
@@ -92,6 +93,15 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     advice = _advice(result, reference, found)
     told = (compared, learned_nothing, advice, *_overestimates(result))
     return [sentence for sentence in told if sentence]
+
+
+def reference_of(result: Mapping[str, Any]) -> str:
+    """The kind that a run's samples are compared with.
+
+    It is PGD training where they were trained for robustness alone, as that is.
+    """
+    first = ("pgd",) if result.get("for_robustness") else ()
+    return next(kind for kind in (*first, *REFERENCES) if kind in result["summary"])
 
 
 def differences(result: Mapping[str, Any], reference: str) -> list[Difference]:
@@ -169,6 +179,8 @@ def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Differenc
         return "They are undertrained: raise `steps`."
     if worse:
         way = ("lower" if accuracy.worse else "raise") + " `beta`"
+        if robustness.worse and result.get("for_robustness"):  # there is hardly more of it
+            way = "raise `attack_steps`"
         if set(result["measures"]) != {"accuracy", "robustness"}:  # beta weighs no others
             name = "accuracy" if accuracy.worse else "robustness"
             way = f"raise the weight of `measure` {name}"

@@ -26,13 +26,13 @@ class Adversary:
     def __init__(self, config: TrainConfig, info: DatasetInfo, precision: Precision = "float32"):
         self.config = config
         self.precision: Precision = precision
-        self.attack_steps = config.adversary.attack_steps
+        self.attack_steps = config.attack_steps
         given = config.adversary.epsilon_factor
         self.factor = usual_factor(info) if given is None else given
 
     def threat(self, threat: attacks.Threat, progress: float) -> attacks.Threat:
         """What a threat is after a share `progress` of its warm-up."""
-        start = self.config.adversary.epsilon_start
+        start = self.config.epsilon_start
         share = start + (1 - start) * progress
         return replace(threat, epsilon=threat.epsilon * share)
 
@@ -65,5 +65,5 @@ class Adversary:
     def raise_attack_steps(self) -> None:
         """Doubles the attacks' steps, up to a limit, where they were found to flatter."""
         doubled = 2 * self.attack_steps
-        if doubled <= 2**MAX_DOUBLINGS * self.config.adversary.attack_steps:
+        if doubled <= 2**MAX_DOUBLINGS * self.config.attack_steps:
             self.attack_steps = doubled

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 import attacks
 import targets
-from hypergen.config import Activation, DataConfig, Epsilon, LipschitzBound, Target, threat_on
+from hypergen.config import Activation, DataConfig, Epsilon, LipschitzBound, Target
 from hypergen.data import DatasetInfo
+from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
 from hypergen.measures.norms import parse_norms
 from hypergen.runtime.rng import seeded

@@ -195,7 +195,7 @@ class Trainer:
     @property
     def from_base(self) -> bool:
         """Whether the run starts from a trained network."""
-        return self.config.base is not None
+        return self.config.start is not None
 
     @property
     def warmup(self) -> float:

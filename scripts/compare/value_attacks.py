@@ -171,7 +171,7 @@ def figures(trainer: Trainer, name: str, config: CompareConfig, dataset: Dataset
     population = trainer.sample(config.samples, seed + 1)
     evaluator = Evaluator(settings.threat, "standard", 50, 1, config.images, seed)
     rows = evaluator.evaluate(population, dataset)
-    own = CANDIDATES[name](settings.threat, settings.adversary.attack_steps)
+    own = CANDIDATES[name](settings.threat, settings.attack_steps)
     robustness, stage = Robustness(settings.threat), Stage(lambda threat: own, seed)
     images, labels = dataset.test.first(config.images)
     batch = prepare_batch([robustness], population, images, labels, stage)

@@ -61,7 +61,7 @@ class Questions:
             target_of(config, dataset), torch.cat([group.theta for group in groups])
         )
         adversary, threat = config.train.adversary, config.train.threat
-        attack = VALUE_ATTACKS[adversary.value_attack](threat, adversary.attack_steps)
+        attack = VALUE_ATTACKS[adversary.value_attack](threat, config.train.attack_steps)
         images, labels = dataset.val.first(config.seen)
         stage = Stage(lambda threat: attack, config.train.optimisation.seed)
         measures = build_measures(config.train)

@@ -4,7 +4,8 @@ import pytest
 
 import hypergen.models.generator
 import hypergen.models.value_network  # noqa: F401  (these fill their registries)
-from hypergen.config import TrainConfig, threat_on
+from hypergen.config import TrainConfig
+from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
 from hypergen.settings import fields
 
@@ -61,6 +62,31 @@ def test_the_published_generator_has_its_own_latent_space():
     for name, value in (("beta", "0:1"), ("latent_size", 3), ("prior_scale", 0.0)):
         with pytest.raises(InputError, match=f"the published generator.*`{name}`"):
             TrainConfig.of(generator="published", **{name: value})
+
+
+ALONE = {"beta": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("settings", "start", "attack"),
+    [
+        ({}, None, (3, 0.6)),
+        (ALONE, "pgd", (7, 1.0)),
+        ({"beta": "0.9:1"}, "pgd", (7, 1.0)),
+        ({"beta": "0:1"}, None, (3, 0.6)),
+        (ALONE | {"objective": "value"}, None, (3, 0.6)),
+        ({"measure": ("accuracy=0", "robustness=1")}, None, (3, 0.6)),
+        (ALONE | {"base": None}, None, (3, 0.6)),
+        (ALONE | {"base": "fbf"}, "fbf", (3, 0.6)),
+        ({"base": "pgd"}, "pgd", (7, 1.0)),
+        (ALONE | {"attack_steps": 2, "epsilon_start": 0.0}, "pgd", (2, 0.0)),
+    ],
+    ids=str,
+)
+def test_for_robustness_alone_a_run_starts_from_pgd_training(settings, start, attack):
+    config = TrainConfig.of(**settings)
+    assert config.start == start
+    assert (config.attack_steps, config.epsilon_start) == attack
 
 
 def test_the_radius_is_the_usual_one_of_the_data_set():

@@ -14,7 +14,7 @@ from hypergen.report.page.settings import settings_table
 from hypergen.report.page.trade_off import trade_off_blocks
 from hypergen.report.summary import run_table, value_network_lines
 from hypergen.report.tables import MISSING, Table, mean_and_std, percent
-from hypergen.report.verdict import REFERENCES, differences, sentences
+from hypergen.report.verdict import REFERENCES, differences, reference_of, sentences
 
 WITHIN = {
     "linf": "change every pixel by at most {epsilon:.4g}",
@@ -96,7 +96,7 @@ def question(result: Mapping[str, Any]) -> str:
     """What a run asks."""
     threat = result["attack"]["threat"]
     allowed = WITHIN[threat["norm"]].format(epsilon=threat["epsilon"])
-    reference = next(kind for kind in REFERENCES if kind in result["summary"])
+    reference = reference_of(result)
     beside = REFERENCES[reference]
     if reference != "start":
         beside = f"networks trained one by one by {beside.removesuffix(' training')}"
@@ -109,7 +109,7 @@ def question(result: Mapping[str, Any]) -> str:
 def cards(result: Mapping[str, Any]) -> list[Card]:
     """Accuracy, robustness and diversity of the samples, beside the reference's."""
     summary = result["summary"]
-    reference = next(kind for kind in REFERENCES if kind in summary)
+    reference = reference_of(result)
     names = {"sra": "SRA"} if result["sra"] else {"pgd": f"PGD-{result['attack']['steps']}"}
     found = []
     for key, name in {"accuracy": "accuracy", **names}.items():

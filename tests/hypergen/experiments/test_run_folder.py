@@ -178,6 +178,21 @@ def test_a_folder_of_other_settings_is_not_resumed(settings, tmp_path):
         require_free(tmp_path, settings, resume=False)
 
 
+@pytest.mark.parametrize(
+    ("beta", "said"),
+    [
+        ("0.5", {"base": None, "attack_steps": 3, "epsilon_start": 0.6}),
+        ("1", {"base": "pgd", "attack_steps": 7, "epsilon_start": 1.0}),
+    ],
+)
+def test_to_say_what_follows_anyway_is_no_other_setting(settings, beta, said, tmp_path):
+    usual = replace(settings, config=settings.config.replace(beta=beta, base="auto"))
+    spelled_out = replace(usual, config=usual.config.replace(**said))
+    assert usual.config != spelled_out.config
+    spelled_out.save(tmp_path)
+    require_free(tmp_path, usual, resume=True)
+
+
 def test_other_images_under_the_same_name_are_told(settings, few, tmp_path):
     settings.on(few).save(tmp_path)
     require_free(tmp_path, settings.on(few), resume=True)

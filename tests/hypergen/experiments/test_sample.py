@@ -255,7 +255,7 @@ def test_estimates_use_the_value_attack_that_training_ended_with(ranged_run, tmp
     state = checkpoint.load(again / CHECKPOINT)
     checkpoint.save(again / CHECKPOINT, state | {"attack_steps": 12})
     sampler = load_generator(ranged_run.folder)
-    assert sampler.attack_steps == sampler.config.adversary.attack_steps == 3
+    assert sampler.attack_steps == sampler.config.attack_steps == 3
     assert load_generator(again).attack_steps == 12
 
 

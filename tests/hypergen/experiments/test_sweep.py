@@ -63,7 +63,7 @@ def test_a_trial_is_an_ordinary_run_with_chosen_settings(opened, few, tmp_path):
     trial = ask(sweep)
     begun = RunSettings.load(trials(sweep).run_folder(trial))
     assert float(begun.config.objective.beta) == pytest.approx(trial.params["beta"], abs=1e-6)
-    assert begun.config == CONFIG.replace(beta=begun.config.objective.beta, steps=1000)
+    assert begun.config == CONFIG.replace(beta=begun.config.objective.beta, steps=1000, base=None)
     assert begun.info == few.info and not begun.baselines
     assert begun.report == ReportConfig(split="val")
     assert begun.images == fingerprint(few)
@@ -276,7 +276,7 @@ def test_the_weights_of_a_trial_are_those_that_were_chosen(opened, tmp_path):
     for spec in (int8, robustness):
         chosen = trial.params[f"measure.{spec.name}"]
         assert 0 <= spec.low == spec.high == pytest.approx(chosen, abs=1e-6)
-    assert begun.replace(measure=MEASURED.objective.measures, steps=None) == MEASURED
+    assert begun.replace(measure=MEASURED.objective.measures, steps=None, base="auto") == MEASURED
     sweep.close()
 
 

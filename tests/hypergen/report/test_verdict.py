@@ -147,6 +147,24 @@ def test_without_fbf_samples_are_compared_with_pgd_training(make_result):
     assert text.startswith("Compared with PGD training, samples are better in SRA")
 
 
+@pytest.mark.parametrize(
+    ("sra", "said"),
+    [
+        (
+            0.6,
+            "are better in accuracy and are worse in SRA. "
+            "That is a trade-off: raise `attack_steps` for more SRA.",
+        ),
+        (0.9, "are better in accuracy and SRA."),
+    ],
+)
+def test_for_robustness_alone_samples_are_compared_with_pgd_training(make_result, sra, said):
+    groups = {"sample": rows(0.95, sra), "fbf": rows(0.8, 0.1, 3), "pgd": rows(0.9, 0.8, 1)}
+    text = verdict(make_result(groups, image_error=0.0) | {"for_robustness": True})
+    without_intervals = re.sub(r" \([^)]*\)", "", text)
+    assert without_intervals == f"Compared with PGD training, samples {said}"
+
+
 @pytest.mark.parametrize("trained", [True, False])
 def test_without_baselines_samples_are_compared_with_their_start(make_result, trained):
     groups = {"sample": rows(0.9, 0.8) if trained else rows(0.1, 0.0), "start": rows(0.1, 0.0, 1)}

@@ -98,7 +98,7 @@ def test_budgets_are_doubled_twice_at_most_and_only_where_there_is_one(flatterin
     assert vars(trainer.measures[2])["queries"] == 12
     kept = [now is then for now, then in zip(trainer.measures, before, strict=True)]
     assert kept == [True, True, False, True]
-    assert trainer.adversary.attack_steps == tiny.adversary.attack_steps
+    assert trainer.adversary.attack_steps == tiny.attack_steps
 
 
 @pytest.mark.parametrize("measure", ["robustness", "transfer", "union:linf=0.1"])
@@ -106,7 +106,7 @@ def test_what_is_attacked_has_the_attacks_steps_for_budget(measure, tiny, few, c
     config = tiny.replace(measure=("accuracy=0.5", f"{measure}=0.5"), max_robustness_gap=0.1)
     trainer = Trainer(config, few, cpu)
     trainer.gap_check.raise_budgets({"check/accuracy/gap": 1.0, f"check/{measure}/gap": 0.2})
-    assert trainer.adversary.attack_steps == 2 * config.adversary.attack_steps
+    assert trainer.adversary.attack_steps == 2 * config.attack_steps
     assert trainer.gap_check.doublings == {}
 
 

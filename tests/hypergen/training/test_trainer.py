@@ -67,7 +67,7 @@ def test_accuracy_weighs_1_minus_beta_and_robustness_beta(
 )
 def test_measures_without_a_weight_are_left_out(beta, warmed_up, tiny, few, cpu, asked):
     """Of clean images nothing is computed with a beta of 1, once the warm-up is over."""
-    trainer = Trainer(tiny.replace(beta=beta, warmup=0.5), few, cpu)
+    trainer = Trainer(tiny.replace(beta=beta, warmup=0.5, base=None), few, cpu)
     for _ in range(5):
         trainer.take_step()
     warming_up = ["accuracy"] if beta == "0" else NAMES
@@ -209,7 +209,7 @@ def test_a_gap_that_was_found_is_heeded(tiny, few, cpu, monkeypatch):
     while trainer.step < 20:
         trainer.advance()
         steps.append(trainer.adversary.attack_steps)
-    first = tiny.adversary.attack_steps
+    first = tiny.attack_steps
     assert steps == [first] * 3 + [2 * first] * 17
     assert not list(gaps)  # after each fifth, but not in the end
 
