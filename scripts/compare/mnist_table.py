@@ -122,7 +122,7 @@ def commands(config: TableConfig) -> dict[str, list[list[str]]]:
     direct = [*train, "--objective", "direct", "--steps"]
     for name, command in (
         ("direct", [*direct, str(config.direct_steps)]),
-        ("direct beta .9", [*direct, str(config.long_steps), "--beta", "0.9"]),
+        ("direct beta .9", [*direct, str(config.long_steps), "--beta=0.9", "--base=none"]),
         ("value", [*value, *base, "--learning-rate", "1e-3"]),
         ("value from scratch", value),
     ):

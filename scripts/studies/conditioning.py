@@ -113,7 +113,7 @@ def networks(
         return Population.of([trained(path, recipe, dataset, device())])
     settings = config.train.replace(seed=seed, **WAYS.get(name, {}))
     if name == ALONE:
-        settings, folder = settings.replace(beta=str(beta)), folder / f"{beta:g}"
+        settings, folder = settings.replace(beta=str(beta), base=None), folder / f"{beta:g}"
     return generator(folder, settings, dataset).sample(config.samples, beta, seed=1)
 
 
