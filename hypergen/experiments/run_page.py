@@ -81,6 +81,8 @@ def spent(settings: RunSettings) -> dict[str, str]:
     images = step.length * step.population * step.batch_size
     gradients = images * (config.attack_steps + 1)
     return {
+        "started from": impersonal(config.start or "an untrained network"),
+        "steps of an attack": str(config.attack_steps),
         "steps": f"{step.length:,} of {step.population} networks and {step.batch_size} images",
         "gradients in training": f"{gradients:,}, each of one network and one image, by the "
         "settings (steps of attacks that were raised meanwhile come on top; baselines too)",

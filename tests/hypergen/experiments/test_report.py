@@ -20,6 +20,7 @@ from hypergen.experiments.command_line import making_line
 from hypergen.experiments.made_by import making_of_run
 from hypergen.experiments.report import page_of, report_files
 from hypergen.experiments.run_folder import ReportConfig, RunSettings
+from hypergen.experiments.run_page import spent
 from hypergen.experiments.side_by_side import CompareConfig
 from tests.hypergen.report.pages import Cells
 
@@ -58,6 +59,19 @@ def test_a_report_takes_in_what_the_folder_holds(run, cpu):
     (section,) = [section for section in page.sections if section.title == "Attacked images"]
     (told,) = section.blocks
     assert told.texts[0].startswith("Not shown here: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "start", "steps"),
+    [
+        ({}, "an untrained network", "3"),
+        ({"beta": "1"}, "pgd", "7"),
+        ({"base": "/home/ann/net.pt", "attack_steps": 2}, "net.pt", "2"),
+    ],
+)
+def test_the_page_tells_what_follows_from_other_settings(tiny, few, settings, start, steps):
+    told = spent(RunSettings(tiny.replace(**settings), few.info, ReportConfig()))
+    assert (told["started from"], told["steps of an attack"]) == (start, steps)
 
 
 def test_the_command_on_the_page_makes_the_same_run(tiny, few):
