@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from attacks import losses
+from attacks.active_set import FullBatch
 from attacks.base import (
     ActiveSet,
     Attack,
@@ -72,6 +73,11 @@ class APGD(Attack):
     def _run(self, model: Model, active_set: ActiveSet, rng: PerNetworkRNG) -> None:
         for _ in range(self.restarts):
             _ascend(self.threat, self.steps, model, active_set, rng, self._loss)
+
+    def _perturb(self, model: Model, images: Tensor, labels: Tensor, rng: PerNetworkRNG) -> Tensor:
+        """The point of highest loss that one restart visits, for every image, [P,B,C,H,W]."""
+        batch = FullBatch(images, labels)
+        return _ascend(self.threat, self.steps, model, batch, rng, self._loss)
 
     def _loss(self, active_set: ActiveSet, logits: Tensor) -> Tensor:
         return LOSSES[self.loss](logits, active_set.labels)
@@ -224,14 +230,13 @@ def _ascend(
     active_set: ActiveSet,
     rng: PerNetworkRNG,
     loss: Callable[[ActiveSet, Tensor], Tensor],
-) -> None:
-    """One run of Auto-PGD on the active images, from a random start."""
+) -> Tensor:
+    """Auto-PGD on the active images from a random start; the best points of what stayed active."""
     if threat.norm != "l1":
         # The official start has length epsilon exactly. A uniform point of a ball in hundreds of
         # dimensions is as good as there.
         start = active_set.pack(threat.random_start(active_set.all_images, rng))
-        _climb(threat, steps, model, active_set, start, loss)
-        return
+        return _climb(threat, steps, model, active_set, start, loss)
     # What the projection leaves of noise is sparse; a uniform point of the ball is not.
     noise = rng.normal(*active_set.all_images.shape[1:])
     points = active_set.pack(active_set.all_images + noise)
@@ -240,6 +245,7 @@ def _ascend(
         ball = replace(threat, epsilon=scale * threat.epsilon)
         start = ball.project(points, active_set.images)
         points = _climb(ball, count, model, active_set, start, loss, counts=scale == 1)
+    return points
 
 
 def _climb(

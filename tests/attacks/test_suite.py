@@ -76,12 +76,12 @@ def test_makes_images_by_those_of_its_attacks_that_can():
     model, images, labels = problem(2, 20)
     square = Square(THREAT, queries=30)
     made = square.perturb(model, images, labels, [0, 1])
-    suite = Suite(APGD(THREAT, steps=5), square)
+    suite = Suite(TargetedAPGD(THREAT, steps=5), square)
     found = suite.perturb(model, images, labels, [0, 1])
     worse = margin(model(made), labels) > margin(model(images), labels)
     assert suite.perturbs and worse.any()
     assert torch.equal(found[worse], made[worse]) and torch.equal(found[~worse], images[~worse])
-    evaluators = Suite(APGD(THREAT, steps=5), TargetedFAB(THREAT, steps=2))
+    evaluators = Suite(TargetedAPGD(THREAT, steps=5), TargetedFAB(THREAT, steps=2))
     assert not evaluators.perturbs
     with pytest.raises(AttackError, match="only evaluates"):
         evaluators.perturb(model, images, labels, [0, 1])

@@ -76,6 +76,11 @@ def test_a_value_attack_found_to_flatter_gets_more_steps(kind, tiny, few, cpu):
             attacks.PGD(attacks.Threat("l1", 4.0), steps=1),
         ),
         (
+            {"attack_steps": 7, "norm": "l1", "epsilon": 4.0, "epsilon_factor": 1.0},
+            attacks.APGD(attacks.Threat("l1", 4.0), steps=7),
+        ),
+        ({"attack_steps": 7}, attacks.PGD(attacks.Threat("linf", 0.115), steps=7)),
+        (
             {"attack_steps": 1, "objective": "value", "value_attack": "margin"},
             attacks.PGD(attacks.Threat("linf", 0.115), steps=1, loss="margin"),
         ),
