@@ -9,7 +9,7 @@ from hypergen import data
 from hypergen.catalog import ACTIVATIONS, GENERATORS, TARGETS, VALUE_NETWORKS
 from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
-from hypergen.measure_spec import MeasureSpec, parse_beta
+from hypergen.measure_spec import MeasureSpec, beta_text, parse_beta
 from hypergen.settings import (
     COUNT,
     HUGE,
@@ -56,6 +56,13 @@ class GeneratorConfig(Settings):
     prior_scale: Annotated[float, SIZE] = 0.5
     """size of the random prior, an untrained map of z that keeps samples apart, relative to
     1/sqrt(fan-in); with 0 they become nearly one network"""
+    disagreement: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
+    """steer prior_scale so that two samples class this share of validation images differently, such
+    as 0.01; by default it stays as it is"""
+
+    def require(self) -> None:
+        if self.disagreement is not None and self.prior_scale == 0:
+            raise InputError("`disagreement` is reached by a prior_scale above 0, got 0")
 
 
 @dataclass(frozen=True)
@@ -238,7 +245,7 @@ class TrainConfig(Settings):
                 f"got {self.objective.beta}"
             )
         usual = GeneratorConfig()
-        for name in ("latent_size", "prior_scale"):
+        for name in ("latent_size", "prior_scale", "disagreement"):
             if published and getattr(self.generator, name) != getattr(usual, name):
                 raise InputError(
                     f"the published generator has a latent space of its own: leave out `{name}`"
@@ -284,17 +291,7 @@ def _as_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Short names and values, as a Python user may write them, as the fields hold them."""
     values = dict(values)
     if "beta" in values and not isinstance(values["beta"], str):
-        beta = values["beta"]
-        ends = beta if isinstance(beta, tuple | list) else [beta]
-        values["beta"] = ":".join(_as_text(end) for end in ends)
+        values["beta"] = beta_text(values["beta"])
     if values.get("base") is not None:
         values["base"] = str(values["base"])
     return values
-
-
-def _as_text(beta: Any) -> str:
-    """A number as `parse_beta` reads it; something that it refuses for what is none."""
-    try:
-        return str(float(beta))
-    except (TypeError, ValueError, OverflowError):
-        return f"something of type {type(beta).__name__}"

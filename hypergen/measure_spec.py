@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hypergen.errors import InputError
 
@@ -90,6 +91,22 @@ def parse_beta(text: str) -> tuple[float, float]:
             f"1 - beta), got {text:.60}"
         )
     return values[0], values[-1]
+
+
+def beta_text(beta: Any) -> str:
+    """A number or (lowest, highest), as a Python user may write beta, as `parse_beta` reads it.
+
+    What is no number becomes something that it refuses.
+    """
+    ends = beta if isinstance(beta, tuple | list) else [beta]
+    return ":".join(map(_number_text, ends))
+
+
+def _number_text(value: Any) -> str:
+    try:
+        return str(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return f"something of type {type(value).__name__}"
 
 
 def parse_betas(text: str) -> list[float]:

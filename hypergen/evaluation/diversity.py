@@ -4,9 +4,8 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from hypergen.measures.attacked import predictions
+from hypergen.measures.attacked import disagreement, predictions
 from targets import Population, TargetError, WeightLayout
 
 
@@ -19,16 +18,6 @@ def pairwise_differences(
         "disagreement": disagreement(classes),
         "error_overlap": error_overlap(classes, labels),
     }
-
-
-def disagreement(classes: Tensor) -> float:
-    """Share of images that two networks put into different classes [P,N], mean over pairs."""
-    count = len(classes)
-    if count < 2:
-        return 0.0
-    votes = F.one_hot(classes).sum(0)  # [N,K]
-    agreeing = (votes * (votes - 1)).sum(-1).double()
-    return float(1 - agreeing.mean() / (count * (count - 1)))
 
 
 def error_overlap(classes: Tensor, labels: Tensor) -> float:

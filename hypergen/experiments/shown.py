@@ -27,7 +27,7 @@ def show_check(tracker: Tracker, step: int, trainer: Trainer, dataset: Dataset) 
         "Networks measured last, and what the value network says of them\n"
         f"{about}; training images, attacked as in training"
     )
-    tracker.figure(step, "scores", scatter(trainer.scores(), "robustness", title))
+    tracker.figure(step, "scores", scatter(trainer.value_fitter.scores(), "robustness", title))
     images, labels = dataset.val.first(EXAMPLES)
     network = trainer.sample(1, config.optimisation.seed)
     attack = attacks.PGD(config.threat, STEPS)

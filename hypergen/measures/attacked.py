@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import attacks
 from hypergen.runtime import crew
@@ -241,3 +242,13 @@ def predictions(population: Population | Ensemble, images: Tensor) -> Tensor:
         population,
         images,
     )
+
+
+def disagreement(classes: Tensor) -> float:
+    """Share of images that two networks put into different classes [P,N], mean over pairs."""
+    count = len(classes)
+    if count < 2:
+        return 0.0
+    votes = F.one_hot(classes).sum(0)  # [N,K]
+    agreeing = (votes * (votes - 1)).sum(-1).double()
+    return float(1 - agreeing.mean() / (count * (count - 1)))

@@ -1,7 +1,7 @@
 """The networks of a run, and targets made for a data set."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 
@@ -15,7 +15,7 @@ from hypergen.data import DatasetInfo
 from hypergen.measures import build_measures
 from hypergen.models.bounded import BoundedGenerator
 from hypergen.models.ema import EMA, ema
-from hypergen.models.generator import PRETRAINING_STEPS, build_generator
+from hypergen.models.generator import PRETRAINING_STEPS, ResidualGenerator, build_generator
 from hypergen.models.latent import Latent
 from hypergen.models.value_network import ValueNetwork, build_value_network
 from hypergen.registry import plugin_record
@@ -73,6 +73,21 @@ class ModelBundle:
         """What z is drawn from."""
         return cast(Latent, self.generator.latent)
 
+    @property
+    def prior_scale(self) -> float | None:
+        """How far the random prior sets samples apart; None where the generator has none."""
+        return next((part.prior_scale for part in self._with_prior()), None)
+
+    @prior_scale.setter
+    def prior_scale(self, size: float) -> None:
+        for part in self._with_prior():
+            part.prior_scale = size
+
+    def _with_prior(self) -> Iterator[ResidualGenerator]:
+        for network in (self.generator, self.ema):
+            parts = network.modules()
+            yield from (part for part in parts if isinstance(part, ResidualGenerator))
+
     def to(self, device: torch.device) -> Self:
         """Moves all of them, and returns them."""
         for network in (self.target, self.generator, self.ema, self.value):
@@ -84,6 +99,8 @@ class ModelBundle:
         """Takes over what a checkpoint holds of them."""
         for name in ("generator", "ema", "value"):
             getattr(self, name).load_state_dict(state[name])
+        if "prior_scale" in state:  # of a run that steers it
+            self.prior_scale = state["prior_scale"]
 
 
 def fresh_target(

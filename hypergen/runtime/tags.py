@@ -89,6 +89,16 @@ TAGS = (
         "radius of the threat at this step, which grows at first",
     ),
     Tag(
+        "disagreement",
+        SHARE,
+        "share of validation images that two samples class differently, where that is asked for",
+    ),
+    Tag(
+        "prior_scale",
+        "relative to 1/sqrt(fan-in)",
+        "how far the random prior sets samples apart from here on, where disagreement is asked for",
+    ),
+    Tag(
         "front/hypervolume",
         SHARE,
         "for a run of a range of beta: the share of all that is better than guessing which the "

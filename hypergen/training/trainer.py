@@ -19,6 +19,7 @@ from hypergen.runtime.precision import Precision, chosen_precision, full_precisi
 from hypergen.storage.checkpoint import load_optimizer
 from hypergen.training.adversary import Adversary
 from hypergen.training.cost import Cost
+from hypergen.training.disagreement import DisagreementControl
 from hypergen.training.gap_check import CHECKED_NETWORKS, GapCheck
 from hypergen.training.learner import Learner
 from hypergen.training.length import with_steps
@@ -31,8 +32,6 @@ CALIBRATION_IMAGES = 256
 What is drawn from a run gets more."""
 CHECK_INTERVAL = 0.2
 """How often, as a share of the run, what training is told is checked."""
-SHOWN_NETWORKS = 128
-"""How many of the networks measured last `scores` gives."""
 
 
 class Trainer:
@@ -69,6 +68,7 @@ class Trainer:
         self.calibration_images = dataset.calibration_images(CALIBRATION_IMAGES)
         self.measures = list(build_measures(config))
         self.gap_check = GapCheck(self.adversary, self.measures)
+        self.control = DisagreementControl(config, self.models, dataset.val, self.population)
         self.learner = Learner(
             *(config.objective.kind, self.measures, self.models.target, self.models.value),
             self.precision,
@@ -93,6 +93,8 @@ class Trainer:
         interval = max(1, round(steps * CHECK_INTERVAL))
         try:
             metrics = self.take_step()
+            if self.control.is_due(self.step) and self.warmup == 1:
+                metrics |= self.control.steer(self.step)
             # The end of a run is measured at length by its report.
             due = self.step % interval == 0 and self.step < steps
             if due and self.config.adversary.max_robustness_gap < 1:
@@ -261,16 +263,6 @@ class Trainer:
             *(population, self.models.value, self.dataset.val, self.epsilon_progress, seed)
         )
 
-    def scores(self) -> list[dict[str, Any]]:
-        """What was measured last and what V estimates of the same networks, by kind."""
-        measured, estimated = self.value_fitter.last(SHOWN_NETWORKS)
-        names = [measure.name for measure in self.measures]
-        return [
-            {"kind": kind, **dict(zip(names, row, strict=True))}
-            for kind, rows in (("measured", measured), ("estimated", estimated))
-            for row in rows.tolist()
-        ]
-
     def state_dict(self) -> dict[str, Any]:
         """The whole state, for a checkpoint."""
         return {
@@ -278,6 +270,7 @@ class Trainer:
             **self.cost.state_dict(),
             "attack_steps": self.adversary.attack_steps,
             "doublings": dict(self.gap_check.doublings),
+            **self.control.state_dict(),
             "rng": self.rng.get_state(),
             "generator": self.generator.state_dict(),
             "ema": self.ema.state_dict(),

@@ -26,6 +26,8 @@ StageOf = Callable[[int], Stage]
 BATCH = 64
 """Measurements in a step of V."""
 PRETRAINING_STEPS = 500
+SHOWN_NETWORKS = 128
+"""How many of the networks measured last `scores` gives."""
 PERTURBATIONS = 0.03, 3.0
 """Least and greatest size of a perturbation, relative to a layer's typical weight."""
 
@@ -189,10 +191,15 @@ class ValueFitter:
         return figures
 
     @torch.no_grad()
-    def last(self, count: int) -> tuple[Tensor, Tensor]:
-        """What was measured [P,M] of the last networks, or NaN, and V's estimates of it now."""
-        features, figures = self.replay.last(count)
-        return figures, self.value(features)
+    def scores(self) -> list[dict[str, Any]]:
+        """What was measured of the last networks, or NaN, and V's estimates of it now, by kind."""
+        features, figures = self.replay.last(SHOWN_NETWORKS)
+        names = [measure.name for measure in self.measures]
+        return [
+            {"kind": kind, **dict(zip(names, row, strict=True))}
+            for kind, rows in (("measured", figures), ("estimated", self.value(features)))
+            for row in rows.tolist()
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """The state beside V's own weights, for a checkpoint."""

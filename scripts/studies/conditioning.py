@@ -23,11 +23,10 @@ from typing import Any
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError
-from hypergen.evaluation.diversity import disagreement
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments.base import direct_recipe
-from hypergen.measures.attacked import predictions
+from hypergen.measures.attacked import disagreement, predictions
 from hypergen.report.tables import Table, percent
 from scripts.common import (
     RESULTS,

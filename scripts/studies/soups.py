@@ -20,13 +20,12 @@ import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError
-from hypergen.evaluation.diversity import disagreement
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import CALIBRATION_IMAGES, Sampler
 from hypergen.evaluation.soup import barrier, soup
 from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments.run_folder import BASE
-from hypergen.measures.attacked import predictions
+from hypergen.measures.attacked import disagreement, predictions
 from hypergen.measures.norms import parse_norms
 from hypergen.report.tables import Table, percent
 from hypergen.storage.results_cache import ResultsCache

@@ -259,6 +259,18 @@ def test_estimates_use_the_value_attack_that_training_ended_with(ranged_run, tmp
     assert load_generator(again).attack_steps == 12
 
 
+def test_samples_are_as_far_apart_as_the_prior_was_steered_to(ranged_run, tmp_path):
+    again = tmp_path / "run"
+    shutil.copytree(ranged_run.folder, again)
+    first = load_generator(ranged_run.folder)
+    size = 2 * first.config.generator.prior_scale
+    state = checkpoint.load(again / CHECKPOINT)
+    checkpoint.save(again / CHECKPOINT, state | {"prior_scale": size})
+    steered = load_generator(again)
+    first.models.prior_scale = size
+    assert torch.equal(steered.draw(2, seed=1)[0].theta, first.draw(2, seed=1)[0].theta)
+
+
 NAMES = ["accuracy", "robustness:norm=l2,epsilon=1.5", "int8:bits=4"]
 
 

@@ -251,7 +251,7 @@ def test_v_is_fitted_to_the_base_and_copies_of_it_before_the_first_step(
 def test_scores_are_what_was_measured_and_what_v_estimates(tiny, few, cpu):
     trainer = Trainer(tiny.replace(replay_size=50), few, cpu)
     metrics = trainer.take_step()
-    scores = trainer.scores()
+    scores = trainer.value_fitter.scores()
     features, measured = trainer.value_fitter.replay.last(50)
     assert [score["kind"] for score in scores] == ["measured"] * 3 + ["estimated"] * 3
     with torch.no_grad():
