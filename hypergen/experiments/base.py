@@ -12,6 +12,7 @@ from hypergen.errors import InputError
 from hypergen.experiments.baseline import train_baselines
 from hypergen.experiments.run_folder import BASE
 from hypergen.models.bundle import describe, fresh_target
+from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.rng import seeded
 from hypergen.storage.external import load_external
 from hypergen.storage.folders import expanded
@@ -76,8 +77,18 @@ def open_base(path: Path, config: TrainConfig, info: DatasetInfo) -> nn.Module:
     return network
 
 
+def untrained_base(config: TrainConfig, folder: Path) -> dict[Path, BaselineConfig]:
+    """The file of the network to start from and its recipe, if it is yet to be trained."""
+    path, method = folder / BASE, method_of(config)
+    return {} if method is None or path.exists() else {path: base_recipe(config, method)}
+
+
 def prepare_base(
-    config: TrainConfig, dataset: Dataset, device: torch.device, folder: Path
+    config: TrainConfig,
+    dataset: Dataset,
+    device: torch.device,
+    folder: Path,
+    progress: Progress = SILENT,
 ) -> Path | None:
     """The network to start from, if any, as a file of the run: a copy, or trained on the spot."""
     if config.start is None:
@@ -85,9 +96,8 @@ def prepare_base(
     path = folder / BASE
     if path.exists():
         return path
-    method = method_of(config)
-    if method is not None:
-        train_baselines({path: base_recipe(config, method)}, dataset, device)
+    if recipe := untrained_base(config, folder):
+        train_baselines(recipe, dataset, device, progress=progress)
         return path
     network = open_base(Path(config.start), config, dataset.info)
     layout = WeightLayout.of(network)

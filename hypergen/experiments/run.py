@@ -15,17 +15,12 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
 from hypergen.experiments import front_growth
-from hypergen.experiments.base import prepare_base, require_base
+from hypergen.experiments.base import prepare_base, require_base, untrained_base
 from hypergen.experiments.baseline import cost_left, trained_alongside
 from hypergen.experiments.compare import REPORTED, judge_of, report, report_costs
 from hypergen.experiments.competitors import direct_recipes, share_base
 from hypergen.experiments.memory import require_run_memory
-from hypergen.experiments.run_folder import (
-    BASE,
-    RunSettings,
-    read_results,
-    require_free,
-)
+from hypergen.experiments.run_folder import BASE, RunSettings, read_results, require_free, resolved
 from hypergen.experiments.rungs import measure_rung
 from hypergen.experiments.shown import show_check, show_end
 from hypergen.measures import raised
@@ -116,15 +111,14 @@ def run(
             settings = replace(settings, rungs=RunSettings.load(folder).rungs)
         done = reported(folder, settings)
         settings.save(folder)
-        wanted = settings.baselines and done is None
-        recipes = direct_recipes(folder / "baselines", settings.config) if wanted else {}
-        phases = progress.split(costs(settings, dataset, recipes, done is not None))
-        if recipes:
-            base = prepare_base(settings.config, dataset, device, folder)
-            share_base(recipes, settings.config, base)  # it may be one of them
-        direct = phases.get("baselines", SILENT)
-        with trained_alongside(recipes, dataset, device, direct):
-            training = settings.config, dataset, folder, device, phases["training"]
+        config, wanted = settings.config, settings.baselines and done is None
+        recipes = direct_recipes(folder / "baselines", config) if wanted else {}
+        phases = progress.split(costs(settings, dataset, recipes, folder, done is not None))
+        if recipes or "base" in phases:
+            base = prepare_base(config, dataset, device, folder, phases.get("base", SILENT))
+            share_base(recipes, config, base)  # it may be one of them
+        with trained_alongside(recipes, dataset, device, phases.get("baselines", SILENT)):
+            training = config, dataset, folder, device, phases["training"]
             train_generator(*training, settings.rungs, sessions)
         sampler = load_generator(folder, dataset)
         if done is None:
@@ -173,12 +167,15 @@ def costs(
     settings: RunSettings,
     dataset: Dataset,
     recipes: Mapping[Path, BaselineConfig],
+    folder: Path,
     is_reported: bool,
 ) -> dict[str, float]:
     """About what each phase costs, in forward passes; a gradient costs three."""
     step, config = settings.config.optimisation, settings.config
     gradients = config.attack_steps + 1
     phases = {"training": 3.0 * gradients * step.length * step.population * step.batch_size}
+    if (base := untrained_base(config, folder)) and not checkpoint.exists(folder / CHECKPOINT):
+        phases["base"] = cost_left(base, dataset)
     if recipes:
         phases["baselines"] = cost_left(recipes, dataset)
     if not is_reported:
@@ -257,7 +254,7 @@ def of_settings(
 
     def load(state: dict[str, Any]) -> None:
         own = TrainConfig.from_tree(state.get("config", asdict(config)), CHECKPOINT)
-        if apart := own.differences(config):
+        if apart := resolved(own).differences(resolved(config)):
             raise InputError(
                 f"{CHECKPOINT} is of other settings than {CONFIG} beside it: {'; '.join(apart)}"
             )

@@ -182,7 +182,7 @@ def require_free(folder: Path, settings: RunSettings, resume: bool) -> None:
     require_folder(folder)
     if resume:
         begun = RunSettings.load(folder)
-        apart = _spelled_out(begun.config).differences(_spelled_out(settings.config))
+        apart = resolved(begun.config).differences(resolved(settings.config))
         known = None not in (begun.images, settings.images)
         if begun.info != settings.info or (known and begun.images != settings.images):
             apart.append(f"the data set {settings.config.data.name} itself has changed")
@@ -202,7 +202,7 @@ def require_free(folder: Path, settings: RunSettings, resume: bool) -> None:
     require_empty(folder)
 
 
-def _spelled_out(config: TrainConfig) -> TrainConfig:
+def resolved(config: TrainConfig) -> TrainConfig:
     """The same settings, with what some of them follow from others: two may say the same."""
     attack = {"attack_steps": config.attack_steps, "epsilon_start": config.epsilon_start}
     return config.replace(base=config.start, **attack)

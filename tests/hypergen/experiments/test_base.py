@@ -15,6 +15,7 @@ from hypergen.experiments.base import (
     open_base,
     prepare_base,
     require_base,
+    untrained_base,
 )
 from hypergen.experiments.competitors import direct_recipes, share_base, starting_network
 from hypergen.experiments.run_folder import BASE
@@ -54,10 +55,12 @@ def test_a_base_may_be_any_state_dict(tiny, base, few, tmp_path):
 
 def test_a_base_is_trained_on_the_spot_once(tiny, few, cpu, tmp_path):
     config = tiny.replace(base="standard", seed=3)
+    assert [*untrained_base(config, tmp_path)] == [tmp_path / BASE]
     first = prepare_base(config, few, cpu, tmp_path)
     assert first == tmp_path / BASE
     metadata = read_metadata(first)
     assert (metadata["method"], metadata["seed"]) == ("standard", 3)
+    assert untrained_base(config, tmp_path) == {}
     written = first.stat().st_mtime_ns
     assert prepare_base(config, few, cpu, tmp_path) == first
     assert first.stat().st_mtime_ns == written

@@ -127,6 +127,15 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     assert steps(folder) == steps(never_stopped)
 
 
+def test_a_run_goes_on_when_what_follows_anyway_is_no_longer_said(tiny, trained, tmp_path):
+    said = {"base": None, "attack_steps": 3, "epsilon_start": 0.6}
+    first = trained(tiny.replace(**said), tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    again = trained(tiny, tmp_path / "run", resume=True)
+    assert again.settings.config == tiny != first.settings.config
+    assert again.results["networks"] == first.results["networks"]
+
+
 def test_settings_that_have_changed_since_the_checkpoint_are_refused(
     config, training, tmp_path, monkeypatch
 ):

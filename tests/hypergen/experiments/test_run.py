@@ -16,7 +16,7 @@ from hypergen.experiments import run as experiment
 from hypergen.experiments.compare import SAMPLE_SEED
 from hypergen.experiments.run import load_generator, run, train_generator
 from hypergen.experiments.run_folder import RESULTS, ReportConfig, RunSettings
-from hypergen.runtime.progress import SILENT
+from hypergen.runtime.progress import SILENT, Progress
 from hypergen.runtime.tags import tag_of
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
@@ -244,3 +244,28 @@ def test_what_is_refused_before_it_has_trained_leaves_nothing_in_the_way(trained
     assert not (tmp_path / "run").exists()
     whole.append("mended")
     assert trained(config, tmp_path / "run").results["summary"]["sample"]["whole"]["mean"] == 1
+
+
+def test_progress_counts_a_base_that_is_trained_on_the_spot(tiny, few, cpu, tmp_path, small_report):
+    """Else its time would be taken for that of the generator's first steps."""
+    told = []
+
+    class Noted(Progress):
+        def __init__(self, name="whole"):
+            self.name = name
+
+        def split(self, costs):
+            return {name: Noted(name) for name in costs}
+
+        def advance(self, count=1, metrics=""):
+            told.append(self.name)
+
+    settings = RunSettings(tiny.replace(base="standard"), few.info, small_report, False)
+    run(settings, few, tmp_path / "run", cpu, progress=Noted())
+    kinds = list(dict.fromkeys(told))
+    assert kinds[0] == "base" and "training" in kinds
+    again = []
+    (tmp_path / "run" / "results.json").unlink()
+    told = again
+    run(settings, few, tmp_path / "run", cpu, resume=True, progress=Noted())
+    assert again and "base" not in again
