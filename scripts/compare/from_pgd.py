@@ -18,7 +18,7 @@ from typing import Any
 from hypergen.experiments.run_folder import RESULTS as REPORT
 from hypergen.report.tables import Table, percent
 from hypergen.storage.atomic import read_json
-from scripts.common import RESULTS, ensure_same_settings, publish, run, train_or_load, try_all
+from scripts.common import RESULTS, ensure_same_settings, publish, rows, run, train_or_load
 
 OPTIONS = (
     "--dataset mnist --beta 1 --epsilon-factor 1.2 --steps 4200 "
@@ -46,6 +46,9 @@ class FromPGDConfig:
     """test images for SRA and PGD-50"""
     tables: Path = RESULTS
     """folder of the MNIST tables, which networks by PGD training are from"""
+    only: tuple[str, ...] = ()
+    """runs to make now, such as 0.3-1 of radius 0.3 and seed 1, beside those made before; default:
+    all"""
     work: Path = Path("runs/from-pgd")
     """folder of the runs"""
     out: Path = RESULTS / "from-pgd.json"
@@ -78,8 +81,8 @@ def row(config: FromPGDConfig, name: str) -> dict[str, Any]:
 def by_pgd_training(config: FromPGDConfig, epsilon: float) -> Rows:
     """The networks by PGD training in a table of MNIST, if there is one."""
     path = config.tables / f"mnist-{epsilon:g}.json"
-    rows = read_json(path)["networks"] if path.exists() else []
-    return [point for point in rows if point["kind"] == "pgd"]
+    points = read_json(path)["networks"] if path.exists() else []
+    return [point for point in points if point["kind"] == "pgd"]
 
 
 def line(name: str, networks: Rows, means: Sequence[Rows] = (), apart: float | None = None) -> Any:
@@ -124,7 +127,7 @@ def main(config: FromPGDConfig) -> None:
     """Trains and judges all, prints the table and writes it."""
     settings = ensure_same_settings(config.work, config)
     names = [f"{epsilon:g}-{seed}" for epsilon in config.epsilons for seed in config.seeds]
-    found, failed = try_all(names, lambda name: row(config, name))
+    found, failed = rows(config, names, lambda name: row(config, name))
     print(table(config, found))
     publish(config.out, settings, {"runs": found}, failed)
 
