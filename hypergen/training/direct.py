@@ -75,10 +75,11 @@ class DirectTrainer:
         batch = min(self.plan.recipe.batch_size, len(dataset.train)) * (
             2 if config.method == "trades" else 1
         )
-        self.part = micro_batch(self.module, batch, dataset.input_shape, device)
+        with_bounds = self.interval_loss is not None
+        self.part = micro_batch(self.module, batch, dataset.input_shape, device, with_bounds)
         # Every step, so that it can be recorded; with bounds nobody has tried.
         alike = not self.dropouts and config.share_start is None and self.part is None
-        alike &= self.interval_loss is None
+        alike &= not with_bounds
         self.model = CUDAGraphModel(self._logits, self.module) if alike else self._logits
         self.gradients = (
             CUDAGraphFunction(self._gradients, self.module) if alike else self._gradients

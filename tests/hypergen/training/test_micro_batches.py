@@ -31,6 +31,8 @@ def test_a_batch_that_does_not_fit_is_told_where_it_cannot_be_parted(few, cpu, m
         DirectTrainer(BaselineConfig.of(target="light-cnn"), few, cpu)
     assert "\n" not in str(told.value)
     DirectTrainer(BaselineConfig.of(target="mlp"), few, cpu)
+    with pytest.raises(InputError, match="a batch of 100 images needs about"):
+        DirectTrainer(BaselineConfig.of(target="mlp", method="ibp"), few, cpu)
 
 
 @pytest.mark.parametrize(("left", "expected"), [(0, 1), (2.1, 1), (4.1, 2), (100, 3)])
