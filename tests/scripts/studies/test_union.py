@@ -16,7 +16,7 @@ def test_generators_beside_direct_training(tmp_path, written, monkeypatch):
     config = replace(
         union.QUICK,
         train=union.QUICK.train.replace(steps=2, population=2, batch_size=8),
-        norms="linf=0.05,l2=0.5",
+        norms="linf=0.05,l2=0.5,l1=2",
         samples=1,
         images=4,
         work=tmp_path / "work",
@@ -28,27 +28,28 @@ def test_generators_beside_direct_training(tmp_path, written, monkeypatch):
     for (row,) in rows.values():
         assert row["seconds"] == 1
         for network in row["networks"]:
-            assert list(network) == ["accuracy", "linf", "l2", "union"]
-            assert 0 <= network["union"] <= min(network["linf"], network["l2"])
+            assert list(network) == ["accuracy", "linf", "l2", "l1", "union"]
+            assert 0 <= network["union"] <= min(network["linf"], network["l2"], network["l1"])
     assert rows["MSD"][0]["epochs"] == 1  # which takes more than the two seconds
     lines = str(union.table(rows)).splitlines()
-    assert lines[0].split() == ["trained", "by", "accuracy", "linf", "l2", "union", "seconds"]
+    assert lines[0].split() == ["trained", "by", "accuracy", "linf", "l2", "l1", "union", "seconds"]
     union.main(config)  # from what was kept
     assert written(config.out)["rows"] == rows
 
 
 def test_what_generators_are_trained_for():
-    config = replace(union.QUICK, norms="linf=0.2,l2=1.5", weight=0.6)
+    config = replace(union.QUICK, norms="linf=0.2,l2=1.5,l1=8", weight=0.5)
     asked = [ObjectiveConfig.of(measure=union.measures(config, k)).specs for k in union.GENERATORS]
     assert [[(spec.kind, spec.high) for spec in specs] for specs in asked] == [
-        [("accuracy", 0.4), ("union", 0.6)],
-        [("accuracy", 0.4), ("robustness", 0.3), ("robustness", 0.3)],
+        [("accuracy", 0.5), ("union", 0.5)],
+        [("accuracy", 0.5), ("robustness", 0.2), ("robustness", 0.3)],
     ]
-    assert asked[0][1].options == {"linf": 0.2, "l2": 1.5}
-    assert asked[1][2].options == {"norm": "l2", "epsilon": 1.5}
+    assert asked[0][1].options == {"linf": 0.2, "l2": 1.5, "l1": 8}
+    assert asked[1][1].options == {"norm": "linf", "epsilon": 0.2}
+    assert asked[1][2].options == {"norm": "l1", "epsilon": 8}
 
 
-def test_equal_time_needs_the_first_generator(tmp_path):
+def test_equal_time_needs_the_second_generator(tmp_path):
     config = replace(union.QUICK, work=tmp_path, out=tmp_path / "union.json")
-    with pytest.raises(InputError, match="AVG needs the time that start, MSD and generator, union"):
+    with pytest.raises(InputError, match="AVG needs the time that start, MSD and generator, l1 and linf"):
         union.main(replace(config, only=("AVG",)))
