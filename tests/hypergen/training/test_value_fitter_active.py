@@ -101,7 +101,7 @@ def test_estimates_are_told_of_the_networks_that_were_measured(active, unsure, f
     trainer = Trainer(active.replace(num_perturbed=0), few, cpu)
     unsure(trainer, [0.1, 0.4, 0.2, 0.3])
     metrics = trainer.take_step()
-    _, estimated = trainer.value_fitter.last(4)
+    estimated = trainer.models.value(trainer.value_fitter.replay.last(4)[0])
     assert metrics["estimated/box"] == pytest.approx(float(estimated[[1, 3], 1].mean()))
     assert metrics["estimated/accuracy"] == pytest.approx(float(estimated[:, 0].mean()))
 
