@@ -223,9 +223,9 @@ class TrainConfig(Settings):
     """its activation function; k-WTA and KAFs take other shares and sizes too, as in kwta-0.1 and
     kaf-elu-40"""
     base: str | None = "auto"
-    """start from this network: a weight file, or a method of `hypergen baseline`, by which one is
-    then trained on the spot; none for an untrained one, which auto takes too, but for objective
-    direct with a beta from 0.9 on: pgd"""
+    """start from this network: a weight file, a method of `hypergen baseline`, by which one is then
+    trained on the spot, or none; auto is pgd for objective direct with a beta of 0.9 or more, where
+    robustness is nearly all that counts, and else none"""
     lipschitz_bound: LipschitzBound = None
     """divide the weights of every linear layer and convolution so that its spectral norm, as an
     operator on its real input, is at most this; not with batch norm; by default unbounded"""
