@@ -16,8 +16,6 @@ from targets import Population
 
 TOGETHER = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
 """Layers by which images of a batch decide one another, or by which a second look is another."""
-
-
 WITH_BOUNDS = 3.2
 """Memory with interval bounds, relative to that without (measured: 1.6 to 3.2)."""
 

@@ -120,7 +120,8 @@ def table(config: FromPGDConfig, found: Mapping[str, dict[str, Any]]) -> Table:
         if trained := by_pgd_training(config, epsilon):
             lines.append(line(f"{epsilon:g} PGD training", trained, [[each] for each in trained]))
     headers = ("epsilon", "networks", "accuracy", "PGD-50", "SRA", "of each seed", "disagree")
-    return Table(headers, lines, [f"% of test images; PGD-50 and SRA on {config.images}"])
+    note = f"% of test images; PGD-50 and SRA on {config.images}, PGD-50 of PGD training on all"
+    return Table(headers, lines, [note])
 
 
 def main(config: FromPGDConfig) -> None:

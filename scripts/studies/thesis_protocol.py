@@ -174,9 +174,10 @@ def samples(
         own.step()
         value.requires_grad_(True)
 
-    figures, _ = goal(subject.weights[None])
+    start = subject.weights[None]
+    figures, _ = goal(start)
     for _ in range(reading.value_pretraining):
-        fit(subject.weights[None], figures)
+        fit(start, figures)
     beta, spread, fallen, step = torch.zeros(1), 0.0, 0, 0
     for step in range(1, length.steps + 1):
         spread = min(1.0, step / (reading.growth * length.steps))
