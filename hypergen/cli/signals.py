@@ -11,10 +11,13 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from hypergen.errors import is_out_of_memory
 from hypergen.runtime.signals import COPY_SECONDS, ENDING, Interrupter
 
 AGAIN_SECONDS = COPY_SECONDS + 0.05
 """How soon a signal that was lost comes again: late enough to be no copy of the first."""
+_OF_CLEARING_UP = RuntimeError, AssertionError, FileNotFoundError
+"""What PyTorch's contexts and Optuna's locks raise where a signal came in their middle."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,9 +61,27 @@ def interruptible() -> Iterator[None]:
             yield
     except KeyboardInterrupt as interrupt:
         raise Interrupted(str(interrupt), interrupter.received or signal.SIGINT) from None
+    except Exception as error:
+        if not _hides_interrupt(error):
+            raise
+        raise Interrupted("", interrupter.received or signal.SIGINT) from None
     finally:
         for number, handler in changed.items():
             signal.signal(number, handler)
+
+
+def _hides_interrupt(error: BaseException | None) -> bool:
+    """Whether the error, or one that it was made of, took the place of a KeyboardInterrupt.
+
+    A signal in the middle of what begins or ends something, such as PyTorch's context of a device
+    or Optuna's lock, has it fail where it clears up: what is to be taken away is not there. Other
+    errors after a signal, as of a disk that is full, are the user's to know.
+    """
+    while error is not None:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            return type(error) in _OF_CLEARING_UP and not is_out_of_memory(error)
+        error = error.__context__
+    return False
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Signals that ask a command to end: all take the way of Ctrl-C, wherever they come."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from hypergen.cli.main import exit_status, main
 from hypergen.cli.signals import Interrupted, interruptible
+from hypergen.errors import InputError
 from hypergen.experiments.trials import killed
 from hypergen.runtime.signals import COPY_SECONDS, ENDING
 from hypergen.storage import checkpoint
@@ -106,6 +108,36 @@ def test_an_interrupted_command_tells_its_signal(number, capsys):
 
 class Thing:
     """What weak references can be to."""
+
+
+def interrupted(failure: Exception) -> None:
+    """Ends as where something that Ctrl-C leaves fails to clear up, and a command tells of that."""
+    try:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        finally:
+            raise failure
+    except RuntimeError as error:
+        raise InputError(f"a.safetensors: {error}") from error
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [RuntimeError("empty mode stack"), AssertionError(), FileNotFoundError(errno.ENOENT, "gone")],
+)
+def test_an_interrupt_hidden_by_what_clears_up_is_told(failure, usual_handlers):
+    """As of PyTorch's context of a device, or Optuna's lock, where a signal comes in its middle."""
+    with pytest.raises(Interrupted), interruptible():
+        interrupted(failure)
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "full"), RuntimeError("not enough memory")]
+)
+def test_what_goes_wrong_while_a_signal_is_answered_is_told(failure, usual_handlers):
+    with pytest.raises((OSError, InputError)), interruptible():
+        interrupted(failure)
 
 
 @EACH
