@@ -78,8 +78,7 @@ def differentiate_each(
             gradients += torch.autograd.grad(loss.sum(), points, retain_graph=more)
     # A sum is NaN or infinite if any of it is, and five times as fast to look at. Looked at once:
     # every look makes a GPU wait.
-    sums = torch.stack([logits.detach().isfinite().all(), *(g.sum().isfinite() for g in gradients)])
-    if not sums.all():
+    if not torch.stack([each.sum() for each in (logits.detach(), *gradients)]).isfinite().all():
         if not logits.isfinite().all():
             raise _not_finite(logits)
         if not all(gradient.isfinite().all() for gradient in gradients):

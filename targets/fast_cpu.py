@@ -3,9 +3,9 @@
 Some of PyTorch's CPU kernels are slow where small convolutional nets need them most: convolutions
 of few channels, above all their gradients (targets/fast_conv.py), and max-pooling, above all of
 tensors that are not channels-last. The convolution that sees the images therefore answers in
-channels-last memory, and the layers after it follow. Same numbers to float rounding, up to several
-times the speed; on other devices, for other shapes and for modules to which memory formats would
-show (targets/traits.py) nothing changes.
+channels-last memory, and the layers after it follow, as do their gradients. Same numbers to float
+rounding, up to several times the speed; on other devices, for other shapes and for modules to which
+memory formats would show (targets/traits.py) nothing changes.
 
 Importing this also tells the C library to keep what is freed for the next step, in the whole
 process: otherwise glibc hands megabytes back and takes them again, page by page, for up to a
@@ -69,18 +69,42 @@ def _max_pool2d(
 def _has_pairs_on_cpu(images: Tensor) -> bool:
     """Whether these are images [B,C,H,W], H and W even, in a CPU's memory and channels-last."""
     return (
+        _is_channels_last(images)
+        and images.shape[2] % 2 == images.shape[3] % 2 == 0 < images.numel()
+    )
+
+
+def _is_channels_last(images: Tensor) -> bool:
+    """Whether these are images [B,C,H,W] in a CPU's memory, channels-last."""
+    return (
         images.device.type == "cpu"
         and images.ndim == 4
-        and images.shape[2] % 2 == images.shape[3] % 2 == 0 < images.numel()
         and images.is_contiguous(memory_format=torch.channels_last)
     )
 
 
-_FASTER = {torch.conv2d: conv2d, F.max_pool2d: _max_pool2d}
+def _flatten(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    if _is_channels_last(input) and not (input.is_contiguous() or input.is_leaf):
+        # What is flattened is no longer channels-last, nor is its gradient: the layer before would
+        # read that in one format and its own output in the other, which takes it ten times as long.
+        input.register_hook(_as_channels_last)
+    return torch.flatten(input, *args, **kwargs)
+
+
+def _as_channels_last(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
+
+
+_FASTER = {
+    torch.conv2d: conv2d,
+    F.max_pool2d: _max_pool2d,
+    torch.flatten: _flatten,
+    Tensor.flatten: _flatten,
+}
 
 
 class FastCPU(TorchFunctionMode):
-    """Inside this context, in this thread, `conv2d` and `max_pool2d` take the faster CPU paths.
+    """Inside this context, in this thread, what `_FASTER` names takes the faster CPU paths.
 
     For modules that ignore memory formats; `fast_context` tells.
     """

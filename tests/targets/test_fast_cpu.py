@@ -280,6 +280,31 @@ def test_pooling(shape, options, recorded):
         assert maxima.requires_grad == recorded
 
 
+@pytest.mark.parametrize(
+    "flatten", [torch.flatten, torch.Tensor.flatten], ids=["function", "method"]
+)
+@pytest.mark.parametrize("options", [(1,), (), (2,), (1, 2)], ids=str)
+def test_flattening_sends_back_gradients_in_the_fast_format(flatten, options):
+    images = torch.randn(2, 3, 4, 6).to(memory_format=torch.channels_last).requires_grad_()
+    seen = []
+    with FastCPU():
+        before = images * 2
+        found = flatten(before, *options)
+    before.register_hook(lambda grad: seen.append(grad))
+    torch.testing.assert_close(found, (images * 2).contiguous().flatten(*options), rtol=0, atol=0)
+    weights = torch.randn_like(found)
+    (grad,) = torch.autograd.grad((found * weights).sum(), images)
+    torch.testing.assert_close(grad, 2 * weights.view(images.shape), rtol=0, atol=0)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_flattening_leaves_a_users_tensor_alone():
+    images = torch.randn(2, 3, 4, 6).to(memory_format=torch.channels_last).requires_grad_()
+    with FastCPU():
+        assert images.flatten(1).grad_fn is not None
+    assert not images._backward_hooks
+
+
 @pytest.mark.parametrize("target", ["vgg", "resnet20", "preactresnet18"])
 def test_colour_targets(target):
     with torch.random.fork_rng():
