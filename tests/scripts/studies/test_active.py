@@ -14,7 +14,6 @@ def config(tmp_path) -> active.ActiveConfig:
     return replace(
         active.QUICK,
         train=train,
-        queries=5,
         samples=2,
         images=20,
         work=tmp_path / "work",
@@ -22,11 +21,10 @@ def config(tmp_path) -> active.ActiveConfig:
     )
 
 
-def test_half_is_measured_where_v_is_unsure(config, written, monkeypatch):
-    monkeypatch.setattr("hypergen.measures.square.STRICT_QUERIES", 5)
+def test_half_is_measured_where_v_is_unsure(config, written):
     active.main(replace(config, only=("active",)))
     ((row,),) = written(config.out)["ways"].values()
-    assert row["measured"] == 6  # of four networks and a copy, two in each of three steps
+    assert row["asked"] == 6  # of four networks and a copy, two in each of three steps
     assert "box" not in MEASURES.names()
 
 
@@ -35,7 +33,7 @@ def test_half_is_measured_where_v_is_unsure_or_by_chance(config, written):
     active.main(config)
     found = written(config.out)["ways"]
     # Four networks and a copy in each of three steps, or two of these five.
-    assert {way: rows[0]["measured"] for way, rows in found.items()} == {
+    assert {way: rows[0]["asked"] for way, rows in found.items()} == {
         "none": 0,
         "all": 15,
         "active": 6,
