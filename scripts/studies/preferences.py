@@ -4,6 +4,7 @@ A single generator is trained for ranges of weights of several measures at once.
 drawn for every preference of a grid over the simplex of these weights, 21 for three measures, and
 judged on test images by each measure, with the budget that figures are quoted at. For each measure
 stands Spearman's rank correlation between the weight that was asked and the figure that was got.
+With `--alone` a generator is trained for each preference alone, as what can be expected at most.
 
     HYPERGEN_DATA=... python -m scripts.studies.preferences
 """
@@ -19,6 +20,7 @@ from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
+from hypergen.measure_spec import MeasureSpec
 from hypergen.measures import Stage, judged
 from hypergen.measures.attacked import accuracies
 from hypergen.report.tables import Table, percent
@@ -52,6 +54,8 @@ class PreferencesConfig:
     """steps and images cut down to a minute on two cores"""
     train: TrainConfig = TRAIN
     """of the generator; its measures have ranges of weights"""
+    alone: bool = False
+    """train a generator for each preference, and none for all"""
     parts: int = 5
     """in how many equal parts a weight of 1 is dealt out among the measures"""
     samples: int = 4
@@ -87,18 +91,38 @@ def grid(count: int, parts: int) -> Iterator[tuple[float, ...]]:
         yield tuple(share / parts for share in shares)
 
 
-def row(
-    config: PreferencesConfig, sampler: Sampler, dataset: Dataset, weights: Sequence[float]
-) -> dict[str, Any]:
+def row(config: PreferencesConfig, dataset: Dataset, weights: Sequence[float]) -> dict[str, Any]:
     """What was asked, and the mean of each measure over networks drawn for it."""
+    sampler = sampler_for(config, dataset, weights)
     names = [measure.name for measure in sampler.measures]
     asked = dict(zip(names, weights, strict=True))
-    population = sampler.sample(config.samples, seed=1, prefer=asked)
+    prefer = None if config.alone else asked
+    population = sampler.sample(config.samples, seed=1, prefer=prefer)
     stage = Stage(lambda threat: attacks.PGD(threat, steps=50), seed=0)
     images, labels = dataset.test.first(config.images)
     others = judged(sampler.measures[1:], population, images, labels, stage).mean(0).tolist()
     accuracy = accuracies(population, *dataset.test.first(len(dataset.test))).mean()
     return {"asked": asked, "got": dict(zip(names, [float(accuracy), *others], strict=True))}
+
+
+def sampler_for(config: PreferencesConfig, dataset: Dataset, weights: Sequence[float]) -> Sampler:
+    """What draws networks: of the generator for all preferences, or of that for this one alone."""
+    folder, settings = config.work / "generator", config.train
+    if config.alone:
+        asked = zip(names_of(config), weights, strict=True)
+        settings = settings.replace(measure=tuple(f"{name}={weight}" for name, weight in asked))
+        folder = config.work / f"generator-{told(weights)}"
+    return generator(folder, settings, dataset)
+
+
+def names_of(config: PreferencesConfig) -> list[str]:
+    """The measures that are trained for."""
+    return [MeasureSpec.parse(text).name for text in config.train.objective.measures]
+
+
+def told(weights: Sequence[float]) -> str:
+    """Weights as the name of a file."""
+    return "-".join(f"{weight:g}" for weight in weights)
 
 
 def correlations(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -140,13 +164,9 @@ def main(config: PreferencesConfig) -> None:
         raise InputError("--train.objective.measures need ranges of weights, such as accuracy=0:1")
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
-    sampler = generator(config.work / "generator", config.train, dataset)
     rows = [
-        cached_json(
-            cell(config.work, "-".join(f"{weight:g}" for weight in weights)),
-            partial(row, config, sampler, dataset, weights),
-        )
-        for weights in grid(len(sampler.measures), config.parts)
+        cached_json(cell(config.work, told(weights)), partial(row, config, dataset, weights))
+        for weights in grid(len(names_of(config)), config.parts)
     ]
     print(table(rows))
     publish(config.out, settings, {"rows": rows, "spearman": correlations(rows)})

@@ -5,6 +5,9 @@ from dataclasses import replace
 import pytest
 
 from hypergen.errors import InputError
+from hypergen.experiments.run_folder import RunSettings
+from hypergen.measure_spec import MeasureSpec
+from scripts.common import device, load
 from scripts.studies import preferences
 
 
@@ -25,14 +28,29 @@ def test_the_correlation_is_of_ranks():
     assert preferences.correlations(alike) == {"a": 0, "b": 0}
 
 
-def test_every_preference_is_judged_once(tmp_path, written):
-    config = replace(
+@pytest.fixture
+def config(tmp_path) -> preferences.PreferencesConfig:
+    return replace(
         preferences.QUICK,
         train=preferences.QUICK.train.replace(steps=3, batch_size=8),
         images=10,
         work=tmp_path / "work",
         out=tmp_path / "preferences.json",
     )
+
+
+def test_a_generator_alone_is_trained_for_what_is_asked(config):
+    config = replace(config, alone=True)
+    dataset = load(config.train.data, device())
+    sampler = preferences.sampler_for(config, dataset, (0.5, 0, 0.5))
+    settings = RunSettings.load(config.work / "generator-0.5-0-0.5").config
+    specs = map(MeasureSpec.parse, settings.objective.measures)
+    weights = {spec.name: spec.low for spec in specs if not spec.is_ranged}
+    assert weights == {"accuracy": 0.5, "robustness": 0, "int8:bits=2": 0.5}
+    assert [measure.name for measure in sampler.measures] == list(weights)
+
+
+def test_every_preference_is_judged_once(config, written):
     preferences.main(config)
     found = written(config.out)
     assert len(found["rows"]) == 6 and len(found["spearman"]) == 3
