@@ -9,9 +9,6 @@ from hypergen.measures import VALUE_ATTACKS, Stage
 from hypergen.runtime.precision import Precision
 from hypergen.training.recipes import usual_factor
 
-APGD_STEPS = 7
-"""From so many on, in l1, Auto-PGD raises the loss higher than PGD does, for which more steps do
-little there (scripts/results/LOG.md)."""
 MAX_DOUBLINGS = 2
 """How often what a measurement in training may spend is doubled at most."""
 
@@ -61,11 +58,9 @@ class Adversary:
     def training_attack(self, threat: attacks.Threat, progress: float) -> attacks.Attack:
         """What attacks the images whose cross-entropy is descended, given the judged threat."""
         threat = self.threat(self.enlarged(threat), progress)
-        if threat.norm == "l1" and self.attack_steps >= APGD_STEPS:
-            return attacks.APGD(threat, steps=self.attack_steps)
         if self.attack_steps == 1 and threat.norm != "l1":
             return attacks.RandomFGSM(threat)
-        return attacks.PGD(threat, steps=self.attack_steps)
+        return VALUE_ATTACKS["pgd"](threat, self.attack_steps)
 
     def raise_attack_steps(self) -> None:
         """Doubles the attacks' steps, up to a limit, where they were found to flatter."""

@@ -46,6 +46,12 @@ def test_value_attacks_are_pgd_on_a_loss_of_their_own(name, loss, threat):
     assert VALUE_ATTACKS[name](threat, 7) == attacks.PGD(threat, steps=7, loss=loss)
 
 
+def test_in_l1_enough_steps_are_taken_by_auto_pgd():
+    threat = attacks.Threat("l1", 4.0)
+    assert VALUE_ATTACKS["pgd"](threat, 6) == attacks.PGD(threat, steps=6)
+    assert VALUE_ATTACKS["pgd"](threat, 7) == attacks.APGD(threat, steps=7)
+
+
 def test_options_replace_what_they_name_of_the_runs_threat(threat):
     assert Robustness(threat).threat == threat
     assert Robustness(threat, epsilon=0.3).threat == attacks.Threat("linf", 0.3)
