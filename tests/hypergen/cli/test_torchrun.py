@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,16 @@ RUN = (
 
 def torchrun(count: int, *arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
     options = ["--standalone", f"--nproc-per-node={count}", f"--max-restarts={restarts}"]
+    return started(options, arguments)
+
+
+def started(
+    options: Sequence[str], arguments: Sequence[str], folder: Path | None = None
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "hypergen"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *arguments], env=environment, **pipes)
+    return subprocess.Popen([*command, *arguments], env=environment, cwd=folder, **pipes)
 
 
 def said(process: subprocess.Popen[str]) -> list[str]:
@@ -77,6 +85,22 @@ def test_a_run_ended_on_two_goes_on_with_one_and_with_three(whole, tmp_path):
         process = torchrun(count, "train", "--resume", "--out", str(folder))
         assert said(process) == [] and process.returncode == 0
         assert_same(folder, whole)
+
+
+def test_two_machines_without_a_disk_in_common_train_what_one_process_does(whole, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    processes = []
+    for rank in range(2):
+        (folder := tmp_path / str(rank)).mkdir()
+        line = [*RUN.split(), "--out", "run"]
+        processes.append(started([*options, f"--node-rank={rank}"], line, folder))
+    for process in processes:
+        assert said(process) == [] and process.returncode == 0
+    assert_same(tmp_path / "0" / "run", whole)
+    assert [*(tmp_path / "1").iterdir()] == []  # the first one alone writes
 
 
 def test_a_rank_that_dies_ends_all_and_torchrun_begins_again(whole, tmp_path):
