@@ -27,10 +27,14 @@ def machine_memory() -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that something takes at least, and what a user can do to have it take fewer."""
+    """Bytes that something takes at least, and what a user can do to have it take fewer.
+
+    is_last: whether that is a last resort, such as to choose another target.
+    """
 
     size: float
     remedy: str
+    is_last: bool = False
 
 
 def drawn_networks(count: int, weights: int, setting: str) -> Need:
@@ -41,16 +45,21 @@ def drawn_networks(count: int, weights: int, setting: str) -> Need:
 def require_memory(needs: Sequence[Need], memory: int | None = None) -> None:
     """`InputError`, with what is best done, unless all needs together are in the memory.
 
+    That is to do without the least need without which the others fit, or else the largest; what is
+    a last resort is advised last.
+
     memory: bytes there are; by default the machine's.
     """
     memory = machine_memory() if memory is None else memory
     total = sum(need.size for need in needs)
     if total > memory:
-        largest = max(needs, key=lambda need: need.size)
+        enough = [need for need in needs if total - need.size <= memory]
+        best = min(enough, key=lambda need: (need.is_last, need.size), default=None)
+        best = best or max(needs, key=lambda need: need.size)
         how = ";" if allowed() is None else " left; raise `memory`, or"
         raise InputError(
             f"this needs about {total / GIGABYTE:,.1f} GB of memory, and there are "
-            f"{max(0, memory) / GIGABYTE:,.1f} GB{how} {largest.remedy}"
+            f"{max(0, memory) / GIGABYTE:,.1f} GB{how} {best.remedy}"
         )
 
 

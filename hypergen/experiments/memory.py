@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from hypergen.config import GeneratorConfig, TrainConfig
 from hypergen.data import Dataset, DatasetInfo
 from hypergen.data.memory import (
-    DRAWN_COPIES,
     Need,
     drawn_networks,
     is_large,
@@ -32,6 +31,9 @@ USUAL_PIXELS = 3 * 256 * 256
 """Numbers of an image up to which any target can be made without asking for the memory first."""
 TRAINED_COPIES = 4
 """Numbers for each that is trained: itself, its gradient, and the two moments of Adam."""
+STEP_COPIES = 3
+"""Numbers at once for each weight generated in a step: itself, its gradient, and what this becomes
+on its way back through the generator; through a residual one, one more."""
 
 
 def require_run_memory(settings: RunSettings, dataset: Dataset) -> bool:
@@ -64,7 +66,8 @@ def _bound(settings: RunSettings, dataset: Dataset) -> float:
     # The base and a dense head, their moments and average; the prior; networks while they are
     # made; weights in the replay; a value network that looks at all weights.
     copies = (TRAINED_COPIES + 1) * (1 + 65) + config.generator.latent_size
-    copies += DRAWN_COPIES * max(step.population, settings.report.samples) + value.replay_size
+    copies += (STEP_COPIES + 1) * max(step.population, settings.report.samples)
+    copies += value.replay_size
     copies += (TRAINED_COPIES + 1) * 512 * value.members
     images = step.population * step.batch_size * pixels * (1 + measures)
     features = value.replay_size * step.batch_size * (2 * measures + 4)
@@ -98,11 +101,12 @@ def _models(config: TrainConfig, models: ModelBundle) -> Iterator[Need]:
     """What the networks of a run take while these are trained."""
     both = nn.ModuleList([models.generator, models.ema])  # what they share counts once
     whole, prior = _bytes(both) + _moments(models.generator), 0.0
-    if hasattr(models.generator, "random_prior"):
+    if _has_prior(models):
         prior = 4.0 * config.generator.latent_size * WeightLayout.of(models.target).size
     long = config.generator.latent_size > GeneratorConfig().latent_size
-    yield Need(prior, "lower `latent_size`" if long else _smaller_target(config))
-    yield Need(whole - prior, _smaller_target(config))
+    smaller = _smaller_target(config)
+    yield Need(prior, "lower `latent_size`" if long else smaller, is_last=not long)
+    yield Need(whole - prior, smaller, is_last=True)
     yield Need(_bytes(models.value) + _moments(models.value), "lower `value_members`")
 
 
@@ -110,7 +114,9 @@ def _training(config: TrainConfig, models: ModelBundle, dataset: Dataset) -> Ite
     """What a step takes beside the networks, and what is kept of all steps."""
     step, value = config.optimisation, config.value_network
     size = WeightLayout.of(models.target).size
-    yield drawn_networks(step.population, size, "population")
+    each = 4.0 * (STEP_COPIES + _has_prior(models)) * size
+    yield Need(each, _smaller_target(config), is_last=True)
+    yield Need((step.population - 1) * each, "lower `population`")
     channels, height, width = dataset.input_shape
     batch = min(step.batch_size, len(dataset.train))
     many = step.population / 4 >= batch / 64  # of the two, which is more than usual?
@@ -121,6 +127,11 @@ def _training(config: TrainConfig, models: ModelBundle, dataset: Dataset) -> Ite
     measured = -(-steps // config.measurement_interval) * step.population
     rows = min(value.replay_size, measured)
     yield Need(float(rows) * _row(models, dataset.input_shape), "lower `replay_size`")
+
+
+def _has_prior(models: ModelBundle) -> bool:
+    """Whether the generator is a residual one."""
+    return hasattr(models.generator, "random_prior")
 
 
 def _row(models: ModelBundle, shape: tuple[int, int, int]) -> int:

@@ -167,9 +167,12 @@ class Trainer:
         return torch.cat([1 - others.sum(1, keepdim=True), others], dim=1)
 
     def descend(self, theta: Tensor, gradient: Tensor) -> Tensor:
-        """Steps the generator down the gradient at its weights [P,D]; the gradient's norm."""
+        """Steps the generator down the gradient at its weights [P,D]; the gradient's norm.
+
+        The gradient is divided in place: of a large target it takes hundreds of megabytes.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        theta.backward(gradient / len(theta))
+        theta.backward(gradient.div_(len(theta)))
         norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate

@@ -21,6 +21,7 @@ from hypergen.experiments.memory import (
 from hypergen.experiments.run_folder import ReportConfig, RunSettings
 from hypergen.models.bundle import ModelBundle
 from hypergen.training.direct_config import BaselineConfig
+from targets import WeightLayout
 
 GIGABYTE = 1e9
 SIXTEEN = int(16 * GIGABYTE)
@@ -159,6 +160,37 @@ def test_a_small_run_is_let_through_without_a_count(required, monkeypatch):
     required()
     with pytest.raises(AssertionError, match="counted"):
         required(population=10**6)
+
+
+@pytest.mark.parametrize(
+    ("left", "advice"),
+    [
+        (8, "lower `batch_size`"),
+        (6, "lower `population`"),
+        (5, "a smaller `target`"),
+        (1, "a smaller"),
+    ],
+)
+def test_the_least_that_helps_is_advised_and_another_target_last(left, advice):
+    """Of 9 GB; with 5 left it takes another target, with 1 no single need is enough."""
+    needs = [
+        memory.Need(5 * GIGABYTE, "choose a smaller `target`", is_last=True),
+        memory.Need(1 * GIGABYTE, "lower `batch_size`"),
+        memory.Need(3 * GIGABYTE, "lower `population`"),
+    ]
+    with pytest.raises(InputError, match=f"or {advice}|; {advice}|; choose {advice}"):
+        memory.require_memory(needs, int(left * GIGABYTE))
+    memory.require_memory(needs, int(9 * GIGABYTE))
+
+
+def test_networks_of_a_step_are_counted_with_their_gradients(few_large):
+    """The first is of the target's size, the others are the population's."""
+    config = TrainConfig.of(population=5)
+    models = _empty_models(config, few_large.info)
+    assert models is not None
+    one, others, *_ = _training(config, models, few_large)
+    assert one.size == 4 * 4 * WeightLayout.of(models.target).size  # four numbers of four bytes
+    assert others.size == 4 * one.size and others.remedy == "lower `population`"
 
 
 def test_a_budget_that_was_given_is_named_and_never_negative():
