@@ -1,5 +1,6 @@
 """A run from its configuration to its report: one folder, resumable at any point."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -120,6 +121,7 @@ def run(
         with trained_alongside(recipes, dataset, device, phases.get("baselines", SILENT)):
             training = config, dataset, folder, device, phases["training"]
             train_generator(*training, settings.rungs, sessions)
+        gc.collect()  # parts of a trainer know each other: it would stay beside what is loaded now
         sampler = load_generator(folder, dataset)
         if done is None:
             asked = settings.report, recipes
@@ -203,8 +205,9 @@ def train_generator(
     saved, sessions = folder / CHECKPOINT, sessions or Sessions(device)
     if checkpoint.exists(saved):
         trainer = Trainer(config, dataset, device)
-        state = checkpoint.resume(saved, of_settings(config, trainer.load_state_dict))
-        sessions.follow(state.get(SESSIONS))
+        load = of_settings(config, trainer.load_state_dict)
+        # Not kept: as long as there is a view of the file, what was read of it is in memory.
+        sessions.follow(checkpoint.resume(saved, load).get(SESSIONS))
     else:
         base = prepare_base(config, dataset, device, folder)
         trainer = Trainer(config, dataset, device, None if base is None else load_network(base))

@@ -20,6 +20,7 @@ from hypergen.models.latent import Latent
 from hypergen.models.value_network import ValueNetwork, build_value_network
 from hypergen.registry import plugin_record
 from hypergen.runtime.rng import seeded
+from hypergen.storage.tensor_files import copied
 from targets import WeightLayout
 from targets.spectral_bound import SpectralBound
 
@@ -98,7 +99,8 @@ class ModelBundle:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what a checkpoint holds of them."""
         for name in ("generator", "ema", "value"):
-            getattr(self, name).load_state_dict(state[name])
+            network = getattr(self, name)
+            network.load_state_dict(copied(state[name], network.state_dict()))
         if "prior_scale" in state:  # of a run that steers it
             self.prior_scale = state["prior_scale"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hypergen.errors import InputError, is_out_of_memory
 from hypergen.storage.atomic import former
-from hypergen.storage.tensor_files import read_tensors, write_tensors
+from hypergen.storage.tensor_files import passing, read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 """Its name in the folder of a run, and of a direct training cut short."""
@@ -80,7 +80,7 @@ def _read(path: Path, mapped: bool) -> Any:
     tensors, header = read_tensors(path, mapped)
     if _TREE not in header:
         raise InputError(f"{path} is not a checkpoint of hypergen")
-    if header.get(_DIGEST) != _digest(header[_TREE], tensors):
+    if header.get(_DIGEST) != _digest(header[_TREE], tensors, mapped):
         raise InputError(f"{path} is damaged: it is not as it was written")
     return _decode(json.loads(header[_TREE]), tensors)
 
@@ -155,11 +155,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
                 )
 
 
-def _digest(structure: str, tensors: Mapping[str, Tensor]) -> str:
+def _digest(structure: str, tensors: Mapping[str, Tensor], mapped: bool = False) -> str:
     digest = hashlib.sha256(structure.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        whole = tensor.contiguous()
+        for part in passing(whole) if mapped else [whole.view(-1)]:
+            digest.update(part.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

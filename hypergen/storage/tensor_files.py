@@ -1,7 +1,10 @@
 """Safetensors files: tensors by name, and a header of texts. Nothing is pickled."""
 
 import contextlib
+import ctypes
+import mmap
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +16,14 @@ from torch import Tensor
 from hypergen.errors import InputError
 from hypergen.storage.atomic import aside, replacing
 from hypergen.storage.folders import expanded
+
+PART = 2**24
+"""Numbers of a large tensor that are passed on at a time: 64 MiB of them."""
+MADV_PAGEOUT = 21
+"""What Linux calls it, to be told that memory is not needed for now; of a file it is let go."""
+_madvise = None
+with contextlib.suppress(OSError, AttributeError, TypeError):  # another system
+    _madvise = ctypes.CDLL(None).madvise if sys.platform == "linux" else None
 
 
 def write_tensors(
@@ -52,6 +63,43 @@ def read_tensors(path: Path, mapped: bool = False) -> tuple[dict[str, Tensor], d
         if not mapped:
             tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         return tensors, file.metadata() or {}
+
+
+def passing(tensor: Tensor) -> Iterator[Tensor]:
+    """A contiguous tensor on the CPU as flat parts, of which none stays in memory once passed.
+
+    For what is looked at once: a view of a file then takes a part's memory, not all of its own.
+    Other tensors keep their numbers, but may be moved to swap.
+    """
+    for part in tensor.view(-1).split(PART):
+        yield part
+        first = -(-part.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = part.data_ptr() + part.nbytes - first
+        if size > 0 and _madvise is not None:  # where the system cannot, they stay
+            _madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), MADV_PAGEOUT)
+
+
+def copied(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state, of which large tensors are copied into those of `own` that they are for.
+
+    Part by part: to load from a view of a file then takes no memory beside what is loaded into.
+    """
+    return {name: _copied(given, own.get(name)) for name, given in state.items()}
+
+
+def _copied(given: Tensor, own: Tensor | None) -> Tensor:
+    if own is None or given.numel() <= PART or not _alike(given, own):
+        return given
+    for part, target in zip(passing(given), own.view(-1).split(PART), strict=True):
+        target.copy_(part)
+    return own
+
+
+def _alike(given: Tensor, own: Tensor) -> bool:
+    """Whether both are whole tensors in a CPU's memory, of one shape and type."""
+    kinds = [(each.shape, each.dtype, each.device.type) for each in (given, own)]
+    whole = given.is_contiguous() and own.is_contiguous()
+    return kinds[0] == kinds[1] and own.device.type == "cpu" and whole
 
 
 def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from hypergen.budget import parse_size
 from hypergen.catalog import TARGETS
+from hypergen.storage.folders import CONFIG
 from scripts.common import RESULTS, cached_json, ensure_same_settings, publish, run, settings_of
 
 TOLERANCE = 1.1
@@ -109,6 +110,8 @@ def main(config: MemoryConfig) -> None:
     for memory in config.memory:
         for target in config.targets or TARGETS.names():
             for name in config.commands:
+                if name == "sample" and not (config.work / target / "run" / CONFIG).exists():
+                    continue  # so much is not enough to train it
                 words = command_of(name, target, config)
                 path = config.work / f"{target}-{memory}-{name}.json"
                 row = cached_json(path, lambda w=words, m=memory: measured(w, m, config.threads))

@@ -1,6 +1,7 @@
 import os
 import signal
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from hypergen.storage.tensor_files import read_header, read_tensors, require_file, write_tensors
+from hypergen.storage.tensor_files import (
+    PART,
+    copied,
+    passing,
+    read_header,
+    read_tensors,
+    require_file,
+    write_tensors,
+)
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(0, 4, dtype=torch.int64)}
 
@@ -145,3 +154,34 @@ def test_the_true_reason_is_told(tmp_path, loop, refused, monkeypatch):
 def test_a_file_that_may_not_be_read_is_there(file, refused):
     file.chmod(0)
     assert "Permission denied" in refused(read_tensors, file)
+
+
+@pytest.mark.parametrize("count", [0, 1, PART - 1, PART, PART + 3])
+def test_parts_are_the_whole_in_order_and_stay_as_they_are(count):
+    tensor = torch.arange(count, dtype=torch.uint8)
+    assert torch.cat(list(passing(tensor))).equal(torch.arange(count, dtype=torch.uint8))
+    assert tensor.equal(torch.arange(count, dtype=torch.uint8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the parts")
+def test_a_large_file_is_read_and_taken_over_in_the_memory_of_a_part(tmp_path):
+    def resident() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    own = {"large": torch.zeros(3 * PART, dtype=torch.uint8) + 1}  # whose memory is there
+    write_tensors(tmp_path / "t", {"large": torch.full((3 * PART,), 7, dtype=torch.uint8)}, {})
+    given, _ = read_tensors(tmp_path / "t", mapped=True)
+    before = resident()
+    taken = copied(given, own)
+    assert resident() - before < 1.5 * PART
+    assert taken["large"] is own["large"] and bool((own["large"] == 7).all())
+    assert bool((given["large"] == 7).all())  # it is read again
+
+
+def test_only_alike_tensors_are_taken_over_in_parts():
+    large = torch.zeros(PART + 1, dtype=torch.uint8)
+    others = {"shape": large[1:], "dtype": large.to(torch.int8), "small": torch.zeros(4)}
+    state = {"shape": large, "dtype": large, "small": torch.ones(4), "unknown": large}
+    taken = copied(state, others)
+    assert all(taken[name] is state[name] for name in state) and taken.keys() == state.keys()
