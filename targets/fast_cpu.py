@@ -84,14 +84,17 @@ def _is_channels_last(images: Tensor) -> bool:
 
 
 def _flatten(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    if _is_channels_last(input) and not (input.is_contiguous() or input.is_leaf):
+    recorded = torch.is_grad_enabled() and not input.is_leaf
+    if recorded and _is_channels_last(input) and not input.is_contiguous():
         # What is flattened is no longer channels-last, nor is its gradient: the layer before would
         # read that in one format and its own output in the other, which takes it ten times as long.
         input.register_hook(_as_channels_last)
     return torch.flatten(input, *args, **kwargs)
 
 
-def _as_channels_last(gradient: Tensor) -> Tensor:
+def _as_channels_last(gradient: Tensor | None) -> Tensor | None:
+    if gradient is None or _is_transformed():  # none is known, or many at once
+        return gradient
     return gradient.contiguous(memory_format=torch.channels_last)
 
 

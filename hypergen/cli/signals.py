@@ -62,9 +62,10 @@ def interruptible() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         raise Interrupted(str(interrupt), interrupter.received or signal.SIGINT) from None
     except Exception as error:
-        if not _hides_interrupt(error):
+        if interrupter.received is None or not _hides_interrupt(error):
             raise
-        raise Interrupted("", interrupter.received or signal.SIGINT) from None
+        text = f"; clearing up failed: {error}"
+        raise Interrupted(text, interrupter.received) from None
     finally:
         for number, handler in changed.items():
             signal.signal(number, handler)

@@ -45,8 +45,8 @@ def drawn_networks(count: int, weights: int, setting: str) -> Need:
 def require_memory(needs: Sequence[Need], memory: int | None = None) -> None:
     """`InputError`, with what is best done, unless all needs together are in the memory.
 
-    That is to do without the least need without which the others fit, or else the largest; what is
-    a last resort is advised last.
+    That is to do without the least need without which the others fit, a last resort last; or,
+    where no single one is enough, without the largest.
 
     memory: bytes there are; by default the machine's.
     """

@@ -107,7 +107,9 @@ def _models(config: TrainConfig, models: ModelBundle) -> Iterator[Need]:
     smaller = _smaller_target(config)
     yield Need(prior, "lower `latent_size`" if long else smaller, is_last=not long)
     yield Need(whole - prior, smaller, is_last=True)
-    yield Need(_bytes(models.value) + _moments(models.value), "lower `value_members`")
+    several = config.value_network.members > 1
+    value = _bytes(models.value) + _moments(models.value)
+    yield Need(value, "lower `value_members`" if several else smaller, is_last=not several)
 
 
 def _training(config: TrainConfig, models: ModelBundle, dataset: Dataset) -> Iterator[Need]:

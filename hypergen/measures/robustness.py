@@ -54,7 +54,7 @@ class Robustness(AttackedMeasure):
         norm: "linf", "l2" or "l1"; one that is not the run's needs an epsilon.
         epsilon: radius, for pixels in [0,1].
         attack: any registered one by its name, with the options that it has by default; an image
-            that it does not break stays clean. Without it, PGD as the run makes it.
+            that it does not break stays clean. Without it, the run's own (`pgd`).
     """
 
     name = "robustness"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hypergen.errors import InputError, is_out_of_memory
 from hypergen.storage.atomic import former
-from hypergen.storage.tensor_files import passing, read_tensors, write_tensors
+from hypergen.storage.tensor_files import PART, passing, read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 """Its name in the folder of a run, and of a direct training cut short."""
@@ -160,7 +160,8 @@ def _digest(structure: str, tensors: Mapping[str, Tensor], mapped: bool = False)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         whole = tensor.contiguous()
-        for part in passing(whole) if mapped else [whole.view(-1)]:
+        large = mapped and whole.numel() > PART
+        for part in passing(whole) if large else [whole.view(-1)]:
             digest.update(part.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

@@ -111,7 +111,8 @@ def main(config: MemoryConfig) -> None:
         for target in config.targets or TARGETS.names():
             for name in config.commands:
                 if name == "sample" and not (config.work / target / "run" / CONFIG).exists():
-                    continue  # so much is not enough to train it
+                    print(f"{target:<24}{memory:>8}{name:>12}  there is no run of it", flush=True)
+                    continue
                 words = command_of(name, target, config)
                 path = config.work / f"{target}-{memory}-{name}.json"
                 row = cached_json(path, lambda w=words, m=memory: measured(w, m, config.threads))

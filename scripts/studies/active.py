@@ -117,7 +117,7 @@ class Box:
 
     def __call__(self, population: Population, images: Tensor, labels: Tensor) -> Tensor:
         self.asked += len(population)
-        stage = Stage(attacks.PGD, seed=0)  # of which only the threat matters
+        stage = Stage(attacks.PGD, seed=0)
         batch = prepare_batch([self.measure], population, images, labels, stage)
         return measured([self.measure], population, batch)[:, 0]
 

@@ -64,8 +64,8 @@ class PreferencesConfig:
     """test images that measures are taken on; accuracy is over all"""
     work: Path = Path("runs/preferences")
     """folder of the generator and of the figures"""
-    out: Path = RESULTS / "preferences.json"
-    """the figures as JSON"""
+    out: Path | None = None
+    """the figures as JSON; by default preferences.json, or preferences-alone.json, beside all"""
 
 
 QUICK = PreferencesConfig(
@@ -169,7 +169,8 @@ def main(config: PreferencesConfig) -> None:
         for weights in grid(len(names_of(config)), config.parts)
     ]
     print(table(rows))
-    publish(config.out, settings, {"rows": rows, "spearman": correlations(rows)})
+    name = "preferences-alone.json" if config.alone else "preferences.json"
+    publish(config.out or RESULTS / name, settings, {"rows": rows, "spearman": correlations(rows)})
 
 
 if __name__ == "__main__":

@@ -298,6 +298,28 @@ def test_flattening_sends_back_gradients_in_the_fast_format(flatten, options):
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
+class NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, images):
+        return images.sum()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return None
+
+
+def test_flattening_knows_of_gradients_that_are_not_there():
+    images = torch.randn(2, 3, 4, 6).to(memory_format=torch.channels_last).requires_grad_()
+    with FastCPU():
+        before = images * 2
+        total = NoGradient.apply(before.flatten(1)) + images.sum()
+        with torch.no_grad():
+            before.flatten(1)  # which leaves nothing behind
+    assert len(before._backward_hooks) == 1
+    (grad,) = torch.autograd.grad(total, images)
+    assert grad.equal(torch.ones_like(images))
+
+
 def test_flattening_leaves_a_users_tensor_alone():
     images = torch.randn(2, 3, 4, 6).to(memory_format=torch.channels_last).requires_grad_()
     with FastCPU():

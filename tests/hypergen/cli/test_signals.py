@@ -128,8 +128,19 @@ def interrupted(failure: Exception) -> None:
 )
 def test_an_interrupt_hidden_by_what_clears_up_is_told(failure, usual_handlers):
     """As of PyTorch's context of a device, or Optuna's lock, where a signal comes in its middle."""
-    with pytest.raises(Interrupted), interruptible():
+    with (
+        pytest.raises(Interrupted, match="^; clearing up failed: "),
+        interruptible(),
+    ):
         interrupted(failure)
+
+
+def test_where_no_signal_came_nothing_is_hidden(usual_handlers):
+    with pytest.raises(RuntimeError, match="of a plugin"), interruptible():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("of a plugin")
 
 
 @pytest.mark.parametrize(

