@@ -206,8 +206,7 @@ def train_generator(
     if checkpoint.exists(saved):
         trainer = Trainer(config, dataset, device)
         load = of_settings(config, trainer.load_state_dict)
-        # Not kept: as long as there is a view of the file, what was read of it is in memory.
-        sessions.follow(checkpoint.resume(saved, load).get(SESSIONS))
+        sessions.follow(checkpoint.resume(saved, load).get(SESSIONS))  # no view of it is kept
     else:
         base = prepare_base(config, dataset, device, folder)
         trainer = Trainer(config, dataset, device, None if base is None else load_network(base))
