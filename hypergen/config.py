@@ -174,7 +174,8 @@ class AdversaryConfig(Settings):
     """steps of every gradient attack inside a training step; by default 3, with base pgd 7"""
     value_attack: Literal["pgd", "margin"] = "pgd"
     """what attacks the images that the value network sees and is fitted to: PGD on cross-entropy
-    (pgd; Auto-PGD in l1, from 7 steps on), or on the margin, which flatters and teaches less"""
+    (pgd; Auto-PGD in l1, from 7 steps on), or on the margin, which flatters less and teaches
+    less"""
     max_robustness_gap: Annotated[float, SHARE] = 0.1
     """how far a measure may lie above a longer measurement before its budget or the attacks' steps
     are doubled; with 1 nothing is compared, which on a GPU is most of a short run's time"""

@@ -87,7 +87,7 @@ def _flatten(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     recorded = torch.is_grad_enabled() and not input.is_leaf
     if recorded and _is_channels_last(input) and not input.is_contiguous():
         # What is flattened is no longer channels-last, nor is its gradient: the layer before would
-        # read that in one format and its own output in the other, which takes it ten times as long.
+        # read that in one format and its own output in the other, which takes it far longer.
         input.register_hook(_as_channels_last)
     return torch.flatten(input, *args, **kwargs)
 

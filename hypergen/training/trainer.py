@@ -107,6 +107,7 @@ class Trainer:
     @full_precision()
     def take_step(self) -> dict[str, float]:
         """One step of the generator; what it measured on the way."""
+        self.optimizer.zero_grad(set_to_none=True)  # at first, to measure without the last ones
         theta, preference = self.generate()
         count = len(theta)
         mine = share(count)  # of the networks; with one process, all
@@ -171,7 +172,6 @@ class Trainer:
 
         The gradient is divided in place: of a large target it takes hundreds of megabytes.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         theta.backward(gradient.div_(len(theta)))
         norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         for group in self.optimizer.param_groups:

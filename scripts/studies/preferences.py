@@ -91,13 +91,17 @@ def grid(count: int, parts: int) -> Iterator[tuple[float, ...]]:
         yield tuple(share / parts for share in shares)
 
 
-def row(config: PreferencesConfig, dataset: Dataset, weights: Sequence[float]) -> dict[str, Any]:
-    """What was asked, and the mean of each measure over networks drawn for it."""
-    sampler = sampler_for(config, dataset, weights)
+def row(
+    config: PreferencesConfig, whole: Sampler | None, dataset: Dataset, weights: Sequence[float]
+) -> dict[str, Any]:
+    """What was asked, and the mean of each measure over networks drawn for it.
+
+    whole: draws for any preference; None has a generator trained for this one alone.
+    """
+    sampler = whole or trained_alone(config, dataset, weights)
     names = [measure.name for measure in sampler.measures]
     asked = dict(zip(names, weights, strict=True))
-    prefer = None if config.alone else asked
-    population = sampler.sample(config.samples, seed=1, prefer=prefer)
+    population = sampler.sample(config.samples, seed=1, prefer=asked if whole else None)
     stage = Stage(lambda threat: attacks.PGD(threat, steps=50), seed=0)
     images, labels = dataset.test.first(config.images)
     others = judged(sampler.measures[1:], population, images, labels, stage).mean(0).tolist()
@@ -105,14 +109,11 @@ def row(config: PreferencesConfig, dataset: Dataset, weights: Sequence[float]) -
     return {"asked": asked, "got": dict(zip(names, [float(accuracy), *others], strict=True))}
 
 
-def sampler_for(config: PreferencesConfig, dataset: Dataset, weights: Sequence[float]) -> Sampler:
-    """What draws networks: of the generator for all preferences, or of that for this one alone."""
-    folder, settings = config.work / "generator", config.train
-    if config.alone:
-        asked = zip(names_of(config), weights, strict=True)
-        settings = settings.replace(measure=tuple(f"{name}={weight}" for name, weight in asked))
-        folder = config.work / f"generator-{told(weights)}"
-    return generator(folder, settings, dataset)
+def trained_alone(config: PreferencesConfig, dataset: Dataset, weights: Sequence[float]) -> Sampler:
+    """What draws networks of a generator for this preference alone."""
+    asked = zip(names_of(config), weights, strict=True)
+    settings = config.train.replace(measure=tuple(f"{name}={weight}" for name, weight in asked))
+    return generator(config.work / f"generator-{dashed(weights)}", settings, dataset)
 
 
 def names_of(config: PreferencesConfig) -> list[str]:
@@ -120,7 +121,7 @@ def names_of(config: PreferencesConfig) -> list[str]:
     return [MeasureSpec.parse(text).name for text in config.train.objective.measures]
 
 
-def told(weights: Sequence[float]) -> str:
+def dashed(weights: Sequence[float]) -> str:
     """Weights as the name of a file."""
     return "-".join(f"{weight:g}" for weight in weights)
 
@@ -164,8 +165,13 @@ def main(config: PreferencesConfig) -> None:
         raise InputError("--train.objective.measures need ranges of weights, such as accuracy=0:1")
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
+    whole = None
+    if not config.alone:
+        whole = generator(config.work / "generator", config.train, dataset)
     rows = [
-        cached_json(cell(config.work, told(weights)), partial(row, config, dataset, weights))
+        cached_json(
+            cell(config.work, dashed(weights)), partial(row, config, whole, dataset, weights)
+        )
         for weights in grid(len(names_of(config)), config.parts)
     ]
     print(table(rows))

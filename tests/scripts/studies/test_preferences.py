@@ -42,7 +42,7 @@ def config(tmp_path) -> preferences.PreferencesConfig:
 def test_a_generator_alone_is_trained_for_what_is_asked(config):
     config = replace(config, alone=True)
     dataset = load(config.train.data, device())
-    sampler = preferences.sampler_for(config, dataset, (0.5, 0, 0.5))
+    sampler = preferences.trained_alone(config, dataset, (0.5, 0, 0.5))
     settings = RunSettings.load(config.work / "generator-0.5-0-0.5").config
     specs = map(MeasureSpec.parse, settings.objective.measures)
     weights = {spec.name: spec.low for spec in specs if not spec.is_ranged}
