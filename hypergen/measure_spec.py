@@ -1,9 +1,8 @@
-"""How a measure, or beta, is asked for on the command line, in Python and in config.json."""
+"""How a measure is asked for on the command line, in Python and in config.json."""
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hypergen.errors import InputError
 
@@ -72,61 +71,3 @@ def _number(text: str) -> float | str:
         return float(over) / float(under or 1)
     except (ValueError, ZeroDivisionError):
         return text
-
-
-MAX_BETAS = 1000
-"""In one range such as 0:1:11."""
-
-
-def parse_beta(text: str) -> tuple[float, float]:
-    """Gives "0.5" as (0.5, 0.5) and "0:1" as (0, 1); `InputError` outside [0,1]."""
-    try:
-        values = [float(part) for part in text.split(":")]
-    except ValueError:
-        values = []
-    in_range = all(0 <= value <= 1 for value in values)
-    if len(values) not in (1, 2) or not in_range or values != sorted(values):
-        raise InputError(
-            f"`beta` must be a number in [0,1] or a range such as 0:1 (the weight of accuracy is "
-            f"1 - beta), got {text:.60}"
-        )
-    return values[0], values[-1]
-
-
-def beta_text(beta: Any) -> str:
-    """A number or (lowest, highest), as a Python user may write beta, as `parse_beta` reads it.
-
-    What is no number becomes something that it refuses.
-    """
-    ends = beta if isinstance(beta, tuple | list) else [beta]
-    return ":".join(map(_number_text, ends))
-
-
-def _number_text(value: Any) -> str:
-    try:
-        return str(float(value))
-    except (TypeError, ValueError, OverflowError):
-        return f"something of type {type(value).__name__}"
-
-
-def parse_betas(text: str) -> list[float]:
-    """Gives "0.5" as [0.5] and "0:1:3" as [0, 0.5, 1], three at equal distances.
-
-    `InputError` outside [0,1], and for more than `MAX_BETAS`.
-    """
-    try:
-        match text.split(":"):
-            case [beta]:
-                return [parse_beta(beta)[0]]
-            case [*ends, count] if len(ends) == 2 and 2 <= int(count) <= MAX_BETAS:
-                low, high = parse_beta(":".join(ends))
-                shares = (step / (int(count) - 1) for step in range(int(count)))
-                found = [low + (high - low) * share for share in shares][:-1] + [high]
-                if low < high:
-                    return found
-    except (InputError, ValueError):
-        pass
-    raise InputError(
-        "`beta` must be a number in [0,1] or, for several, LOW:HIGH:COUNT such as 0:1:11, got "
-        f"{text:.60}"
-    )

@@ -15,7 +15,6 @@ import numbers
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -31,10 +30,7 @@ HUGE = 10**9
 
 @dataclass(frozen=True)
 class Range:
-    """Marks a field for numbers from `low` to `high`.
-
-    above, below: leave out `low`, or `high`, itself.
-    """
+    """Marks a field for numbers from `low` to `high`; above, below: without that end itself."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -115,6 +111,11 @@ class Field:
     def mark(self, kind: type) -> Any:
         """The mark of that class, or None."""
         return next((mark for mark in self.marks if isinstance(mark, kind)), None)
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether it holds a list; a number that may be a range does not."""
+        return typing.get_origin(kinds(self.kind)[0]) is tuple
 
     def of(self, settings: Any) -> Any:
         """Its value in `settings`."""
@@ -201,14 +202,6 @@ def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     return [f"{name}: {own}, not {value}" for name, own, value in apart if own != value]
 
 
-def parse_number(text: str) -> float:
-    """Gives "0.1" as 0.1 and "8/255" as a fraction; ValueError for anything else."""
-    try:
-        return float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ArithmeticError):
-        raise ValueError(f"expected a number or a fraction such as 8/255, got {text:.60}") from None
-
-
 def _fields(cls: type[Settings], path: tuple[str, ...]) -> Iterator[Field]:
     unset = dataclasses.MISSING
     defaults = {
@@ -252,16 +245,23 @@ def _require_known(cls: type[Settings], values: Mapping[str, Any]) -> None:
             raise InputError(f"unknown setting `{name}`{hint}")
 
 
+def kinds(kind: Any) -> list[Any]:
+    """What a type admits beside None."""
+    is_union = typing.get_origin(kind) in (Union, UnionType)
+    return [each for each in typing.get_args(kind) if each is not NoneType] if is_union else [kind]
+
+
 def checked(short: str, value: Any, kind: Any, marks: tuple[Any, ...] = ()) -> Any:
     """The value as a field holds it; `InputError` unless it is of the kind and as marked."""
-    choices = typing.get_args(kind) if typing.get_origin(kind) in (Union, UnionType) else (kind,)
-    if value is None and NoneType in choices:
+    if value is None and NoneType in typing.get_args(kind):
         return None
-    kind = next(choice for choice in choices if choice is not NoneType)
-    value = _of_kind(short, value, kind)
+    # Of a number that may be a range, `float | tuple[float, ...]`, the value says which it is.
+    several = isinstance(value, list | tuple)
+    value = _of_kind(short, value, kinds(kind)[-1 if several else 0])
+    ends = value if several else (value,)
     for mark in marks:
-        if isinstance(mark, Range) and not mark.admits(value):
-            raise InputError(f"`{short}` must {mark.wanted(value)}, got {abridged(value)}")
+        if isinstance(mark, Range) and (out := [end for end in ends if not mark.admits(end)]):
+            raise InputError(f"`{short}` must {mark.wanted(out[0])}, got {abridged(out[0])}")
         if isinstance(mark, Registered) and value not in mark.also and mark.registry.names():
             mark.registry.get(value)
     return value

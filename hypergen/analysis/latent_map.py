@@ -13,6 +13,7 @@ from hypergen.analysis.regions import countable, density, pairs_of_classes
 from hypergen.catalog import ANALYSES
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.statistics import kendall_tau
+from hypergen.knob import KNOBS
 from hypergen.measures.attacked import attack_population, predictions
 from hypergen.report.analysis import panels
 from hypergen.runtime.progress import Progress
@@ -37,7 +38,8 @@ class LatentMap(Analysis):
     """Accuracy, robustness, V's estimates and linear regions over a plane of the latent space.
 
     The plane passes through the mean of z along two random directions at right angles; where the
-    run has a range of beta, it is one direction of z and beta. Rows are the networks of its points.
+    run has a range of beta or epsilon, it is one direction of z and that. Rows are the networks of
+    its points.
     """
 
     title = f"latent map ({SIDE * SIDE} points of a plane)"
@@ -56,10 +58,10 @@ class LatentMap(Analysis):
         if sampler is None:
             raise NotApplicable("only samples of a run have a latent space")
         if sampler.config.objective.measures:
-            raise NotApplicable("the run was trained for measures of its own, not for beta")
+            raise NotApplicable("the run was trained for measures of its own, not for robustness")
         progress.start(SIDE + 2)
-        across, up, z, beta = plane(sampler, context.rng())
-        population = sampler.generate(z, beta)
+        across, up, z, preference = plane(sampler, context.rng())
+        population = sampler.generate(z, preference)
         images, labels = context.images()
         masks = attack_population(population, images, labels, context.attack, context.seed)
         progress.advance(SIDE - 2)
@@ -103,27 +105,27 @@ class LatentMap(Analysis):
         grid = figure.subplots(len(groups), len(shown), squeeze=False)
         for group, line in zip(groups, grid, strict=True):
             own = [row for row in rows if row["group"] == group.name]
-            ranged = _is_ranged(group.sampler)
+            upwards = _upwards(group.sampler)
             for axes, (name, said) in zip(line, shown.items(), strict=True):
-                _map(axes, own, name, said, ranged)
+                _map(axes, own, name, said, upwards)
         return figure
 
 
 def plane(sampler: Sampler, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Coordinates across and up [N], latent samples [N,Z] and betas [N] of a plane's points."""
+    """Coordinates across and up [N], z [N,Z] and preferences [N] of a plane's points."""
     latent: Any = sampler.models.generator.latent
     directions, _ = torch.linalg.qr(torch.randn(latent.size, 2, generator=rng))
     reach = torch.linspace(-REACH, REACH, SIDE)
-    low, high = sampler.config.objective.beta_range
-    ranged = _is_ranged(sampler)
-    levels = torch.linspace(low, high, SIDE) if ranged else reach
+    knob = sampler.config.knob
+    ranged = knob.is_ranged
+    levels = torch.linspace(knob.low, knob.high, SIDE) if ranged else reach
     up, across = (each.flatten() for each in torch.meshgrid(levels, reach, indexing="ij"))
     steps = torch.stack([across, torch.zeros_like(up) if ranged else up], dim=1)
     if directions.shape[1] < 2:  # a latent space of one dimension
         steps = steps[:, :1]
     z = latent.deviation * steps @ directions.T
-    beta = up if ranged else torch.full_like(up, (low + high) / 2)
-    return across, up, z, beta
+    asked = up if ranged else torch.full_like(up, knob.low)
+    return across, up, z, asked / knob.whole
 
 
 def densities(population: Population, context: Context) -> list[float | None]:
@@ -143,10 +145,11 @@ def densities(population: Population, context: Context) -> list[float | None]:
     return [density([line], [2 * half]) for line in lines]
 
 
-def _is_ranged(sampler: Sampler | None) -> bool:
+def _upwards(sampler: Sampler | None) -> str:
+    """What the second axis of the plane is."""
     assert sampler is not None  # a group without one is left out
-    low, high = sampler.config.objective.beta_range
-    return high > low
+    knob = sampler.config.knob
+    return KNOBS[knob.name] if knob.is_ranged else "z along another (standard deviations)"
 
 
 def _edges(rows: Sequence[Row], axis: str) -> tuple[float, float]:
@@ -156,7 +159,7 @@ def _edges(rows: Sequence[Row], axis: str) -> tuple[float, float]:
     return low - half, high + half
 
 
-def _map(axes: Any, rows: Sequence[Row], name: str, label: str, ranged: bool) -> None:
+def _map(axes: Any, rows: Sequence[Row], name: str, label: str, upwards: str) -> None:
     """One figure over the plane, as colours with a bar beside it; blank where it is unknown."""
     scale = 1 if name == "density" else 100
     known = [math.nan if row[name] is None else scale * row[name] for row in rows]
@@ -166,5 +169,4 @@ def _map(axes: Any, rows: Sequence[Row], name: str, label: str, ranged: bool) ->
     axes.figure.colorbar(image, ax=axes)
     axes.set_title(label, fontsize="small")
     axes.set_xlabel("z along one direction (standard deviations)", fontsize="small")
-    second = "beta (weight of robustness)" if ranged else "z along another (standard deviations)"
-    axes.set_ylabel(second, fontsize="small")
+    axes.set_ylabel(upwards, fontsize="small")

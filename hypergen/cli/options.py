@@ -15,8 +15,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union
+from types import NoneType
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
@@ -27,9 +27,10 @@ from hypergen.cli.early import Early
 from hypergen.cli.wording import in_options, one_line
 from hypergen.data import DATASETS
 from hypergen.errors import InputError, option
+from hypergen.knob import number_text, parse_number, parse_radius
 from hypergen.plugins import resolve
 from hypergen.registry import Registry
-from hypergen.settings import Field, Registered, Settings, fields, parse_number
+from hypergen.settings import Field, Registered, Settings, fields, kinds
 from hypergen.storage.folders import expanded
 
 POSITIONAL = ("run", "paths", "kind", "action", "file")
@@ -99,7 +100,7 @@ class Command:
                 default = field.default
                 if name in defaults:
                     default = field.of(defaults[name])
-                    if isinstance(default, tuple) and option(field.short) in given:
+                    if field.takes_several and option(field.short) in given:
                         default = ()  # tyro would append what is given
                 positional = name == "" and field.short in POSITIONAL
                 made = _option(field, docs.get(field.short, ""), default, positional)
@@ -197,16 +198,15 @@ def _option(field: Field, doc: str, default: Any, positional: bool) -> tuple[str
 
 def _kind(field: Field) -> tuple[Any, bool]:
     """The type that tyro reads an option as, and whether it takes several values."""
-    union = typing.get_origin(field.kind) in (Union, UnionType)
-    choices = typing.get_args(field.kind) if union else (field.kind,)
-    kind = next(choice for choice in choices if choice is not NoneType)
+    kind, *others = kinds(field.kind)
     if kind is bool:
         return bool, False
-    if typing.get_origin(kind) is tuple:
+    if field.takes_several:
         element = typing.get_args(kind)[0]
         reader = _reader(str if element is Path else element, optional=False)
         return tuple[Annotated[element, reader], ...], True  # type: ignore
-    return Annotated[Any, _reader(kind, optional=NoneType in choices)], False
+    optional = NoneType in typing.get_args(field.kind)
+    return Annotated[Any, _reader(RADIUS if others else kind, optional)], False
 
 
 def _reader(kind: Any, optional: bool) -> PrimitiveConstructorSpec:
@@ -223,7 +223,7 @@ def _reader(kind: Any, optional: bool) -> PrimitiveConstructorSpec:
         metavar=metavar,
         instance_from_str=value,
         is_instance=lambda value: True,
-        str_from_instance=lambda value: [f"{value:g}" if isinstance(value, float) else str(value)],
+        str_from_instance=lambda value: [number_text(value)],
     )
 
 
@@ -234,9 +234,12 @@ def _whole(text: str) -> int:
         raise ValueError(f"expected a whole number, got {text:.60}") from None
 
 
+RADIUS = float | tuple[float, ...]
+"""A number that may be a range."""
 READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     int: ("INT", _whole),
     float: ("FLOAT", parse_number),
+    RADIUS: ("FLOAT|LOW:HIGH", parse_radius),
     Path: ("PATH", expanded),
 }
 """Type -> what help calls its values, and what reads one."""

@@ -8,7 +8,9 @@ from typing import Any
 from hypergen.cli.machine import Machine
 from hypergen.cli.opening import opened
 from hypergen.cli.options import Command
-from hypergen.experiments.sample import SampleConfig, draw_samples
+from hypergen.experiments.sample import draw_samples
+from hypergen.experiments.sample_config import SampleConfig
+from hypergen.knob import asked_text
 from hypergen.report.fronts import curve_table
 from hypergen.report.tables import estimates_table, evaluation_table
 from hypergen.runtime.progress import ProgressBar
@@ -41,8 +43,8 @@ def run(settings: dict[str, Any], own: SampleOptions) -> None:
         print(f"written to {out}: curve.json, curve.png and {len(result['networks'])} networks")
         return
     if options.accuracy_at_least is not None:
-        least, beta = 100 * options.accuracy_at_least, result["networks"][0]["beta"]
-        print(f"beta {beta:.4g}: the largest with accuracy {least:g} % on validation images")
+        least, asked = 100 * options.accuracy_at_least, asked_text(result["networks"][0])
+        print(f"{asked}: the largest with accuracy {least:g} % on validation images")
     if options.keep is None:
         print(estimates_table(result["networks"], dataset.name))
         command = shlex.join(own.machine.command("evaluate", str(out)))

@@ -58,12 +58,14 @@ class Sampler:
         beta: float | None = None,
         seed: int = 0,
         prefer: Mapping[str, float] | None = None,
+        radius: float | None = None,
     ) -> tuple[Population, Tensor, Tensor]:
         """`count` networks, their z [count,Z] and preferences (see `draw_preferences`).
 
         beta in [0,1]: weight of robustness; by default what the run was trained at, drawn from its
         range. prefer: weights of measures by name, for a run trained on ranges of them; those not
-        named get 0, and the sum is made 1.
+        named get 0, and the sum is made 1. radius: what to withstand, for a run trained on a range
+        of it.
 
         `InputError` for a preference that it was not trained for, a count below 1, or a target with
         batch norm and no data set.
@@ -72,17 +74,22 @@ class Sampler:
         seed = checked("seed", seed, int, (SEED,))
         rng = torch.Generator().manual_seed(seed)
         z = cast(Latent, self.models.generator.latent).draw(count, rng)
-        if beta is None and prefer is None:
-            preference = draw_preferences(count, self.config.objective, rng)
+        given = {"beta": beta, "prefer": prefer, "radius": radius}
+        ways = [name for name, value in given.items() if value is not None]
+        if not ways:
+            preference = draw_preferences(count, self.config, rng)
         else:
-            asked = self._asked(beta, prefer)
+            if len(ways) > 1:
+                names = " and ".join(f"`{name}`" for name in ways)
+                raise InputError(f"{names} ask for a preference both: leave out one")
+            asked = self._asked(ways[0], given[ways[0]])
             preference = asked.expand(count, *asked.shape)
         return self.generate(z, preference), z, preference
 
     @usual_state()
     @torch.no_grad()
     def generate(self, z: Tensor, preference: Tensor) -> Population:
-        """The networks of z [P,Z] and preferences, betas [P] or weights [P,M].
+        """The networks of z [P,Z] and preferences, [P] or weights [P,M] (`draw_preferences`).
 
         `InputError` for a target with batch norm and no data set.
         """
@@ -90,25 +97,21 @@ class Sampler:
         theta = self.models.ema(z.to(device), preference.to(device))
         return self._calibrated(Population(self.models.target, theta))
 
-    def _asked(self, beta: float | None, prefer: Mapping[str, float] | None) -> Tensor:
-        """The preference that is asked for, beta [] or weights [M]."""
-        objective = self.config.objective
-        if prefer is None and objective.measures:
+    def _asked(self, name: str, wanted: Any) -> Tensor:
+        """The preference asked for by beta, radius or prefer: a number [] or weights [M]."""
+        objective, knob = self.config.objective, self.config.knob
+        if name == "beta" and objective.measures:
             ways = "use `prefer`" if objective.has_many_preferences else "leave out `beta`"
             raise InputError(f"this generator was trained for weights of measures: {ways}")
-        if prefer is None:
-            low, high = objective.beta_range
-            asked: float = checked("beta", beta, float)
-            if not low <= asked <= high:
-                raise InputError(
-                    f"this generator was trained for `beta` in [{low:g}, {high:g}], not {asked:g}"
-                )
-            return torch.tensor(asked)
-        if beta is not None:
-            raise InputError("`beta` and `prefer` ask for a preference both: leave out one")
+        if name == "radius" and knob.name != "radius":
+            raise InputError("`radius` is for generators that were trained for a range of epsilon")
+        if name == "beta" and knob.name != "beta":
+            raise InputError("this generator was trained for a range of epsilon: use `radius`")
+        if name == knob.name:
+            return torch.tensor(knob.given(checked(name, wanted, float)))
         if not objective.has_many_preferences:
             raise InputError("`prefer` is for generators that were trained for ranges of measures")
-        weights = self._by_full_name(prefer)
+        weights = self._by_full_name(wanted)
         asked_for = torch.tensor([weights.get(measure.name, 0.0) for measure in self.measures])
         if asked_for.sum() == 0:
             raise InputError("`prefer`: at least one weight must be above 0")
@@ -133,10 +136,11 @@ class Sampler:
         return found
 
     def preference_row(self, preference: Tensor) -> dict[str, Any]:
-        """What a row or a weight file says of one network's preference, beta [] or weights [M]."""
-        if not self.config.objective.measures:
-            return {"beta": float(preference)}
-        (weights,) = preference_weights(preference[None], self.config.objective)
+        """What a row or a weight file says of one network's preference, [] or weights [M]."""
+        knob = self.config.knob
+        if knob.name == "radius" or not self.config.objective.measures:
+            return {knob.name: knob.value(float(preference))}
+        (weights,) = preference_weights(preference[None], self.config)
         return {"preference": self.named(weights)}
 
     def _calibrated(self, population: Population) -> Population:
@@ -156,12 +160,13 @@ class Sampler:
         beta: float | None = None,
         seed: int = 0,
         prefer: Mapping[str, float] | None = None,
+        radius: float | None = None,
     ) -> Population:
         """`count` networks as a population, of which `population[0]` is one in plain PyTorch.
 
         Arguments and errors as in `draw`.
         """
-        return self.draw(count, beta, seed, prefer)[0]
+        return self.draw(count, beta, seed, prefer, radius)[0]
 
     def named(self, values: Tensor) -> dict[str, float]:
         """The values [M] of one network by the names of the run's measures."""

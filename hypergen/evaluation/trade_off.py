@@ -10,10 +10,11 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.statistics import prediction_interval
+from hypergen.knob import knob_of
 from hypergen.measures.attacked import accuracies
 
 CANDIDATES = 21
-"""Betas, at equal distances, of which `beta_for_accuracy` takes one."""
+"""Betas or radii, at equal distances, of which `value_for_accuracy` takes one."""
 DRAWN = 8
 """Networks drawn at each of them."""
 
@@ -64,13 +65,14 @@ def hypervolume(points: Sequence[Sequence[float]], num_classes: int) -> float:
 def curve(rows: Sequence[Mapping[str, Any]], figures: Iterable[str]) -> list[dict[str, Any]]:
     """What networks of each beta have: beta, count and, by figure, mean and interval.
 
-    rows: of the networks, each with a `beta`. interval: where a new network of that beta lies in
-    19 of 20 cases, None of a single one.
+    rows: of the networks, each with a `beta` or, all of them, a `radius`, which is told then.
+    interval: where a new network of that beta lies in 19 of 20 cases, None of a single one.
     """
-    found = []
-    for beta in sorted({row["beta"] for row in rows}):
-        own = [row for row in rows if row["beta"] == beta]
-        point: dict[str, Any] = {"beta": beta, "count": len(own)}
+    found, name_of_knob = [], knob_of(rows[0])
+    assert name_of_knob is not None
+    for asked in sorted({row[name_of_knob] for row in rows}):
+        own = [row for row in rows if row[name_of_knob] == asked]
+        point: dict[str, Any] = {name_of_knob: asked, "count": len(own)}
         for name in figures:
             values = [row[name] for row in own]
             mean = sum(values) / len(values)
@@ -79,29 +81,31 @@ def curve(rows: Sequence[Mapping[str, Any]], figures: Iterable[str]) -> list[dic
     return found
 
 
-def beta_for_accuracy(sampler: Sampler, dataset: Dataset, least: float, seed: int = 0) -> float:
+def value_for_accuracy(sampler: Sampler, dataset: Dataset, least: float, seed: int = 0) -> float:
     """The largest beta whose networks, and those of all lower ones, are so accurate on average.
 
-    Accuracy in [0,1] is that on validation images, of the same z at `CANDIDATES` betas.
-    `InputError`: not even the lowest is, or there is no range of betas.
+    Or the largest radius. Accuracy in [0,1] is that on validation images, of the same z at
+    `CANDIDATES` of them. `InputError`: not even the lowest is, or there is no range.
     """
-    low, high = sampler.config.objective.beta_range
-    if sampler.config.objective.measures or low == high:
+    knob = sampler.config.knob
+    if not sampler.config.has_front:
         raise InputError(
-            "`accuracy_at_least` is for generators that were trained on a range of beta"
+            "`accuracy_at_least` is for generators that were trained on a range of beta or epsilon"
         )
     split = dataset.val
     images, labels = split.first(len(split))
     best = None
-    for beta in torch.linspace(low, high, CANDIDATES).tolist():
-        population = sampler.sample(DRAWN, min(beta, high), seed)
+    for value in torch.linspace(knob.low, knob.high, CANDIDATES).tolist():
+        value = min(max(value, knob.low), knob.high)  # the last may be beyond by rounding
+        asked: dict[str, Any] = {knob.name: value}
+        population = sampler.sample(DRAWN, seed=seed, **asked)
         accuracy = float(accuracies(population, images, labels).mean())
         if accuracy < least:
             break
-        best = min(beta, high)  # the last may be beyond by rounding
+        best = value
     if best is None:
         raise InputError(
-            f"`accuracy_at_least`: at beta {low:g} networks have {accuracy:.4f} on validation "
-            f"images, which is less than {least:g}"
+            f"`accuracy_at_least`: at {knob.name} {knob.low:g} networks have {accuracy:.4f} on "
+            f"validation images, which is less than {least:g}"
         )
     return best

@@ -25,6 +25,7 @@ from hypergen.experiments.pages import REPORT, write_page
 from hypergen.experiments.run import load_generator
 from hypergen.experiments.run_folder import RESULTS
 from hypergen.experiments.run_page import analyses_in
+from hypergen.knob import KNOBS
 from hypergen.report.page.analyses import analysis_page
 from hypergen.report.plots import FORMATS, write_pictures
 from hypergen.runtime.progress import SILENT, Progress
@@ -35,8 +36,8 @@ from hypergen.storage.folders import CONFIG, expanded, require_folder
 from hypergen.storage.network_files import NetworkFile, find
 from targets import Population
 
-PREFERENCE = "beta", "preference"
-"""What a weight file may say of the weights that its network was drawn at."""
+PREFERENCE = *KNOBS, "preference"
+"""What a weight file may say of what its network was asked for."""
 BASELINES = "baselines"
 """Folder, in that of a run, of what its samples are compared with."""
 

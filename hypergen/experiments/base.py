@@ -32,7 +32,7 @@ def direct_recipe(config: TrainConfig, method: Method, seed: int) -> BaselineCon
         target=config.target,
         activation=config.activation,
         norm=config.adversary.norm,
-        epsilon=config.adversary.epsilon,
+        epsilon=config.adversary.radius,
         seed=seed,
     )
 

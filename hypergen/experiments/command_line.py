@@ -4,10 +4,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from hypergen.errors import option
-from hypergen.experiments.sample import SampleConfig
+from hypergen.experiments.sample_config import SampleConfig
+from hypergen.knob import number_text
 from hypergen.settings import Settings, fields
 from hypergen.storage.impersonal import impersonal
 
@@ -61,11 +62,5 @@ def _words(settings: Settings, usual: Settings) -> Iterator[str]:
         if isinstance(value, bool):
             yield name if value else name.replace("--", "--no-", 1)
         else:
-            for each in value if isinstance(value, tuple) else (value,):
-                yield from (name, _text(each))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"  # "1", not "1.0"
-    return "none" if value is None else str(value)
+            for each in value if field.takes_several else (value,):
+                yield from (name, "none" if each is None else number_text(each))

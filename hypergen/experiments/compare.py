@@ -24,7 +24,7 @@ from hypergen.evaluation.statistics import (
 )
 from hypergen.experiments.attacked_samples import attacked_samples
 from hypergen.experiments.competitors import competitors
-from hypergen.experiments.front_growth import growth, has_front
+from hypergen.experiments.front_growth import growth
 from hypergen.experiments.pages import REPORT, write_page
 from hypergen.experiments.run_folder import RESULTS, ReportConfig, read_metrics
 from hypergen.experiments.run_page import page_of_run
@@ -90,7 +90,7 @@ def report(
     result["value_network"] = agreement(names, estimates.cpu(), own)
     result["objective"] = config.objective.kind
     result["for_robustness"] = config.objective.is_robustness
-    if has_front(config.objective):
+    if config.has_front:
         result["front_growth"] = growth(folder, sampler, dataset)
     for each, figures in zip(sampler.measures, result["value_network"].values(), strict=True):
         attacked = each.name != "accuracy"

@@ -59,7 +59,7 @@ Networks = Population | Ensemble
 
 @dataclass(frozen=True)
 class Slider:
-    """A part of the preference that can be moved: "beta", or the weight of a measure by its name.
+    """A part of the preference that can be moved: "beta", "radius", or a measure by its name.
 
     low, high: what the run was trained for; start: where it stands first.
     """
@@ -128,26 +128,26 @@ class Explorer:
 
     def sliders(self) -> list[Slider]:
         """What of the preference can be moved; none where the run was trained at a single one."""
-        objective = self.sampler.config.objective
-        if objective.has_many_preferences:
+        config = self.sampler.config
+        if config.objective.has_many_preferences:
             return [
                 Slider(spec.name, spec.low, spec.high, (spec.low + spec.high) / 2)
-                for spec in objective.specs
+                for spec in config.objective.specs
                 if spec.is_ranged
             ]
-        low, high = objective.beta_range
-        if objective.measures or low == high:
+        if not config.has_front:
             return []
-        return [Slider("beta", low, high, (low + high) / 2)]
+        name, low, high = config.knob.name, config.knob.low, config.knob.high
+        return [Slider(name, low, high, (low + high) / 2)]
 
     def preference(self, values: Mapping[str, float]) -> Tensor:
-        """The preference, beta [] or weights [M] of sum 1, for values of the `sliders`.
+        """The preference, a number [] or weights [M] of sum 1, for values of the `sliders`.
 
         `InputError`: weights that are all 0.
         """
-        objective = self.sampler.config.objective
+        objective, knob = self.sampler.config.objective, self.sampler.config.knob
         if not objective.has_many_preferences:
-            return torch.tensor(values.get("beta", objective.beta_range[0]))
+            return torch.tensor(knob.given(values.get(knob.name, knob.low)))
         weights = torch.tensor([values.get(spec.name, spec.low) for spec in objective.specs])
         if weights.sum() == 0:
             raise InputError("at least one weight must be above 0")

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 import attacks
-from hypergen.config import ObjectiveConfig
 from hypergen.data import Dataset
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.trade_off import hypervolume
@@ -19,19 +18,13 @@ BETAS, NETWORKS, IMAGES, STEPS = 5, 2, 100, 10
 """Preferences, networks at each, validation images of each network, and steps of PGD."""
 
 
-def has_front(objective: ObjectiveConfig) -> bool:
-    """Whether a generator is trained for a range of beta."""
-    low, high = objective.beta_range
-    return low < high and not objective.measures
-
-
 def cheap_hypervolume(sampler: Sampler, dataset: Dataset) -> float:
     """The hypervolume in [0,1] that the generator reaches in accuracy and PGD (see `trade_off`).
 
-    Of the means of a few networks at each of several betas, always of the same z, on a few
-    validation images: it tells how training goes, and is no figure to quote.
+    Of the means of a few networks at each of several betas, or radii, always of the same z, on a
+    few validation images: it tells how training goes, and is no figure to quote.
     """
-    low, high = sampler.config.objective.beta_range
+    low, high = sampler.config.knob.given_range
     seed = sampler.config.optimisation.seed
     z = sampler.models.latent.draw(NETWORKS, torch.Generator().manual_seed(seed))
     betas = torch.linspace(low, high, BETAS).clamp(low, high)

@@ -93,11 +93,11 @@ def _suggest_z(trial: optuna.Trial, sampler: Sampler) -> list[float]:
 
 
 def _suggest_preference(trial: optuna.Trial, sampler: Sampler) -> float | list[float]:
-    """One preference within what the generator was trained for, beta or the weights [M]."""
-    objective_config = sampler.config.objective
+    """One preference within what the generator was trained for, a number or the weights [M]."""
+    objective_config, knob = sampler.config.objective, sampler.config.knob
     if not objective_config.has_many_preferences:
-        low, high = objective_config.beta_range
-        return low if low == high else trial.suggest_float("beta", low, high)
+        low, high = knob.given_range
+        return trial.suggest_float(knob.name, low, high) if knob.is_ranged else low
     specs = objective_config.specs
     shares = [
         -math.log(trial.suggest_float(spec.name, TAIL, 1)) if spec.is_ranged else 0.0
@@ -125,7 +125,7 @@ def _ascended(
     while left > 0:
         starts = max(1, min(BATCH, left // (ASCENT_STEPS + 1)))
         z = sampler.models.latent.draw(starts, rng)
-        preference = draw_preferences(starts, sampler.config.objective, rng)
+        preference = draw_preferences(starts, sampler.config, rng)
         found.append(_looked_at(sampler, dataset, z, preference))
         left -= starts
         steps = min(ASCENT_STEPS, left // starts)
@@ -148,7 +148,7 @@ def _climb(
 ) -> Tensor:
     """z [P,Z] after so many steps up V's estimates, weighted as each network's preference says."""
     models, device = sampler.models, dataset.device
-    weights = preference_weights(preference, sampler.config.objective).to(device)
+    weights = preference_weights(preference, sampler.config).to(device)
     moved = z.to(device, copy=True).requires_grad_()
     optimizer = torch.optim.Adam([moved], lr=ASCENT_RATE * models.latent.deviation)
     for _ in range(steps):

@@ -8,7 +8,8 @@ from typing import Any
 from hypergen.errors import InputError
 from hypergen.experiments.command_line import Making
 from hypergen.experiments.run_folder import BASE, RunSettings
-from hypergen.experiments.sample import SampleConfig
+from hypergen.experiments.sample_config import SampleConfig
+from hypergen.knob import knob_of
 from hypergen.runtime.sessions import SESSIONS
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT
@@ -42,8 +43,9 @@ def made_by(path: Path) -> Making | None:
         if sampling.keep is not None:
             best = "the best" if sampling.keep == 1 else f"1 of the best {sampling.keep}"
             what = f"{best} of {sampling.count} samples"
-    beta = f"; beta {metadata['beta']}" if "beta" in metadata else ""
-    what = f"{what} of {making.recipe}{beta}"
+    knob = knob_of(metadata)
+    asked = "" if knob is None else f"; {knob} {metadata[knob]}"
+    what = f"{what} of {making.recipe}{asked}"
     return replace(making, recipe=what, file=f"{folder}/{path.name}", sampling=sampling)
 
 

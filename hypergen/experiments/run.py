@@ -70,14 +70,16 @@ class Run:
         beta: float | None = None,
         seed: int = 0,
         prefer: Mapping[str, float] | None = None,
+        radius: float | None = None,
     ) -> Population:
         """`count` networks as a population: images [P,B,C,H,W] -> logits [P,B,K].
 
         beta in [0,1]: weight of robustness, for a run trained on a range; by default drawn from it.
-        prefer: weights of measures by name, for a run trained on ranges of them.
+        prefer: weights of measures by name, for a run trained on ranges of them. radius: what to
+        withstand, for a run trained on a range of epsilon.
         `InputError` for a preference that it was not trained for.
         """
-        return self.sampler.sample(count, beta, seed, prefer)
+        return self.sampler.sample(count, beta, seed, prefer, radius)
 
     def __str__(self) -> str:
         return str(run_table(self.results))
@@ -226,7 +228,7 @@ def train_generator(
     def on_step(step: int, metrics: dict[str, float]) -> None:
         if "check/robustness" in metrics:
             show_check(tracker, step, trainer, dataset)
-            if front_growth.has_front(config.objective):
+            if config.has_front:
                 reached = front_growth.cheap_hypervolume(sampler(), dataset)
                 metrics = metrics | {front_growth.NAME: reached}
         if step + 1 in due:

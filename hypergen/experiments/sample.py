@@ -1,10 +1,9 @@
 """Draws networks from a run, finds and verifies the best, and writes them."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from torch import Tensor
 from hypergen import __version__
 from hypergen.data import Dataset
 from hypergen.data.memory import drawn_networks, require_memory
-from hypergen.errors import InputError
 from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.selection import (
@@ -22,62 +20,23 @@ from hypergen.evaluation.selection import (
     successive_halving,
 )
 from hypergen.evaluation.statistics import FIGURES, summarise
-from hypergen.evaluation.trade_off import beta_for_accuracy, curve, hypervolume
+from hypergen.evaluation.trade_off import curve, hypervolume
 from hypergen.experiments.run_folder import require_empty
-from hypergen.measure_spec import parse_betas
+from hypergen.experiments.sample_config import SampleConfig
+from hypergen.knob import KNOBS, knob_of
 from hypergen.measures import Measure
 from hypergen.measures.attacked import accuracies
 from hypergen.models.latent import preference_weights
 from hypergen.report.plots import curve_picture, write_pictures
 from hypergen.runtime.fitting import usable_memory
 from hypergen.runtime.progress import SILENT, Progress
-from hypergen.settings import COUNT, SEED, SHARE, Settings
 from hypergen.storage.atomic import write_json
 from hypergen.storage.lock import locked
 from hypergen.storage.weights import save_network
 from targets import Population, WeightLayout
 
 CURVE = "curve.json"
-"""The file beside the networks of several betas that has all figures."""
-
-
-@dataclass(frozen=True)
-class SampleConfig(Settings):
-    """Which networks are drawn, and how the best are verified."""
-
-    count: Annotated[int, COUNT]
-    """networks drawn"""
-    keep: Annotated[int | None, COUNT] = None
-    """how many of the best are written: found by successive halving on validation images, from
-    cheap measurements of all to the ones that judge of a few, and verified on test images; by
-    default all, unattacked, in the value network's order"""
-    beta: str | None = None
-    """weight of robustness, for a run trained on a range; by default drawn from it. LOW:HIGH:COUNT,
-    such as 0:1:11, gives the whole trade-off: so many betas, with `count` and `keep` for each"""
-    accuracy_at_least: Annotated[float | None, SHARE] = None
-    """instead of beta: take the largest whose networks are so accurate on validation images"""
-    prefer: str | None = None
-    """weights of measures, such as accuracy=0.2,int8=0.8, for a run trained on ranges of them; by
-    default drawn from these"""
-    seed: Annotated[int, SEED] = 1
-    """of the latent samples"""
-    images: Annotated[int, COUNT] = 100
-    """of validation to choose and of test to verify what `keep` keeps, by PGD-50, standard robust
-    accuracy and the run's other measures"""
-
-    def require(self) -> None:
-        if self.keep is not None and self.keep > self.count:
-            raise InputError(f"`keep` must be at most `count` ({self.count}), got {self.keep}")
-        if self.beta is not None:
-            parse_betas(self.beta)
-        if self.accuracy_at_least is not None and (self.beta or self.prefer) is not None:
-            raise InputError("`accuracy_at_least` chooses beta: leave out `beta` and `prefer`")
-
-    def betas(self, sampler: Sampler, dataset: Dataset) -> list[float | None]:
-        """Those to draw at; None where preferences are drawn too, or given by `prefer`."""
-        if self.accuracy_at_least is not None:
-            return [beta_for_accuracy(sampler, dataset, self.accuracy_at_least, self.seed)]
-        return [None] if self.beta is None else [*parse_betas(self.beta)]
+"""The file beside the networks of several betas, or radii, that has all figures."""
 
 
 @dataclass(frozen=True)
@@ -99,26 +58,27 @@ def draw_samples(
 
     Returns attack, dataset, measures, networks (a row each, with its file) and summary, as
     `evaluate` does; without `keep` the attack is None and rows have an accuracy and what V
-    estimates. With several betas also `curve`, of the networks of each (see `trade_off.curve`), and
-    of verified ones `hypervolume`, of the means of each in accuracy and SRA; all of it stands in
-    curve.json then, and is drawn beside it.
+    estimates. With several betas or radii also `curve`, of the networks of each (see
+    `trade_off.curve`), and of verified ones `hypervolume`, of the means of each in accuracy and
+    SRA; all of it stands in curve.json then, and is drawn beside it.
     `InputError`: a folder that is not empty, or more networks than the memory holds.
     """
     require_empty(out)
     size = WeightLayout.of(sampler.models.target).size
-    whole = options.count * (1 if options.beta is None else len(parse_betas(options.beta)))
+    whole = options.count * max(1, len(options.values))
     require_memory([drawn_networks(whole, size, "count")], usable_memory(dataset.device))
     phases = progress.split({"choosing": 1.0, "verifying": 1.0})
     with locked(out):
         require_empty(out)
-        betas = options.betas(sampler, dataset)
+        asked = options.chosen(sampler, dataset)
         steps = [phases["choosing"]]
-        if len(betas) > 1:
-            names = [f"beta {place} of {len(betas)}" for place in range(1, len(betas) + 1)]
+        if len(asked) > 1:
+            kind, count = knob_of(asked[0]), len(asked)
+            names = [f"{kind} {place} of {count}" for place in range(1, count + 1)]
             steps = [*steps[0].split(dict.fromkeys(names, 1.0)).values()]
         groups = [
-            draw_best(sampler, dataset, beta, options, step)
-            for beta, step in zip(betas, steps, strict=True)
+            draw_best(sampler, dataset, each, options, step)
+            for each, step in zip(asked, steps, strict=True)
         ]
         population = groups[0].population
         if len(groups) > 1:
@@ -137,7 +97,7 @@ def draw_samples(
     found = {"attack": attack, "dataset": dataset.title, "measures": names, "networks": shown}
     found["targets"] = [sampler.config.target]
     found["summary"] = summarise(shown, names)
-    if len(betas) > 1:
+    if len(asked) > 1:
         found["curve"] = curve(shown, ("accuracy", "pgd", "sra") if attack else ("accuracy",))
         if attack:
             points = [[row["accuracy"]["mean"], row["sra"]["mean"]] for row in found["curve"]]
@@ -150,19 +110,18 @@ def draw_samples(
 def draw_best(
     sampler: Sampler,
     dataset: Dataset,
-    beta: float | None,
+    asked: Mapping[str, Any],
     options: SampleConfig,
     progress: Progress = SILENT,
 ) -> Drawn:
     """The best `keep` of the networks drawn, or all of them in the value network's order.
 
-    beta: None for the preferences that `options` has, or drawn ones.
+    asked: for which preference, as `Sampler.draw` takes it.
     """
-    prefer = parse_prefer(options.prefer, [measure.name for measure in sampler.measures])
-    population, z, preference = sampler.draw(options.count, beta, options.seed, prefer)
+    population, z, preference = sampler.draw(options.count, seed=options.seed, **asked)
     estimates, uncertainty = sampler.estimate(population, dataset)
     # Less its uncertainty, so that what V does not know is not preferred.
-    weights = preference_weights(preference, sampler.config.objective)
+    weights = preference_weights(preference, sampler.config)
     order = rank(estimates - uncertainty, weights)
     if options.keep is not None:
         order = choose(sampler, population, order, weights, dataset, options, progress)
@@ -175,28 +134,6 @@ def draw_best(
             row["uncertainty"] = sampler.named(uncertainty[index])
         rows.append(row)
     return Drawn(population.choose(order.cpu()), rows)
-
-
-def parse_prefer(text: str | None, names: Sequence[str]) -> dict[str, float] | None:
-    """Reads NAME=WEIGHT,...; names may themselves have "=" and "," in them. `InputError` else."""
-    if text is None:
-        return None
-    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    found: dict[str, float] = {}
-    rest = text
-    while rest:
-        match = re.match(rf"({known}|[^=,]+)=([^=,]+)(?:,|$)", rest)
-        try:
-            name, weight = match[1], float(match[2])  # pyright: ignore[reportOptionalSubscript]
-        except (TypeError, ValueError):
-            raise InputError(
-                f"`prefer` must be weights of measures, such as accuracy=0.2,int8=0.8, got {text}"
-            ) from None
-        if name in found:
-            raise InputError(f"`prefer` names {name} twice")
-        assert match is not None
-        found[name], rest = weight, rest[match.end() :]
-    return found
 
 
 def choose(
@@ -291,6 +228,6 @@ def save_sample(
 ) -> None:
     """Writes one of the networks with its row: figures, its z [Z] and its preference."""
     z: Tensor = torch.tensor(row["z"], dtype=torch.float64)
-    preference = {name: row[name] for name in ("beta", "preference") if name in row}
+    preference = {name: row[name] for name in (*KNOBS, "preference") if name in row}
     metadata = sampler.metadata(population, z, preference) | {"version": __version__}
     save_network(path, population[index].state_dict(), row | metadata)

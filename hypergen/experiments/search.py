@@ -155,11 +155,11 @@ def kept_of(rows: list[dict[str, Any]], keep: int, num_classes: int) -> list[dic
 
 def given(sampler: Sampler, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
     """What the generator is given for the networks of these rows: z [P,Z] and preferences."""
-    objective = sampler.config.objective
-    if objective.has_many_preferences:
+    knob = sampler.config.knob
+    if sampler.config.objective.has_many_preferences:
         preference = [[*row["preference"].values()] for row in rows]
     else:  # where measures have fixed weights, rows tell these, which no generator is given
-        preference = [row.get("beta", objective.beta_range[0]) for row in rows]
+        preference = [knob.given(row.get(knob.name, knob.low)) for row in rows]
     return torch.tensor([row["z"] for row in rows]), torch.tensor(preference)
 
 

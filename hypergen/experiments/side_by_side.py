@@ -22,6 +22,7 @@ from hypergen.experiments.evaluate import DISAGREEMENT_IMAGES, Judged, open_for,
 from hypergen.experiments.evaluate_config import AttackConfig
 from hypergen.experiments.run_folder import RESULTS, RunSettings
 from hypergen.experiments.sweep_report import SETTINGS as SWEEP
+from hypergen.knob import KNOBS
 from hypergen.report.verdict import difference
 from hypergen.runtime.progress import SILENT, Progress
 from hypergen.settings import COUNT
@@ -31,7 +32,7 @@ from hypergen.storage.network_files import NetworkFile, find
 from hypergen.storage.results_cache import ResultsCache
 from targets import Population
 
-OF_ONE = {"z", "beta", "preference", "seed", "version"}
+OF_ONE = {"z", *KNOBS, "preference", "seed", "version"}
 """What a weight file says of its network alone."""
 
 

@@ -24,12 +24,11 @@ class PreferenceCard:
             if not sliders:
                 ui.label(_why_none(explorer)).classes("help")
             for each in sliders:
-                is_beta = each.name == "beta"
-                name = "Accuracy or robustness (beta)" if is_beta else f"Weight of {each.name}"
-                says = _says_beta if is_beta else "{:.2f}".format
+                says = SAYS.get(each.name, "{:.2f}".format)
                 move = _moving(each.name, on_change)
+                name = NAMES.get(each.name, f"Weight of {each.name}")
                 Slide(name, each.low, each.high, each.start, says, move)
-                if is_beta:
+                if each.name in NAMES:
                     with ui.element("div").classes("ends"):
                         ui.label("accurate")
                         ui.label("robust")
@@ -41,6 +40,15 @@ def _moving(name: str, on_change: Callable[[str, float], None]) -> Callable[[flo
 
 def _says_beta(beta: float) -> str:
     return f"{beta:.2f}: robustness counts {100 * beta:.0f} %, accuracy {100 - 100 * beta:.0f} %"
+
+
+NAMES = {
+    "beta": "Accuracy or robustness (beta)",
+    "radius": "Accuracy or robustness (radius to withstand)",
+}
+"""What the sliders of a number are called."""
+SAYS: dict[str, Callable[[float], str]] = {"beta": _says_beta, "radius": "epsilon {:.3f}".format}
+"""How their values are told."""
 
 
 def _why_none(explorer: Explorer) -> str:

@@ -5,7 +5,8 @@ from typing import get_args
 import attacks
 from hypergen.data.threats import pixel_threat
 from hypergen.errors import InputError
-from hypergen.settings import Norm, parse_number
+from hypergen.knob import parse_number
+from hypergen.settings import Norm
 
 
 def parse_norms(text: str) -> list[attacks.Threat]:

@@ -32,7 +32,7 @@ KNOTS = 5
 class ResidualGenerator(WithConstants):
     """Gives base_weights + scale * (prior_scale * R z + gain * h(z, beta)): [P,Z], [P] -> [P,D].
 
-    A preference is beta, or the weights [M] of all measures.
+    A preference is beta, the share of a radius, or the weights [M] of all measures.
 
     `base_weights` are trained and start as an ordinary initialisation or at a given network. With
     preferences of a whole range they move with beta: there are offsets from them at `KNOTS`
@@ -58,7 +58,7 @@ class ResidualGenerator(WithConstants):
             only h tells them apart.
         beta_range: (lowest, highest) preference in [0,1] that it is to be trained at; offsets are
             there only if the two differ.
-        num_weights: M, where a preference is the weights of so many measures; 0 where it is beta.
+        num_weights: M, where a preference is the weights of so many measures; else 0.
     """
 
     gain = 0.5
@@ -239,13 +239,13 @@ def build_generator(
 ) -> nn.Module:
     """The generator that `config` names, on the CPU: z [P,Z], beta [P] -> weights [P,D].
 
-    Where measures have ranges of weights, a preference is these, [P,M], in place of beta.
+    Where measures have ranges of weights, a preference is these, [P,M]; see `draw_preferences`.
 
     A registered generator is a class or function that takes any of these by name: layout (a
     `WeightLayout`, D weights), base_weights [D] to start from, from_base (whether these are a
-    trained network's), latent_size, prior_scale, beta_range, num_weights (M, or 0 where a
-    preference is beta), pretraining_steps. What it makes is a module; one without a `latent` gets
-    the standard normal one of `latent_size`.
+    trained network's), latent_size, prior_scale, beta_range (of a preference that is one number),
+    num_weights (M, or 0 there), pretraining_steps. What it makes is a module; one without a
+    `latent` gets the standard normal one of `latent_size`.
 
     Raises:
         InputError: an unknown name, something that is no module, or a module that gives something
@@ -263,7 +263,7 @@ def build_generator(
         from_base=from_base,
         latent_size=config.generator.latent_size,
         prior_scale=config.generator.prior_scale,
-        beta_range=config.objective.beta_range,
+        beta_range=config.knob.given_range,
         num_weights=num_weights,
         pretraining_steps=pretraining_steps,
     )

@@ -1,4 +1,4 @@
-"""What the generator is given: latent samples z and preferences beta."""
+"""What the generator is given: latent samples z and preferences."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hypergen.config import ObjectiveConfig
+from hypergen.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,16 @@ def encode_beta(beta: Tensor) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], dim=-1)
 
 
-def draw_preferences(count: int, objective: ObjectiveConfig, rng: torch.Generator) -> Tensor:
-    """Preferences as the objective has them: betas [count], or weights [count,M] of all measures.
+def draw_preferences(count: int, config: TrainConfig, rng: torch.Generator) -> Tensor:
+    """Preferences as a run has them: numbers [count] or, of all measures, weights [count,M].
 
-    Weights of several ranged measures are drawn by the Dirichlet law with all parameters 1/2, which
-    is dense at the corners and for two measures the arcsine law; within their ranges.
+    A number is beta or, where the run has a range of radii, the share of the largest. Weights of
+    several ranged measures are drawn by the Dirichlet law with all parameters 1/2, which is dense
+    at the corners and for two measures the arcsine law; within their ranges.
     """
-    if not objective.has_many_preferences:
-        return draw_beta(count, objective.beta_range, rng)
-    specs = objective.specs
+    if not config.objective.has_many_preferences:
+        return draw_beta(count, config.knob.given_range, rng)
+    specs = config.objective.specs
     low = torch.tensor([spec.low for spec in specs])
     width = torch.tensor([spec.high for spec in specs]) - low
     squares = torch.randn(count, len(specs), generator=rng).square() * (width > 0)
@@ -77,14 +78,15 @@ def draw_preferences(count: int, objective: ObjectiveConfig, rng: torch.Generato
     return weights / weights.sum(1, keepdim=True)
 
 
-def preference_weights(preference: Tensor, objective: ObjectiveConfig) -> Tensor:
-    """Preferences, betas [P] or weights [P,M] -> [P,M], what each measure weighs; rows sum to 1.
+def preference_weights(preference: Tensor, config: TrainConfig) -> Tensor:
+    """Preferences, [P] or weights [P,M] -> [P,M], what each measure weighs; rows sum to 1.
 
-    Measures of fixed weights have these, whatever beta is.
+    Measures of fixed weights have these, whatever is asked.
     """
+    objective = config.objective
     if preference.ndim == 2:
         return preference
-    if not objective.measures:
+    if not objective.measures and config.knob.name == "beta":
         return torch.stack([1 - preference, preference], dim=-1)
     weights = preference.new_tensor([spec.low for spec in objective.specs])
     return (weights / weights.sum()).expand(len(preference), -1)

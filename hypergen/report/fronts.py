@@ -1,23 +1,25 @@
-"""Tables of trade-offs: of a sweep, of one generator over beta, of a search."""
+"""Tables of trade-offs: of a sweep, of one generator over its range, of a search."""
 
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hypergen.knob import asked_text, knob_of
 from hypergen.report.tables import MISSING, Table, percent, threat_text
 
 
 def curve_table(result: Mapping[str, Any]) -> Table:
-    """What networks of several betas have, a row each (see `evaluation.trade_off.curve`)."""
+    """What networks of several betas, or radii, have, a row each (see `trade_off.curve`)."""
+    knob = knob_of(result["curve"][0])
     names = [name for name in ("accuracy", "pgd", "sra") if name in result["curve"][0]]
     rows = [
-        (f"{point['beta']:.4g}", str(point["count"]), *(_with_interval(point[n]) for n in names))
+        (f"{point[knob]:.4g}", str(point["count"]), *(_with_interval(point[n]) for n in names))
         for point in result["curve"]
     ]
     attack = result["attack"]
     notes = [
-        "% of images, mean and where the next network of that beta lies in 19 of 20 cases",
+        f"% of images, mean and where the next network of that {knob} lies in 19 of 20 cases",
         f"{result['dataset']} test images; accuracy on all",
     ]
     if attack:
@@ -27,8 +29,8 @@ def curve_table(result: Mapping[str, Any]) -> Table:
             "guessing in accuracy and in SRA which these means reach"
         )
     else:
-        notes.append("to have the best N of each beta attacked: --keep N")
-    return Table(("beta", "networks", *names), rows, notes)
+        notes.append(f"to have the best N of each {knob} attacked: --keep N")
+    return Table((str(knob), "networks", *names), rows, notes)
 
 
 def _with_interval(figure: Mapping[str, Any]) -> str:
@@ -148,6 +150,6 @@ def search_table(result: Mapping[str, Any]) -> Table:
 
 def _preference(row: Mapping[str, Any]) -> str:
     """What the generator was asked for: "beta 0.25", or the weights of its measures."""
-    if "beta" in row:
-        return f"beta {row['beta']:.3g}"
+    if "preference" not in row:
+        return asked_text(row)
     return ", ".join(f"{weight:.2f}" for weight in row["preference"].values())

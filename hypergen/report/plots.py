@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypergen.errors import InputError
+from hypergen.knob import KNOBS, knob_of
 from hypergen.report.labels import Label, along, boxes, place
 from hypergen.report.names import tails
 from hypergen.report.palette import BLUE, GREY, colour
@@ -105,19 +106,21 @@ def plot_area(
 
 
 def curve_picture(result: Mapping[str, Any]) -> "Figure":
-    """Accuracy and what else was measured over beta, each with its interval.
+    """Accuracy and what else was measured over beta or radius, each with its interval.
 
     result: `dataset`, `attack` (None or as `Evaluator.describe` has it), and `curve`, a point for
-    each `beta` with the `mean` and `interval` of each figure.
+    each of them with the `mean` and `interval` of each figure.
     """
     points, attack = result["curve"], result["attack"]
-    betas = [point["beta"] for point in points]
+    knob = knob_of(points[0])
+    assert knob is not None
+    asked = [point[knob] for point in points]
     names = {"accuracy": "accuracy", "sra": "SRA"}
     if "sra" not in points[0]:
         names = {"accuracy": "accuracy", "pgd": "PGD"}
-    text = f"One generator's trade-off: {points[0]['count']} networks at each beta"
+    text = f"One generator's trade-off: {points[0]['count']} networks at each {knob}"
     title = heading(text, result) if attack else f"{text}\n{_unattacked(result)}"
-    band = "Bands: where the next network of the same beta lies in 19 of 20 cases."
+    band = f"Bands: where the next network of the same {knob} lies in 19 of 20 cases."
     figure, (axes,) = plot_area(title, note=band if points[0]["accuracy"]["interval"] else "")
     labels, hidden = [], []
     for name, said in names.items():
@@ -125,14 +128,14 @@ def curve_picture(result: Mapping[str, Any]) -> "Figure":
             continue
         means = [100 * point[name]["mean"] for point in points]
         hue = colour(said, [*names.values()])
-        axes.plot(betas, means, marker="o", markersize=4, color=hue)
+        axes.plot(asked, means, marker="o", markersize=4, color=hue)
         if points[0][name]["interval"] is not None:
             ends = zip(*(point[name]["interval"] for point in points), strict=True)
             low, high = ([100 * min(max(end, 0.0), 1.0) for end in side] for side in ends)
-            axes.fill_between(betas, low, high, alpha=0.2, color=hue, linewidth=0)
-        labels.append(Label(said, (betas[-1], means[-1]), hue))
-        hidden += [*along([*zip(betas, means, strict=True)])]
-    axes.set_xlabel("beta (weight of robustness, from 0 to 1)")
+            axes.fill_between(asked, low, high, alpha=0.2, color=hue, linewidth=0)
+        labels.append(Label(said, (asked[-1], means[-1]), hue))
+        hidden += [*along([*zip(asked, means, strict=True)])]
+    axes.set_xlabel(KNOBS[knob])
     axes.set_ylabel("images classified correctly (%)")
     axes.autoscale_view()
     place(axes, labels, boxes(axes, hidden, 4))

@@ -101,8 +101,8 @@ TAGS = (
     Tag(
         "front/hypervolume",
         SHARE,
-        "for a run of a range of beta: the share of all that is better than guessing which the "
-        "generator reaches in accuracy and PGD on a few validation images",
+        "for a run of a range of beta or epsilon: the share of all that is better than guessing "
+        "which the generator reaches in accuracy and PGD on a few validation images",
     ),
     Tag(
         "final/KIND/MEASURE",

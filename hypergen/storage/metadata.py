@@ -69,6 +69,7 @@ FIELDS: dict[str, _Kind] = REQUIRED | {
     "version": _NAME,
     "z": _NUMBERS,
     "beta": _NUMBERS,
+    "radius": _SIZE,
     "preference": (_weights, "an object of numbers, at least 0"),
     "epsilon": _SIZE,
     "norm": _NAME,

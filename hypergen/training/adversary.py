@@ -1,6 +1,8 @@
 """What attacks the images of a training step."""
 
+import copy
 from dataclasses import replace
+from typing import Self
 
 import attacks
 from hypergen.config import TrainConfig
@@ -21,19 +23,26 @@ class Adversary:
 
     Attributes:
         attack_steps: gradient steps of each attack now.
+        share: of every radius, that networks are asked to withstand.
     """
 
     def __init__(self, config: TrainConfig, info: DatasetInfo, precision: Precision = "float32"):
         self.config = config
         self.precision: Precision = precision
-        self.attack_steps = config.attack_steps
+        self.attack_steps, self.share = config.attack_steps, 1.0
         given = config.adversary.epsilon_factor
         self.factor = usual_factor(info) if given is None else given
+
+    def at(self, share: float) -> Self:
+        """The same as it is now, against that share of every radius."""
+        other = copy.copy(self)
+        other.share = share
+        return other
 
     def threat(self, threat: attacks.Threat, progress: float) -> attacks.Threat:
         """What a threat is after a share `progress` of its warm-up."""
         start = self.config.epsilon_start
-        share = start + (1 - start) * progress
+        share = self.share * (start + (1 - start) * progress)
         return replace(threat, epsilon=threat.epsilon * share)
 
     def enlarged(self, threat: attacks.Threat) -> attacks.Threat:

@@ -68,7 +68,7 @@ class DisagreementControl:
         rng = torch.Generator().manual_seed(self.config.optimisation.seed + step)
         z = self.models.latent.draw(NETWORKS, rng)
         # All of one preference: how much these differ is another matter.
-        preference = draw_preferences(1, self.config.objective, rng)
+        preference = draw_preferences(1, self.config, rng)
         preference = preference.expand(NETWORKS, *preference.shape[1:])
         images = self.split.first(IMAGES)[0]
         theta = self.models.ema(z.to(images.device), preference.to(images.device))

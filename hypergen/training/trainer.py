@@ -1,5 +1,6 @@
 """The training step: generate, measure, fit the value network, improve the generator."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import Dataset
 from hypergen.errors import RunError
-from hypergen.measures import Batch, Stage, build_measures, prepare_batch
+from hypergen.measures import Batch, build_measures, prepare_batch
 from hypergen.models.bundle import ModelBundle
 from hypergen.models.generator import PRETRAINING_STEPS as GENERATOR_PRETRAINING_STEPS
 from hypergen.models.latent import draw_preferences, preference_weights
@@ -117,12 +118,14 @@ class Trainer:
         # Where V is fitted to the same images as well, these count as measured.
         direct = self.config.objective.kind == "direct"
         population = self.learner.to_attack(own) if direct else self.population(own)
-        stage = self.adversary.training_stage(self.epsilon_progress, draw_seed(self.rng))
+        part = float(preference[0]) if self.config.knob.name == "radius" else 1.0
+        adversary = self.adversary.at(part)
+        stage = adversary.training_stage(self.epsilon_progress, draw_seed(self.rng))
         batch = prepare_batch(self.measures, population, images, labels, stage)
         metrics, weights = {}, self.weights(preference)
         fits = self.step % self.config.measurement_interval == 0
         if fits:
-            metrics = self.fit_value(theta.detach(), population, batch)
+            metrics = self.fit_value(theta.detach(), population, batch, adversary)
         losses, gradient = self.learner.gradient(own, weights[mine], batch)
         self.cost.add_step(self.measures, weights, len(images), self.adversary.attack_steps, fits)
         norm = self.descend(theta, gathered(gradient, count))
@@ -135,31 +138,31 @@ class Trainer:
         count = self.config.optimisation.population
         spread = self.warmup if self.from_base else 1.0
         z = self.models.latent.draw(count, self.rng, spread)
-        preference = draw_preferences(count, self.config.objective, self.rng)
+        # One radius for all of them: their images are attacked together.
+        different = 1 if self.config.knob.name == "radius" else count
+        preference = draw_preferences(different, self.config, self.rng)
+        preference = preference.expand(count, *preference.shape[1:])
         theta = self.generator(z.to(self.device), preference.to(self.device))
         if not theta.isfinite().all():
             raise RunError(f"training diverged at step {self.step}: the generated weights are NaN")
         return theta, preference
 
-    def fit_value(self, theta: Tensor, population: Population, batch: Batch) -> dict[str, float]:
+    def fit_value(
+        self, theta: Tensor, population: Population, batch: Batch, adversary: Adversary
+    ) -> dict[str, float]:
         """Measures the networks of this step and fits V; what was measured.
 
         theta: [P,D], of all networks; population and batch: of this rank's.
         """
+        stage = partial(adversary.value_stage, self.epsilon_progress)
         if self.config.objective.kind == "direct":  # batch norm had the batch's statistics
             population = self.population(population.theta)
-            batch = self.value_fitter.prepare(
-                population, batch.images, batch.labels, self.value_stage
-            )
-        return self.value_fitter.fit(theta, population, batch, self.value_stage)
-
-    def value_stage(self, seed: int) -> Stage:
-        """What prepares the images that V is fitted to now."""
-        return self.adversary.value_stage(self.epsilon_progress, seed)
+            batch = self.value_fitter.prepare(population, batch.images, batch.labels, stage)
+        return self.value_fitter.fit(theta, population, batch, stage)
 
     def weights(self, preference: Tensor) -> Tensor:
         """Preferences -> [P,M], what each measure weighs in this step's loss."""
-        weights = preference_weights(preference, self.config.objective)
+        weights = preference_weights(preference, self.config)
         if self.from_base:
             return weights
         # From scratch all but accuracy is asked for little by little: the constant classifier,
@@ -232,7 +235,7 @@ class Trainer:
         """Networks of the averaged generator as it is now; the run itself goes on unchanged."""
         rng = torch.Generator().manual_seed(seed)
         z = self.models.latent.draw(count, rng)
-        preference = draw_preferences(count, self.config.objective, rng)
+        preference = draw_preferences(count, self.config, rng)
         return self.population(self.ema(z.to(self.device), preference.to(self.device)))
 
     def population(self, theta: Tensor) -> Population:
@@ -245,9 +248,9 @@ class Trainer:
         with torch.no_grad():
             z = torch.zeros(1, self.models.latent.size, device=self.device)
             if self.config.objective.has_many_preferences:
-                preference = draw_preferences(1, self.config.objective, self.rng)
+                preference = draw_preferences(1, self.config, self.rng)
             else:
-                preference = torch.tensor([self.config.objective.beta_range[1]])
+                preference = torch.tensor([self.config.knob.given_range[1]])
             theta = self.generator(z, preference.to(self.device))
         count = 16 * self.config.value_network.num_perturbed
         if count:
@@ -255,7 +258,8 @@ class Trainer:
             theta = torch.cat([theta, copies])
         images, labels = self.dataset.train.draw(self.config.optimisation.batch_size, self.rng)
         with self.cost.timed():
-            self.value_fitter.pretrain(theta, images, labels, self.value_stage, steps)
+            stage = partial(self.adversary.value_stage, self.epsilon_progress)
+            self.value_fitter.pretrain(theta, images, labels, stage, steps)
         self.cost.add_attacks(self.measures, len(theta) * len(images), self.adversary.attack_steps)
 
     def check_measures(self) -> dict[str, float]:

@@ -79,7 +79,7 @@ class Drawn:
     @property
     def weights(self) -> Tensor:
         """[P,2], of accuracy and robustness."""
-        return preference_weights(self.betas, self.sampler.config.objective)
+        return preference_weights(self.betas, self.sampler.config)
 
     def halved(self) -> dict[str, Any]:
         """Which networks successive halving keeps, and the value network's order of all."""

@@ -9,7 +9,7 @@ from hypergen.data.wording import abridged
 from hypergen.errors import InputError
 from hypergen.experiments.evaluate_config import EvaluateConfig
 from hypergen.experiments.run_folder import ReportConfig
-from hypergen.experiments.sample import SampleConfig
+from hypergen.experiments.sample_config import SampleConfig
 from hypergen.settings import RATE, Range, Settings, fields
 from hypergen.training.direct_config import BaselineConfig
 

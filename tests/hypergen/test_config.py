@@ -1,5 +1,8 @@
 """What decides a run: defaults that depend on others, and what does not go together."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 import hypergen.models.generator
@@ -7,6 +10,7 @@ import hypergen.models.value_network  # noqa: F401  (these fill their registries
 from hypergen.config import TrainConfig
 from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
+from hypergen.knob import Knob
 from hypergen.settings import fields
 
 
@@ -29,6 +33,43 @@ def test_every_setting_has_one_short_name():
 def test_beta_is_a_number_or_a_range(given, text, ends):
     objective = TrainConfig.of(beta=given).objective
     assert (objective.beta, objective.beta_range) == (text, ends)
+
+
+@pytest.mark.parametrize("given", [(0, 0.3), [0.0, 0.3], "0:0.3", "0:3/10"])
+def test_epsilon_may_be_a_range_whose_largest_radius_judges(given):
+    config = TrainConfig.of(epsilon=given)
+    assert config.adversary.epsilon == (0, 0.3) and config.threat.epsilon == 0.3
+    assert config.knob == Knob("radius", 0, 0.3, whole=0.3)
+    tree = json.loads(json.dumps(asdict(config)))
+    assert TrainConfig.from_tree(tree, "config.json") == config
+    fixed = TrainConfig.of(epsilon="8/255")
+    assert fixed.adversary.epsilon == 8 / 255 and fixed.knob == Knob("beta", 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epsilon": (0.3, 0.1)}, "`epsilon` must be a number or a range such as 0:0.3, got 0.3:0"),
+        ({"epsilon": (0.1, 0.1)}, "a range such as 0:0.3, got 0.1:0.1"),
+        ({"epsilon": (0, 0.1, 0.2)}, "a range such as 0:0.3, got 0:0.1:0.2"),
+        ({"epsilon": ()}, "a range such as 0:0.3, got "),
+        ({"epsilon": (-0.1, 0.1)}, "`epsilon` must be at least 0, got -0.1"),
+        ({"epsilon": (0, float("nan"))}, "`epsilon` must be"),
+        ({"epsilon": (0, 2)}, "`epsilon` in linf is for pixels in"),
+        ({"epsilon": ("a", 1)}, "`epsilon` must be a number"),
+        ({"epsilon": "0:"}, "`epsilon`: expected a number or a fraction"),
+        ({"epsilon": (0, 0.1), "beta": "0:1"}, "one range: `beta` and `epsilon` have one each"),
+        (
+            {"epsilon": (0, 0.1), "measure": ("accuracy=0:1", "int8=0:1")},
+            "one range: `measure` and `epsilon` have one each",
+        ),
+        ({"epsilon": (0, 0.1), "generator": "published"}, "knows no range: `epsilon` has one"),
+    ],
+)
+def test_a_range_of_epsilon_that_cannot_be_is_told_in_one_line(settings, words):
+    with pytest.raises(InputError) as told:
+        TrainConfig.of(**settings)
+    assert words in str(told.value) and "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from hypergen.config import ObjectiveConfig, TrainConfig
 from hypergen.errors import InputError
-from hypergen.measure_spec import MeasureSpec, parse_beta, parse_betas
+from hypergen.measure_spec import MeasureSpec
 
 
 def test_a_measure_is_read_with_its_options_and_weight():
@@ -44,31 +44,10 @@ def test_accuracy_comes_first_and_is_always_there():
         ({"measure": ("int8=1", "int8=2")}, "given twice"),
         ({"measure": ("int8=1",), "beta": "0.7"}, "leave out `measure`"),
         ({"measure": ("int8=0:1", "accuracy=1")}, "needs a second one"),
-        ({"measure": ("int8=0:1", "accuracy=0:1"), "generator": "published"}, "no preference"),
+        ({"measure": ("int8=0:1", "accuracy=0:1"), "generator": "published"}, "knows no range"),
     ],
 )
 def test_measures_that_do_not_go_together_are_told_in_one_line(settings, reason):
     with pytest.raises(InputError, match=reason) as told:
         TrainConfig.of(**settings)
     assert "\n" not in str(told.value)
-
-
-def test_several_betas_are_at_equal_distances():
-    assert parse_betas("0.3") == [0.3]
-    assert parse_betas("0:1:5") == [0, 0.25, 0.5, 0.75, 1]
-    assert parse_betas("0.2:0.8:2") == [0.2, 0.8]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "2", "0:1", "1:0:3", "0:1:1", "0:1:x", "0:1:2:3", "nan", "0:1:-3", "0:1:1001", "1:1:2"],
-)
-def test_several_betas_are_nothing_else(text):
-    with pytest.raises(InputError, match="`beta` must be a number in .* or, for several, LOW:"):
-        parse_betas(text)
-
-
-@pytest.mark.parametrize("text", ["1.1", "-0.1", "nan", "0.9:0.1", "0:0.5:1", "", ":", "half"])
-def test_beta_is_nothing_else(text):
-    with pytest.raises(InputError, match="`beta` must be a number in"):
-        parse_beta(text)

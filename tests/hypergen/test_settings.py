@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hypergen.errors import InputError
+from hypergen.knob import parse_number
 from hypergen.registry import REGISTRIES, Registry
 from hypergen.settings import (
     COUNT,
@@ -20,7 +21,6 @@ from hypergen.settings import (
     Short,
     differences,
     fields,
-    parse_number,
 )
 from tests.hypergen.future_settings import Later
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from hypergen.knob import asked_text, knob_of
 from hypergen.report.page.blocks import Chart, View
 from hypergen.report.palette import colour, marker
 from hypergen.report.tables import Table, percent
@@ -50,8 +51,8 @@ def told(row: Mapping[str, Any], keys: Sequence[str], settings: Sequence[str] = 
     name = next((row[key] for key in ("file", "run", "kind") if key in row), "")
     lines = [f"<b>{escape(name)}</b>"]
     lines += [f"{escape(each)} {escape(str(row[each]))}" for each in settings]
-    if "beta" in row and "beta" not in settings:
-        lines.append(f"beta {row['beta']:.4g}")
+    if knob_of(row) not in (None, *settings):
+        lines.append(asked_text(row))
     lines += [f"weight of {n}: {w:.4g}" for n, w in row.get("preference", {}).items()]
     lines += [f"{label(key)} {percent(row[key])} %" for key in keys if key in row]
     for name, value in row.get("estimated", {}).items():

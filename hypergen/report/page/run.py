@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from hypergen.knob import knob_of
 from hypergen.report.page import attacks, estimates, training
 from hypergen.report.page.analyses import Found, analysis_blocks
 from hypergen.report.page.blocks import Block, Card, Code, Figures, Page, Section
@@ -175,14 +176,15 @@ def networks_table(result: Mapping[str, Any]) -> Table:
     others = [name for name in result["measures"] if name not in ("accuracy", "robustness")]
     heads = {"accuracy": "accuracy", "pgd": f"PGD-{result['attack']['steps']}", "sra": "SRA"}
     heads |= {name: name for name in others}
+    knob = next(filter(None, map(knob_of, result["networks"])), "beta")
     rows = []
     for row in result["networks"]:
         cells = [percent(row.get(name)) for name in heads]
-        beta = f"{row['beta']:.4g}" if "beta" in row else MISSING
+        asked = f"{row[knob]:.4g}" if knob in row else MISSING
         name = PurePosixPath(row["file"]).stem if "file" in row else row["kind"]
-        rows.append((name, beta, *cells, interval_text(row.get("interval"))))
+        rows.append((name, asked, *cells, interval_text(row.get("interval"))))
     interval = f"{heads['pgd']} interval"
-    return Table(("network", "beta", *heads.values(), interval), rows)
+    return Table(("network", knob, *heads.values(), interval), rows)
 
 
 def interval_text(ends: Sequence[float] | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hypergen.knob import KNOBS, Name, knob_of
 from hypergen.report.fronts import curve_table
 from hypergen.report.page.blocks import Block, Chart
 from hypergen.report.page.charts import axis, error_bars, hundred, label, told
@@ -13,14 +14,14 @@ from hypergen.report.tables import Table, percent
 def trade_off_blocks(
     result: Mapping[str, Any], curves: Mapping[str, Mapping[str, Any]]
 ) -> list[Block]:
-    """Figures over beta, where there is a range of it, and how the front grew.
+    """Figures over beta or radius, where there is a range of it, and how the front grew.
 
-    curves: what was measured at several betas (see `curve_chart`), by their folder.
+    curves: what was measured at several of them (see `curve_chart`), by their folder.
     """
-    samples = [row for row in result["networks"] if row["kind"] == "sample" and "beta" in row]
+    samples = [row for row in result["networks"] if row["kind"] == "sample" and knob_of(row)]
     blocks: list[Block] = []
-    if len({row["beta"] for row in samples}) > 1:
-        blocks += [front_chart(result, samples), over_beta_chart(result, samples)]
+    if len({row[knob_of(row)] for row in samples}) > 1:
+        blocks += [front_chart(result, samples), over_range_chart(samples)]
     blocks += [curve_chart(name, curve) for name, curve in curves.items()]
     if "front_growth" in result:
         blocks.append(growth_chart(result["front_growth"]))
@@ -30,6 +31,7 @@ def trade_off_blocks(
 def front_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> Chart:
     """The samples as points between accuracy and robustness, coloured by what was asked for."""
     key = "sra" if all("sra" in row for row in samples) else "pgd"
+    knob = knob_in(samples)
     trace = {
         "type": "scatter",
         "mode": "markers",
@@ -38,10 +40,10 @@ def front_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]])
         "text": [told(row, ("accuracy", "pgd", "sra")) for row in samples],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
-            "color": [row["beta"] for row in samples],
+            "color": [row[knob] for row in samples],
             "colorscale": "Cividis",
             "showscale": True,
-            "colorbar": {"title": {"text": "beta"}, "thickness": 12},
+            "colorbar": {"title": {"text": knob}, "thickness": 12},
             "size": 11,
             "line": {"color": GREY, "width": 1},
         },
@@ -51,19 +53,27 @@ def front_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]])
         "yaxis": axis("accuracy (% of images)"),
         "hovermode": "closest",
     }
-    caption = "A point a sample, coloured by the beta that it was asked for"
-    return Chart(caption, [trace], layout, beta_table(samples))
+    caption = f"A point a sample, coloured by the {knob} that it was asked for"
+    return Chart(caption, [trace], layout, asked_table(samples))
 
 
-def over_beta_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> Chart:
-    """What was measured (filled) and estimated (open) of each sample over its beta."""
-    rows = sorted(samples, key=lambda row: row["beta"])
-    betas = [row["beta"] for row in rows]
+def knob_in(rows: Sequence[Mapping[str, Any]]) -> Name:
+    """What was asked of the networks of these rows, each of them alike."""
+    name = knob_of(rows[0])
+    assert name is not None
+    return name
+
+
+def over_range_chart(samples: Sequence[Mapping[str, Any]]) -> Chart:
+    """What was measured (filled) and estimated (open) of each sample over what was asked."""
+    knob = knob_in(samples)
+    rows = sorted(samples, key=lambda row: row[knob])
+    asked = [row[knob] for row in rows]
     traces = []
     for measure, key in (("accuracy", "accuracy"), ("robustness", "pgd")):
-        base = {"type": "scatter", "mode": "markers", "x": betas}
+        base = {"type": "scatter", "mode": "markers", "x": asked}
         own = COLOURS[label(key)]
-        hover = {"hovertemplate": "beta %{x:.3f}: %{y:.1f} %<extra>%{fullData.name}</extra>"}
+        hover = {"hovertemplate": hovered(knob)}
         measured = hundred(row[key] for row in rows)
         estimated = hundred(row["estimated"].get(measure) for row in rows)
         marks = {"color": own, "size": 9}
@@ -74,54 +84,61 @@ def over_beta_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, An
             name = f"{measure}, estimated"
             traces.append({**base, "name": name, "y": estimated, "marker": marks, **hover})
     layout = {
-        "xaxis": axis("beta (weight of robustness)", range=[-0.03, 1.03]),
+        "xaxis": axis(KNOBS[knob]),
         "yaxis": axis("% of images"),
         "hovermode": "closest",
     }
     caption = "What was asked for against what was got, and what the value network had estimated"
-    return Chart(caption, traces, layout, beta_table(samples))
+    return Chart(caption, traces, layout, asked_table(samples))
 
 
-def beta_table(samples: Sequence[Mapping[str, Any]]) -> Table:
-    """A row a sample, by its beta."""
+def hovered(knob: Name) -> str:
+    """What a point over that knob tells, as plotly's template."""
+    return knob + " %{x:.3f}: %{y:.1f} %<extra>%{fullData.name}</extra>"
+
+
+def asked_table(samples: Sequence[Mapping[str, Any]]) -> Table:
+    """A row a sample, by what was asked of it."""
+    knob = knob_in(samples)
     rows = [
         (
-            f"{row['beta']:.4g}",
+            f"{row[knob]:.4g}",
             percent(row["accuracy"]),
             percent(row["pgd"]),
             percent(row.get("sra")),
         )
-        for row in sorted(samples, key=lambda row: row["beta"])
+        for row in sorted(samples, key=lambda row: row[knob])
     ]
-    return Table(("beta", "accuracy", "pgd", "SRA"), rows)
+    return Table((knob, "accuracy", "pgd", "SRA"), rows)
 
 
 def curve_chart(name: str, result: Mapping[str, Any]) -> Chart:
-    """Means and intervals of networks drawn at several betas; result: what curve.json holds."""
+    """Means and intervals over a range; result: what curve.json holds."""
     points = result["curve"]
-    betas = [point["beta"] for point in points]
+    knob = knob_in(points)
+    asked = [point[knob] for point in points]
     traces = []
     for key in (key for key in ("accuracy", "pgd", "sra") if key in points[0]):
         trace: dict[str, Any] = {
             "type": "scatter",
             "mode": "lines+markers",
             "name": label(key),
-            "x": betas,
+            "x": asked,
             "y": hundred(point[key]["mean"] for point in points),
             "line": {"color": COLOURS[label(key)]},
-            "hovertemplate": "beta %{x:.3f}: %{y:.1f} %<extra>%{fullData.name}</extra>",
+            "hovertemplate": hovered(knob),
         }
         if all(point[key]["interval"] for point in points):
             ends = [point[key]["interval"] for point in points]
             trace["error_y"] = error_bars([point[key]["mean"] for point in points], ends)
         traces.append(trace)
     layout = {
-        "xaxis": axis("beta (weight of robustness)"),
+        "xaxis": axis(KNOBS[knob]),
         "yaxis": axis("% of images"),
         "hovermode": "closest",
     }
     caption = (
-        f"Networks drawn at each beta ({name}), mean and where the next network lies in 19 of 20 "
+        f"Networks drawn at each {knob} ({name}), mean and where the next network lies in 19 of 20 "
         "cases"
     )
     return Chart(caption, traces, layout, curve_table(result))

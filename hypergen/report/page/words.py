@@ -13,6 +13,7 @@ MEANINGS = {
     "epsilon": "how far an attack may go from an image, whose pixels are in [0,1], in the norm "
     "that stands with it: linf is the largest change of any pixel",
     "beta": "weight of robustness in training, from 0 to 1; accuracy has the rest",
+    "radius": "the epsilon that a network was asked to withstand; all are judged at the largest",
     "z": "the numbers that a sample is made of: the generator maps them to its weights",
     "networks": "how many of a kind were measured",
     "disagree": "% of images that two networks class differently, mean over all pairs",

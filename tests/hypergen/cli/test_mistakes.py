@@ -110,7 +110,7 @@ BAD = [
     ("baseline --seed 18446744073709551616", "--seed must be below 4.61e+18"),
     ("sample run --count 1 --seed -1", "--seed must be at least 0, got -1"),
     ("evaluate base.safetensors --seed -1", "--seed must be at least 0, got -1"),
-    ("train --generator published --beta 0:1", "the published generator knows no preference"),
+    ("train --generator published --beta 0:1", "the published generator knows no range: --beta"),
     ("train --generator published --latent-size 3", "leave out --latent-size"),
     ("train --preset thesis --prior-scale 0", "leave out --prior-scale"),
     ("train --learning-rate 0", "--learning-rate must be above 0"),
@@ -129,7 +129,7 @@ BAD = [
     ("sample run --count 2 --accuracy-at-least 2", "--accuracy-at-least must lie in [0,1]"),
     (
         "sample run --count 2 --accuracy-at-least 0.9 --beta 0.5",
-        "--accuracy-at-least chooses beta: leave out --beta and --prefer",
+        "--accuracy-at-least chooses what is asked: leave out --beta",
     ),
     ("evaluate base.safetensors --images 0", "--images must be at least 1"),
     ("evaluate base.safetensors --steps 0", "--steps must be at least 1"),

@@ -13,7 +13,7 @@ from hypergen.errors import InputError
 from hypergen.evaluation import trade_off
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.statistics import prediction_interval
-from hypergen.evaluation.trade_off import beta_for_accuracy, curve, hypervolume, on_front, spread
+from hypergen.evaluation.trade_off import curve, hypervolume, on_front, spread, value_for_accuracy
 
 
 def test_a_point_on_the_front_is_beaten_by_none():
@@ -104,13 +104,13 @@ def test_the_largest_beta_that_is_accurate_enough(least, expected, few, monkeypa
 
     monkeypatch.setattr(trade_off, "accuracies", accuracies)
     sampler = cast(Sampler, Knob())
-    found = beta_for_accuracy(sampler, few, least, seed=7)
+    found = value_for_accuracy(sampler, few, least, seed=7)
     assert found == pytest.approx(expected)
     assert all(images.equal(few.val.first(len(few.val))[0]) for images in seen)
     with pytest.raises(InputError, match=r"at beta 0 networks have 0.9000 on validation images"):
-        beta_for_accuracy(sampler, few, 0.95, seed=7)
+        value_for_accuracy(sampler, few, 0.95, seed=7)
 
 
 def test_a_generator_of_one_beta_has_no_choice(few):
     with pytest.raises(InputError, match="trained on a range of beta"):
-        beta_for_accuracy(cast(Sampler, Knob("0.5")), few, 0.5)
+        value_for_accuracy(cast(Sampler, Knob("0.5")), few, 0.5)

@@ -18,7 +18,8 @@ from hypergen.errors import InputError
 from hypergen.experiments import board as boards
 from hypergen.experiments.baseline import train_baseline
 from hypergen.experiments.board import BOARD, PAGE, BoardConfig, add_to_board, read_board
-from hypergen.experiments.sample import SampleConfig, draw_samples
+from hypergen.experiments.sample import draw_samples
+from hypergen.experiments.sample_config import SampleConfig
 from hypergen.report.board import board_page
 from hypergen.report.intervals import interval
 from hypergen.storage import checkpoint

@@ -13,7 +13,8 @@ from hypergen.evaluation.sampler import Sampler
 from hypergen.experiments.evaluate_config import EvaluateConfig
 from hypergen.experiments.explorer import VOTERS, Explorer, Slider
 from hypergen.experiments.latent_slice import SIDE, LatentSlice
-from hypergen.experiments.sample import SampleConfig, draw_samples
+from hypergen.experiments.sample import draw_samples
+from hypergen.experiments.sample_config import SampleConfig
 from hypergen.experiments.typical_errors import typical_errors
 from hypergen.measures.attacked import attack_population
 from hypergen.models.bundle import ModelBundle

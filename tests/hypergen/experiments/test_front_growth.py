@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import attacks
-from hypergen.config import ObjectiveConfig
+from hypergen.config import TrainConfig
 from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments import front_growth
-from hypergen.experiments.front_growth import NAME, cheap_hypervolume, growth, has_front
+from hypergen.experiments.front_growth import NAME, cheap_hypervolume, growth
 from hypergen.experiments.run_folder import ReportConfig
 from hypergen.measures.attacked import attack_population
 
@@ -19,11 +19,13 @@ from hypergen.measures.attacked import attack_population
     [
         ({}, False),
         ({"beta": "0:1"}, True),
-        ({"measures": ("accuracy=0:1", "robustness=0:1")}, False),
+        ({"epsilon": (0, 0.1)}, True),
+        ({"epsilon": (0, 0.1), "measure": ("int8=1", "robustness=1")}, True),
+        ({"measure": ("accuracy=0:1", "robustness=0:1")}, False),
     ],
 )
-def test_a_range_of_beta_has_a_front(options, expected):
-    assert has_front(ObjectiveConfig(**options)) is expected
+def test_a_range_of_beta_or_epsilon_has_a_front(options, expected):
+    assert TrainConfig.of(**options).has_front is expected
 
 
 def test_it_is_the_hypervolume_of_means_at_several_betas(ranged_run, digits):

@@ -45,7 +45,7 @@ def test_as_many_as_asked_within_what_the_generator_was_trained_for(method, rang
 def test_the_gradient_leads_up(ranged_run, few):
     sampler = ranged_run.sampler
     found = propose(sampler, few, 8 * (ASCENT_STEPS + 1), "gradient", seed=0)
-    weights = preference_weights(found.preference, sampler.config.objective)
+    weights = preference_weights(found.preference, sampler.config)
     worth = (weights * found.estimates).sum(1)
     starts, ends = worth[:8], worth[8:16]
     assert found.preference[:8].equal(found.preference[8:16])

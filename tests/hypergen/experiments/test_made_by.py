@@ -13,7 +13,8 @@ from hypergen.experiments.baseline import train_baseline
 from hypergen.experiments.command_line import making_line
 from hypergen.experiments.made_by import COST, cost_of, made_by, run_of
 from hypergen.experiments.run_folder import RunSettings
-from hypergen.experiments.sample import SampleConfig, draw_samples
+from hypergen.experiments.sample import draw_samples
+from hypergen.experiments.sample_config import SampleConfig
 from hypergen.runtime.device import device_name
 from hypergen.storage import checkpoint
 from hypergen.storage.checkpoint import CHECKPOINT

@@ -14,8 +14,10 @@ from hypergen.evaluation.evaluator import Evaluator
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.trade_off import hypervolume
 from hypergen.experiments import sample as module
+from hypergen.experiments import sample_config
 from hypergen.experiments.run import load_generator
-from hypergen.experiments.sample import SampleConfig, draw_samples, parse_prefer
+from hypergen.experiments.sample import draw_samples
+from hypergen.experiments.sample_config import SampleConfig, parse_prefer
 from hypergen.models.bundle import ModelBundle
 from hypergen.report.fronts import curve_table
 from hypergen.storage import checkpoint
@@ -214,7 +216,7 @@ def test_several_betas_without_attacks(sampler, digits, tmp_path):
 
 
 def test_accuracy_at_least_chooses_beta(sampler, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "beta_for_accuracy", lambda *given: given[2] / 2)
+    monkeypatch.setattr(sample_config, "value_for_accuracy", lambda *given: given[2] / 2)
     config = SampleConfig(2, accuracy_at_least=0.9)
     result = draw_samples(sampler, digits, tmp_path / "out", config)
     assert [row["beta"] for row in result["networks"]] == pytest.approx([0.45] * 2)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hypergen.config import ObjectiveConfig
+from hypergen.config import TrainConfig
 from hypergen.models.latent import (
     Latent,
     cdf,
@@ -41,7 +41,7 @@ def test_preferences_lie_in_their_range_and_weigh_to_1():
         assert below == pytest.approx(float(expected), abs=0.02)
     ends = cdf(torch.tensor([0.2, 0.6]), (0.2, 0.6))
     torch.testing.assert_close(ends, torch.tensor([0.0, 1.0]), rtol=0, atol=1e-3)
-    weights = preference_weights(beta, ObjectiveConfig())
+    weights = preference_weights(beta, TrainConfig())
     torch.testing.assert_close(weights.sum(1), torch.ones(1000))
     assert weights[:, 1].equal(beta)
 
@@ -57,7 +57,7 @@ def test_latent_samples():
         assert not latent.draw(9, rng(3)).equal(whole)
 
 
-RANGED = ObjectiveConfig.of(measure=("accuracy=0:1", "int8=0:1", "noise=0:1"))
+RANGED = TrainConfig.of(measure=("accuracy=0:1", "int8=0:1", "noise=0:1"))
 
 
 def test_preferences_among_three_measures_are_dirichlet():
@@ -72,18 +72,27 @@ def test_preferences_among_three_measures_are_dirichlet():
 
 
 def test_preferences_stay_in_their_ranges_beside_fixed_weights():
-    objective = ObjectiveConfig.of(measure=("accuracy=1", "int8=1:2", "noise=0:1"))
-    drawn = draw_preferences(500, objective, rng())
+    config = TrainConfig.of(measure=("accuracy=1", "int8=1:2", "noise=0:1"))
+    drawn = draw_preferences(500, config, rng())
     int8, noise = drawn[:, 1] / drawn[:, 0], drawn[:, 2] / drawn[:, 0]
     assert (int8 >= 1 - 1e-5).all() and (int8 <= 2 + 1e-5).all() and int8.std() > 0.1
     assert (noise >= 0).all() and (noise <= 1 + 1e-5).all() and noise.std() > 0.1
 
 
 def test_fixed_weights_are_normalised():
-    objective = ObjectiveConfig.of(measure=("accuracy=1", "int8=3"))
-    betas = draw_preferences(4, objective, rng())
-    weights = preference_weights(betas, objective)
+    config = TrainConfig.of(measure=("accuracy=1", "int8=3"))
+    betas = draw_preferences(4, config, rng())
+    weights = preference_weights(betas, config)
     assert betas.shape == (4,) and weights.tolist() == [[0.25, 0.75]] * 4
+
+
+def test_radii_are_told_as_shares_of_the_largest_and_weigh_as_beta_says():
+    config = TrainConfig.of(epsilon=(0.05, 0.2), beta=0.3)
+    drawn = draw_preferences(2000, config, rng())
+    assert 0.25 <= drawn.min() < 0.26 and 0.99 < drawn.max() <= 1
+    assert drawn.equal(draw_beta(2000, (0.25, 1.0), rng()))
+    weights = preference_weights(drawn, config)
+    torch.testing.assert_close(weights, torch.tensor([[0.7, 0.3]]).expand(2000, 2))
 
 
 def test_weights_of_two_measures_look_as_beta_does():

@@ -132,7 +132,7 @@ def test_what_a_search_found_stands_beside_what_it_was_chosen_by():
     head, first, second, *notes = str(search_table(result)).split("\n")
     assert cells(head)[2:] == ["accuracy", "sra", "accuracy (val)", "sra (val)"]
     assert cells(first) == ["b", "0.25, 0.75", "90.0", "60.0", "91.0", "62.0"]
-    assert cells(second) == ["a", "beta 0.123", "80.0", "60.0", "81.0", "62.0"]
+    assert cells(second) == ["a", "beta 0.1235", "80.0", "60.0", "81.0", "62.0"]
     assert "the front of 7 networks, which the value network thought best of 90 (nsga2)" in notes[1]
     assert notes[2] == "validation less test images, points: accuracy +1.0, sra +2.0"
     assert notes[3].startswith("hypervolume 0.4500 on test images, 0.5000 on validation images")

@@ -1,15 +1,13 @@
-"""What decides a run: the settings of its parts, as frozen dataclasses."""
+"""The settings of the parts of a run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-import attacks
 from hypergen import data
 from hypergen.catalog import ACTIVATIONS, GENERATORS, TARGETS, VALUE_NETWORKS
-from hypergen.data.threats import threat_on
 from hypergen.errors import InputError
-from hypergen.measure_spec import MeasureSpec, beta_text, parse_beta
+from hypergen.knob import parse_beta
+from hypergen.measure_spec import MeasureSpec
 from hypergen.settings import (
     COUNT,
     HUGE,
@@ -27,6 +25,7 @@ from hypergen.settings import (
 Target = Annotated[str, Registered(TARGETS)]
 Activation = Annotated[str, Registered(ACTIVATIONS)]
 Epsilon = Annotated[float | None, SIZE]
+EpsilonRange = Annotated[float | tuple[float, ...] | None, SIZE]
 LipschitzBound = Annotated[float | None, Range(0, HUGE, above=True)]
 ImageSize = Annotated[int | None, Range(1, data.MAX_IMAGE_SIZE)]
 ROBUST = 0.9
@@ -160,9 +159,10 @@ class AdversaryConfig(Settings):
 
     norm: Norm = "linf"
     """norm of the threat"""
-    epsilon: Epsilon = None
+    epsilon: EpsilonRange = None
     """radius of the threat, for pixels in [0,1], such as 0.1 or 8/255; by default the data set's
-    usual one in linf"""
+    usual one in linf; a range such as 0:0.3 trains one generator for all radii in it, and all its
+    networks are judged at the largest"""
     epsilon_factor: Annotated[float | None, SIZE] = None
     """radius trained against and measured at, relative to epsilon; by default 1.15, on colour
     images 1, as of networks trained directly"""
@@ -179,6 +179,17 @@ class AdversaryConfig(Settings):
     max_robustness_gap: Annotated[float, SHARE] = 0.1
     """how far a measure may lie above a longer measurement before its budget or the attacks' steps
     are doubled; with 1 nothing is compared, which on a GPU is most of a short run's time"""
+
+    def require(self) -> None:
+        ends = self.epsilon if isinstance(self.epsilon, tuple) else (0.0, 1.0)
+        if len(ends) != 2 or ends[0] >= ends[1]:
+            got = ":".join(f"{end:g}" for end in ends)
+            raise InputError(f"`epsilon` must be a number or a range such as 0:0.3, got {got}")
+
+    @property
+    def radius(self) -> float | None:
+        """The largest radius: that which networks are judged at."""
+        return self.epsilon[1] if isinstance(self.epsilon, tuple) else self.epsilon
 
 
 @dataclass(frozen=True)
@@ -211,88 +222,3 @@ class OptimisationConfig(Settings):
         """The steps, of settings that name them (see `training.length.with_steps`)."""
         assert self.steps is not None
         return self.steps
-
-
-@dataclass(frozen=True)
-class TrainConfig(Settings):
-    """What a generator is trained to do, and how."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    target: Target = "small-lenet5"
-    """architecture whose weights are generated"""
-    activation: Activation = "relu"
-    """its activation function; k-WTA and KAFs take other shares and sizes too, as in kwta-0.1 and
-    kaf-elu-40"""
-    base: str | None = "auto"
-    """start from this network: a weight file, a method of `hypergen baseline`, by which one is then
-    trained on the spot, or none; auto is pgd for objective direct with a beta of 0.9 or more, where
-    robustness is nearly all that counts, and else none"""
-    lipschitz_bound: LipschitzBound = None
-    """divide the weights of every linear layer and convolution so that its spectral norm, as an
-    operator on its real input, is at most this; not with batch norm; by default unbounded"""
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    value_network: ValueNetworkConfig = field(default_factory=ValueNetworkConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
-    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
-
-    def require(self) -> None:
-        published = self.generator.kind == "published"
-        if published and self.objective.has_many_preferences:
-            raise InputError("the published generator knows no preference: `measure` has a range")
-        if published and len(set(self.objective.beta_range)) > 1:
-            raise InputError(
-                "the published generator knows no preference: `beta` must be one number, "
-                f"got {self.objective.beta}"
-            )
-        usual = GeneratorConfig()
-        for name in ("latent_size", "prior_scale", "disagreement"):
-            if published and getattr(self.generator, name) != getattr(usual, name):
-                raise InputError(
-                    f"the published generator has a latent space of its own: leave out `{name}`"
-                )
-        self.threat  # noqa: B018  (raises where there is no usual radius)
-
-    @property
-    def threat(self) -> attacks.Threat:
-        """What the attacks may do to an image."""
-        return threat_on(self.data.name, self.adversary.norm, self.adversary.epsilon)
-
-    @property
-    def start(self) -> str | None:
-        """The base, auto resolved: from scratch, samples stay behind PGD training near beta 1."""
-        if self.base != "auto":
-            return self.base
-        goal = self.objective
-        return "pgd" if goal.is_robustness and goal.kind == "direct" else None
-
-    @property
-    def attack_steps(self) -> int:
-        """Gradient steps of an attack in training; a PGD-trained start has seen as many."""
-        return self.adversary.attack_steps or (7 if self.start == "pgd" else 3)
-
-    @property
-    def epsilon_start(self) -> float:
-        """Share of the radius that training begins with; a PGD-trained start withstands it all."""
-        usual = 1.0 if self.start == "pgd" else 0.6
-        return usual if self.adversary.epsilon_start is None else self.adversary.epsilon_start
-
-    @property
-    def measurement_interval(self) -> int:
-        """Steps between measurements: what steers must be fresh, what only watches need not be."""
-        usual = 8 if self.objective.kind == "direct" else 1
-        return self.value_network.measure_every or usual
-
-    @classmethod
-    def of(cls, **values: Any) -> "TrainConfig":
-        return super().of(**_as_settings(values))
-
-
-def _as_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Short names and values, as a Python user may write them, as the fields hold them."""
-    values = dict(values)
-    if "beta" in values and not isinstance(values["beta"], str):
-        values["beta"] = beta_text(values["beta"])
-    if values.get("base") is not None:
-        values["base"] = str(values["base"])
-    return values
