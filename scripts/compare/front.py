@@ -6,7 +6,12 @@ FBF and PGD training, with the same weights of attacked against clean images, ar
 each. All are judged by standard robust accuracy (SRA); what took how many seconds is told too.
 Networks and figures are kept: a killed run goes on.
 
+With a range of epsilon in place of beta's the generator is asked for radii, and networks are
+trained directly at each of these:
+
     HYPERGEN_DATA=... python -m scripts.compare.front
+    HYPERGEN_DATA=... python -m scripts.compare.front --train.adversary.epsilon 0 0.3 \
+        --train.objective.beta 1 --asked 0 0.05 0.1 0.2 0.3
 """
 
 from collections.abc import Sequence
@@ -54,8 +59,8 @@ class FrontConfig:
     """of the generator; direct training takes data set, target, activation and threat from it"""
     only: tuple[str, ...] = ()
     """direct trainings to set beside it: fbf, pgd; default: all"""
-    betas: tuple[float, ...] = (0.0, 0.02, 0.1, 0.5, 1.0)
-    """preferences for robustness"""
+    asked: tuple[float, ...] = (0.0, 0.02, 0.1, 0.5, 1.0)
+    """preferences for robustness: betas or, of a generator of a range of them, radii"""
     samples: int = 4
     """networks drawn at each"""
     epochs: int | None = None
@@ -86,16 +91,22 @@ def timed_generator(config: FrontConfig, dataset: Dataset) -> dict[str, Any]:
     return {"seconds": round(now() - started, 3) if whole else None}
 
 
-def at(config: FrontConfig, kind: str, beta: float) -> Path:
+def at(config: FrontConfig, kind: str, asked: float) -> Path:
     """The file of the figures of a kind at one preference."""
-    return cell(config.work, f"{kind}-{beta:g}")
+    return cell(config.work, f"{kind}-{asked:g}")
 
 
-def direct(config: FrontConfig, method: Method, beta: float, dataset: Dataset) -> dict[str, Any]:
+def direct(config: FrontConfig, method: Method, asked: float, dataset: Dataset) -> dict[str, Any]:
     """Trains one network at one preference and judges it."""
-    path = at(config, method, beta).with_suffix(".safetensors")
+    path = at(config, method, asked).with_suffix(".safetensors")
     recipe = direct_recipe(config.train, method, config.train.optimisation.seed)
-    recipe = recipe.replace(beta=beta, epochs=config.epochs)
+    if config.train.knob.name == "beta":
+        recipe = recipe.replace(beta=asked)
+    elif asked > 0:
+        recipe = recipe.replace(beta=config.train.objective.beta_range[1], epsilon=asked)
+    else:  # which is no attack
+        recipe = recipe.replace(method="standard", epsilon=None)
+    recipe = recipe.replace(epochs=config.epochs)
     whole, started = not begun(path), now()
     network = trained(path, recipe, dataset, device())
     seconds = round(now() - started, 3) if whole else None
@@ -105,32 +116,34 @@ def direct(config: FrontConfig, method: Method, beta: float, dataset: Dataset) -
 def main(config: FrontConfig) -> None:
     """Trains and judges all, prints the table, writes and draws it."""
     methods: list[Any] = chosen(
-        config.only, DIRECT, lambda name: [at(config, name, beta) for beta in config.betas]
+        config.only, DIRECT, lambda name: [at(config, name, asked) for asked in config.asked]
     )
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
     made = cached_json(config.work / "generator.json", partial(timed_generator, config, dataset))
     sampler = load_generator(config.work / "generator", dataset)
 
-    def sampled(beta: float) -> dict[str, Any]:
-        return {"rows": judged(config, sampler.sample(config.samples, beta), dataset)}
+    def sampled(asked: float) -> dict[str, Any]:
+        preference: dict[str, Any] = {knob: asked}
+        return {"rows": judged(config, sampler.sample(config.samples, **preference), dataset)}
 
+    knob = config.train.knob.name
     rows: list[dict[str, Any]] = []
     spent: dict[str, list[float | None]] = {method: [] for method in methods}
-    for beta in config.betas:
-        drawn = cached_json(at(config, "samples", beta), partial(sampled, beta))
-        rows += [{"kind": "one generator", "beta": beta, **row} for row in drawn["rows"]]
+    for asked in config.asked:
+        drawn = cached_json(at(config, "samples", asked), partial(sampled, asked))
+        rows += [{"kind": "one generator", knob: asked, **row} for row in drawn["rows"]]
         for method in methods:
-            alone = partial(direct, config, method, beta, dataset)
-            figures = cached_json(at(config, method, beta), alone)
+            alone = partial(direct, config, method, asked, dataset)
+            figures = cached_json(at(config, method, asked), alone)
             spent[method].append(figures["seconds"])
-            rows += [{"kind": DIRECT[method], "beta": beta, **row} for row in figures["rows"]]
-    show(rows)
+            rows += [{"kind": DIRECT[method], knob: asked, **row} for row in figures["rows"]]
+    show(rows, knob)
     seconds = {"generator": made["seconds"]} | {name: total(each) for name, each in spent.items()}
     print("seconds:", seconds)
     threat = config.train.threat
     title = (
-        "One generator at several beta beside direct training at each, a point a network\n"
+        f"One generator at several {knob} beside direct training at each, a point a network\n"
         f"{dataset.name}, {config.train.target}, {threat.norm}, epsilon {threat.epsilon:.4g}, "
         f"standard attacks on {config.images} test images"
     )
@@ -145,12 +158,12 @@ def total(seconds: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(seconds) else None
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
+def show(rows: Sequence[dict[str, Any]], knob: str) -> None:
     """Prints the table."""
-    print(f"\n{'':<28}{'beta':>6}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}")
+    print(f"\n{'':<28}{knob:>8}{'accuracy':>10}{'PGD-50':>10}{'SRA':>10}")
     for row in rows:
         shown = "".join(f"{100 * row[key]:>10.2f}" for key in ("accuracy", "pgd", "sra"))
-        print(f"{row['kind']:<28}{row['beta']:>6g}{shown}")
+        print(f"{row['kind']:<28}{row[knob]:>8g}{shown}")
 
 
 if __name__ == "__main__":
