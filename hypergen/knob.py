@@ -81,7 +81,7 @@ def parse_radius(text: str) -> float | tuple[float, ...]:
 
 def number_text(value: Any) -> str:
     """What is read as that value: "1", not "1.0", and "0:0.3" of a range."""
-    if isinstance(value, tuple):
+    if value and isinstance(value, tuple) and all(isinstance(each, float) for each in value):
         return ":".join(map(number_text, value))
     exact = isinstance(value, float) and float(f"{value:g}") == value
     return f"{value:g}" if exact else str(value)

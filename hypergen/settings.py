@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, Self, Union
 
 from hypergen.data.wording import abridged
 from hypergen.errors import InputError
+from hypergen.knob import number_text
 from hypergen.registry import Registry, nearest
 
 HUGE = 10**9
@@ -199,7 +200,7 @@ def fields(cls: type[Settings]) -> list[Field]:
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """The settings in `theirs` that are others in `mine`, as "name: mine, not theirs"."""
     apart = [(name, mine.get(name), value) for name, value in theirs.items()]
-    return [f"{name}: {own}, not {value}" for name, own, value in apart if own != value]
+    return [f"{n}: {number_text(own)}, not {number_text(v)}" for n, own, v in apart if own != v]
 
 
 def _fields(cls: type[Settings], path: tuple[str, ...]) -> Iterator[Field]:
@@ -246,7 +247,7 @@ def _require_known(cls: type[Settings], values: Mapping[str, Any]) -> None:
 
 
 def kinds(kind: Any) -> list[Any]:
-    """What a type admits beside None."""
+    """What a type admits beside None: two for a number that may be a range, the range last."""
     is_union = typing.get_origin(kind) in (Union, UnionType)
     return [each for each in typing.get_args(kind) if each is not NoneType] if is_union else [kind]
 
@@ -255,7 +256,6 @@ def checked(short: str, value: Any, kind: Any, marks: tuple[Any, ...] = ()) -> A
     """The value as a field holds it; `InputError` unless it is of the kind and as marked."""
     if value is None and NoneType in typing.get_args(kind):
         return None
-    # Of a number that may be a range, `float | tuple[float, ...]`, the value says which it is.
     several = isinstance(value, list | tuple)
     value = _of_kind(short, value, kinds(kind)[-1 if several else 0])
     ends = value if several else (value,)

@@ -43,7 +43,7 @@ class Group:
         description: what they are, such as "small-lenet5 with relu".
         files: that they come from, in order; none if they were in memory.
         sampler: of the run that drew them, where it is known.
-        preferences: of each, the beta, or the weights of measures, it was drawn at; if known.
+        preferences: of each, the beta, radius or weights of measures it was drawn at; if known.
     """
 
     name: str

@@ -58,6 +58,11 @@ class TrainConfig(Settings):
         if len(ranged) > 1:
             names = " and ".join(f"`{name}`" for name in ranged)
             raise InputError(f"a generator is trained for one range: {names} have one each")
+        if ranges["epsilon"] and goal.kind != "direct" and self.value_network.kind != "set":
+            raise InputError(
+                "a range of `epsilon` needs a value network that sees attacked images: use "
+                "`value_network` set"
+            )
         usual = GeneratorConfig()
         for name in ("latent_size", "prior_scale", "disagreement"):
             if published and getattr(self.generator, name) != getattr(usual, name):

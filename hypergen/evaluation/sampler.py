@@ -81,7 +81,7 @@ class Sampler:
         else:
             if len(ways) > 1:
                 names = " and ".join(f"`{name}`" for name in ways)
-                raise InputError(f"{names} ask for a preference both: leave out one")
+                raise InputError(f"{names}: only one of them can be asked")
             asked = self._asked(ways[0], given[ways[0]])
             preference = asked.expand(count, *asked.shape)
         return self.generate(z, preference), z, preference

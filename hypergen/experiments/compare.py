@@ -84,7 +84,9 @@ def report(
     names = [measure.name for measure in sampler.measures]
     result = summary_of(networks, groups, evaluator, names, dataset, sizes)
     result["image_errors"] = errors
-    taus = training_taus(folder, names)
+    # Networks of different radii are easily told apart, which would flatter V.
+    mixed = config.knob.name == "radius" and config.objective.kind != "direct"
+    taus = {} if mixed else training_taus(folder, names)
     result |= {"seed": config.optimisation.seed, "targets": [config.target]}
     result |= {"report": asdict(sizes), "baselines": bool(baselines)}
     result["value_network"] = agreement(names, estimates.cpu(), own)

@@ -48,7 +48,7 @@ class SampleConfig(Settings):
         if self.accuracy_at_least is not None and asked:
             raise InputError(f"`accuracy_at_least` chooses what is asked: leave out `{asked[0]}`")
         if len(asked) > 1:
-            raise InputError(f"`{asked[0]}` and `{asked[1]}` ask both: leave out one")
+            raise InputError(f"`{asked[0]}` and `{asked[1]}`: only one of them can be asked")
         self.values  # noqa: B018  (raises where they are none)
 
     @property

@@ -92,6 +92,11 @@ def build_measures(config: TrainConfig) -> tuple[Measure, ...]:
                     f"the measure {spec.name} has no loss to descend: use `objective` value or "
                     "hybrid"
                 )
+    attacked = any(spec.high and _sees_threat(spec) for spec in config.objective.specs)
+    if isinstance(config.adversary.epsilon, tuple) and not attacked:
+        raise InputError(
+            "nothing that this run is trained for depends on `epsilon`: its range leads nowhere"
+        )
     budget = config.value_network.measure_budget
     if budget == "active" and not any(measure.is_dear for measure in measures):
         raise InputError(
@@ -113,6 +118,11 @@ def build_measure(spec: MeasureSpec, threat: attacks.Threat) -> Measure:
     measure = _made(maker, spec, threat)
     measure.name = spec.name
     return measure
+
+
+def _sees_threat(spec: MeasureSpec) -> bool:
+    maker = MEASURES.get(spec.kind)
+    return isinstance(maker, type) and "threat" in inspect.signature(maker).parameters
 
 
 def _made(maker: Any, spec: MeasureSpec, threat: attacks.Threat) -> Measure:

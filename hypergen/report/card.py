@@ -142,6 +142,8 @@ def _title(figure: Figure) -> str:
 def _threat(metadata: Mapping[str, Any]) -> str:
     if metadata.get("norm") is None or metadata.get("epsilon") is None:
         return UNKNOWN
+    if "radius" in metadata:  # of a generator that was trained for a range of them
+        return f"{metadata['norm']}, asked to withstand epsilon {metadata['radius']:.4g}"
     return metadata.get("norms_trained") or threat_text(metadata)
 
 

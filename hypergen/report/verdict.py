@@ -62,8 +62,9 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     - samples hardly better than guessing: undertrained, raise `steps`.
     - worse in both, or better in nothing than the start: undertrained, raise `steps`. (What trades
       one figure for the other is worse in one alone.)
-    - worse in one: move weight to it by `beta`, or by `measure` where others were named (to SRA, by
-      `attack_steps` where it has all the weight); where the other is not better, `steps` may help.
+    - worse in one: move weight to it by `beta`, by the `radius` that samples of a range are drawn
+      at, or by `measure` where others were named (to SRA, by `attack_steps` where it has all the
+      weight); where the other is not better, `steps` may help.
     - no difference in either: more images and networks would tell.
     - no SRA: PGD flatters.
 
@@ -178,7 +179,8 @@ def _advice(result: Mapping[str, Any], reference: str, found: Sequence[Differenc
     if reference == "start" and not better:
         return "They are undertrained: raise `steps`."
     if worse:
-        way = ("lower" if accuracy.worse else "raise") + " `beta`"
+        asked = any("radius" in row for row in result["networks"])
+        way = ("lower" if accuracy.worse else "raise") + (" `radius`" if asked else " `beta`")
         if robustness.worse and result.get("for_robustness"):  # there is hardly more of it
             way = "raise `attack_steps`"
         if set(result["measures"]) != {"accuracy", "robustness"}:  # beta weighs no others

@@ -86,7 +86,7 @@ TAGS = (
     Tag(
         "check/epsilon",
         "of pixel values from 0 to 1, in the run's norm",
-        "radius of the threat at this step, which grows at first",
+        "radius of the threat at this step, which grows at first; of a range, the largest",
     ),
     Tag(
         "disagreement",

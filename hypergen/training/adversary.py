@@ -4,6 +4,8 @@ import copy
 from dataclasses import replace
 from typing import Self
 
+from torch import Tensor
+
 import attacks
 from hypergen.config import TrainConfig
 from hypergen.data import DatasetInfo
@@ -39,6 +41,10 @@ class Adversary:
         other.share = share
         return other
 
+    def asked(self, preference: Tensor) -> Self:
+        """The same for networks of these preferences [P] or [P,M]: all of one radius, if of any."""
+        return self.at(float(preference[0])) if self.config.knob.name == "radius" else self
+
     def threat(self, threat: attacks.Threat, progress: float) -> attacks.Threat:
         """What a threat is after a share `progress` of its warm-up."""
         start = self.config.epsilon_start
@@ -50,8 +56,12 @@ class Adversary:
         return replace(threat, epsilon=threat.epsilon * self.factor)
 
     def value_stage(self, progress: float, seed: int) -> Stage:
-        """What prepares the images that V sees and is fitted to."""
-        return Stage(lambda threat: self.value_attack(self.enlarged(threat), progress), seed)
+        """What prepares the images that V sees and is fitted to.
+
+        With `direct` V watches alone, and does so at the whole radius: its figures compare.
+        """
+        own = self.at(1.0) if self.config.objective.kind == "direct" else self
+        return Stage(lambda threat: own.value_attack(own.enlarged(threat), progress), seed)
 
     def training_stage(self, progress: float, seed: int) -> Stage:
         """What prepares the images that the generator learns from."""

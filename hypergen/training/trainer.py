@@ -118,8 +118,7 @@ class Trainer:
         # Where V is fitted to the same images as well, these count as measured.
         direct = self.config.objective.kind == "direct"
         population = self.learner.to_attack(own) if direct else self.population(own)
-        part = float(preference[0]) if self.config.knob.name == "radius" else 1.0
-        adversary = self.adversary.at(part)
+        adversary = self.adversary.asked(preference)
         stage = adversary.training_stage(self.epsilon_progress, draw_seed(self.rng))
         batch = prepare_batch(self.measures, population, images, labels, stage)
         metrics, weights = {}, self.weights(preference)

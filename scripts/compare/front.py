@@ -105,7 +105,7 @@ def direct(config: FrontConfig, method: Method, asked: float, dataset: Dataset) 
     elif asked > 0:
         recipe = recipe.replace(beta=config.train.objective.beta_range[1], epsilon=asked)
     else:  # which is no attack
-        recipe = recipe.replace(method="standard", epsilon=None)
+        recipe = recipe.replace(method="standard")
     recipe = recipe.replace(epochs=config.epochs)
     whole, started = not begun(path), now()
     network = trained(path, recipe, dataset, device())
@@ -118,6 +118,8 @@ def main(config: FrontConfig) -> None:
     methods: list[Any] = chosen(
         config.only, DIRECT, lambda name: [at(config, name, asked) for asked in config.asked]
     )
+    for asked in config.asked:
+        config.train.knob.given(asked)
     settings = ensure_same_settings(config.work, config)
     dataset = load(config.train.data, device())
     made = cached_json(config.work / "generator.json", partial(timed_generator, config, dataset))

@@ -64,6 +64,10 @@ def test_epsilon_may_be_a_range_whose_largest_radius_judges(given):
             "one range: `measure` and `epsilon` have one each",
         ),
         ({"epsilon": (0, 0.1), "generator": "published"}, "knows no range: `epsilon` has one"),
+        (
+            {"epsilon": (0, 0.1), "objective": "value", "value_network": "mlp"},
+            "needs a value network that sees attacked images",
+        ),
     ],
 )
 def test_a_range_of_epsilon_that_cannot_be_is_told_in_one_line(settings, words):

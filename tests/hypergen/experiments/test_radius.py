@@ -58,9 +58,9 @@ def test_what_a_run_of_radii_is_not_asked(of_radii, ranged_run):
         of_radii.sample(1, prefer={"accuracy": 1})
     with pytest.raises(InputError, match="`radius` is for generators"):
         ranged_run.sample(1, radius=0.05)
-    with pytest.raises(InputError, match="`beta` and `radius` ask for a preference both"):
+    with pytest.raises(InputError, match="`beta` and `radius`: only one of them can be asked"):
         ranged_run.sample(1, beta=0.5, radius=0.05)
-    with pytest.raises(InputError, match="`beta` and `radius` ask both: leave out one"):
+    with pytest.raises(InputError, match="`beta` and `radius`: only one of them can be asked"):
         SampleConfig(1, beta="0.5", radius="0.1")
     with pytest.raises(InputError, match="leave out `radius`"):
         SampleConfig(1, radius="0.1", accuracy_at_least=0.5)

@@ -113,3 +113,11 @@ def test_a_name_that_is_nearly_right_is_recognised():
         build_measure(MeasureSpec.parse("nosie=1"), THREAT)
     with pytest.raises(InputError, match='unknown attack "pgdd" .did you mean "pgd"'):
         made("robustness:attack=pgdd")
+
+
+@pytest.mark.parametrize("settings", [{"beta": 0}, {"measure": ("accuracy=1", "int8:bits=4=1")}])
+def test_a_range_of_epsilon_is_refused_where_nothing_depends_on_it(settings):
+    with pytest.raises(InputError, match="nothing that this run is trained for depends on"):
+        build_measures(TrainConfig.of(epsilon=(0, 0.1), **settings))
+    assert build_measures(TrainConfig.of(epsilon=0.1, **settings))
+    assert build_measures(TrainConfig.of(epsilon=(0, 0.1), measure=("certified=1",)))

@@ -47,5 +47,5 @@ def test_one_generator_beside_direct_training(knob, settings, asked, brief, tmp_
             assert metadata["config"]["beta"] == each
         else:
             assert metadata["config"]["method"] == ("pgd" if each else "standard")
-            assert metadata["config"]["epsilon"] == (each or None)
+            assert not each or metadata["config"]["epsilon"] == each
             assert not each or metadata["config"]["beta"] == 0.6
