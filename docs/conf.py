@@ -35,7 +35,7 @@ autodoc_typehints_format = "short"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!(hypergen|attacks|targets)\.).*"),  # of other libraries, or a word of prose
-    ("py:class", r"hypergen\.(registry|runtime|settings)\..*"),  # what users need not know
+    ("py:class", r"hypergen\.(knob|registry|runtime|settings)\..*"),  # what users need not know
     ("py:class", r"hypergen\.models\.bundle\.ModelBundle"),
     ("py:class", r"targets\.(outputs\.Module|parallel\.[RT])"),  # variables of types
     ("py:class", r"hypergen\.experiments\.(run_folder\.RunSettings|objects\.Networks)"),
