@@ -53,7 +53,7 @@ directly() {
 front() { # the name of the figures, options of the study
     name=$1
     shift
-    brief scripts.compare.front $(full --betas 0 0.02 0.05 0.1 0.2 0.3 0.5 0.7 1) \
+    brief scripts.compare.front $(full --asked 0 0.02 0.05 0.1 0.2 0.3 0.5 0.7 1) \
         --train.adversary.max-robustness-gap 1 \
         --work "$folder/$name" --out "$folder/$name.json" "$@"
 }

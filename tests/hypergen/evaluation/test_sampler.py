@@ -216,7 +216,7 @@ def test_weights_of_measures_are_asked_for_by_name(ranged, few):
         ({"prefer": {}}, "at least one weight"),
         ({"prefer": {"int8": 1, "int8:bits=4": 1}}, "names int8:bits=4 twice"),
         ({"beta": 0.5}, "use `prefer`"),
-        ({"beta": 0.5, "prefer": {"accuracy": 1}}, "leave out one"),
+        ({"beta": 0.5, "prefer": {"accuracy": 1}}, "only one of them can be asked"),
     ],
 )
 def test_what_cannot_be_preferred_is_told_in_one_line(asked, reason, ranged):
