@@ -1,7 +1,7 @@
 """What a generator that was trained for a range is asked: beta, or the radius of the threat."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -57,6 +57,13 @@ class Knob:
 def knob_of(row: Mapping[str, Any]) -> Name | None:
     """What was asked of a network, of whose row or weight file this is; None for nothing."""
     return next((name for name in KNOBS if name in row), None)
+
+
+def knob_in(rows: Sequence[Mapping[str, Any]]) -> Name:
+    """What was asked of the networks of these rows, of all of them alike."""
+    name = knob_of(rows[0])
+    assert name is not None
+    return name
 
 
 def asked_text(row: Mapping[str, Any]) -> str:

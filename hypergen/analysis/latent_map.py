@@ -58,7 +58,7 @@ class LatentMap(Analysis):
         if sampler is None:
             raise NotApplicable("only samples of a run have a latent space")
         if sampler.config.objective.measures:
-            raise NotApplicable("the run was trained for measures of its own, not for robustness")
+            raise NotApplicable("the run was trained for measures of its own")
         progress.start(SIDE + 2)
         across, up, z, preference = plane(sampler, context.rng())
         population = sampler.generate(z, preference)

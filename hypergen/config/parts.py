@@ -181,9 +181,10 @@ class AdversaryConfig(Settings):
     are doubled; with 1 nothing is compared, which on a GPU is most of a short run's time"""
 
     def require(self) -> None:
-        ends = self.epsilon if isinstance(self.epsilon, tuple) else (0.0, 1.0)
-        if len(ends) != 2 or ends[0] >= ends[1]:
-            got = ":".join(f"{end:g}" for end in ends)
+        if not isinstance(self.epsilon, tuple):
+            return
+        if len(self.epsilon) != 2 or self.epsilon[0] >= self.epsilon[1]:
+            got = ":".join(f"{end:g}" for end in self.epsilon)
             raise InputError(f"`epsilon` must be a number or a range such as 0:0.3, got {got}")
 
     @property

@@ -10,7 +10,7 @@ from hypergen.data import Dataset
 from hypergen.errors import InputError
 from hypergen.evaluation.sampler import Sampler
 from hypergen.evaluation.statistics import prediction_interval
-from hypergen.knob import knob_of
+from hypergen.knob import knob_in
 from hypergen.measures.attacked import accuracies
 
 CANDIDATES = 21
@@ -68,11 +68,10 @@ def curve(rows: Sequence[Mapping[str, Any]], figures: Iterable[str]) -> list[dic
     rows: of the networks, each with a `beta` or, all of them, a `radius`, which is told then.
     interval: where a new network of that beta lies in 19 of 20 cases, None of a single one.
     """
-    found, name_of_knob = [], knob_of(rows[0])
-    assert name_of_knob is not None
-    for asked in sorted({row[name_of_knob] for row in rows}):
-        own = [row for row in rows if row[name_of_knob] == asked]
-        point: dict[str, Any] = {name_of_knob: asked, "count": len(own)}
+    found, knob = [], knob_in(rows)
+    for asked in sorted({row[knob] for row in rows}):
+        own = [row for row in rows if row[knob] == asked]
+        point: dict[str, Any] = {knob: asked, "count": len(own)}
         for name in figures:
             values = [row[name] for row in own]
             mean = sum(values) / len(values)

@@ -93,7 +93,7 @@ def build_measures(config: TrainConfig) -> tuple[Measure, ...]:
                     "hybrid"
                 )
     attacked = any(spec.high and _sees_threat(spec) for spec in config.objective.specs)
-    if isinstance(config.adversary.epsilon, tuple) and not attacked:
+    if config.knob.name == "radius" and not attacked:
         raise InputError(
             "nothing that this run is trained for depends on `epsilon`: its range leads nowhere"
         )

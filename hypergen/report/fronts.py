@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hypergen.knob import asked_text, knob_of
+from hypergen.knob import asked_text, knob_in
 from hypergen.report.tables import MISSING, Table, percent, threat_text
 
 
 def curve_table(result: Mapping[str, Any]) -> Table:
     """What networks of several betas, or radii, have, a row each (see `trade_off.curve`)."""
-    knob = knob_of(result["curve"][0])
+    knob = knob_in(result["curve"])
     names = [name for name in ("accuracy", "pgd", "sra") if name in result["curve"][0]]
     rows = [
         (f"{point[knob]:.4g}", str(point["count"]), *(_with_interval(point[n]) for n in names))
@@ -30,7 +30,7 @@ def curve_table(result: Mapping[str, Any]) -> Table:
         )
     else:
         notes.append(f"to have the best N of each {knob} attacked: --keep N")
-    return Table((str(knob), "networks", *names), rows, notes)
+    return Table((knob, "networks", *names), rows, notes)
 
 
 def _with_interval(figure: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypergen.errors import InputError
-from hypergen.knob import KNOBS, knob_of
+from hypergen.knob import KNOBS, knob_in
 from hypergen.report.labels import Label, along, boxes, place
 from hypergen.report.names import tails
 from hypergen.report.palette import BLUE, GREY, colour
@@ -112,8 +112,7 @@ def curve_picture(result: Mapping[str, Any]) -> "Figure":
     each of them with the `mean` and `interval` of each figure.
     """
     points, attack = result["curve"], result["attack"]
-    knob = knob_of(points[0])
-    assert knob is not None
+    knob = knob_in(points)
     asked = [point[knob] for point in points]
     names = {"accuracy": "accuracy", "sra": "SRA"}
     if "sra" not in points[0]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hypergen.knob import KNOBS, Name, knob_of
+from hypergen.knob import KNOBS, Name, knob_in, knob_of
 from hypergen.report.fronts import curve_table
 from hypergen.report.page.blocks import Block, Chart
 from hypergen.report.page.charts import axis, error_bars, hundred, label, told
@@ -55,13 +55,6 @@ def front_chart(result: Mapping[str, Any], samples: Sequence[Mapping[str, Any]])
     }
     caption = f"A point a sample, coloured by the {knob} that it was asked for"
     return Chart(caption, [trace], layout, asked_table(samples))
-
-
-def knob_in(rows: Sequence[Mapping[str, Any]]) -> Name:
-    """What was asked of the networks of these rows, each of them alike."""
-    name = knob_of(rows[0])
-    assert name is not None
-    return name
 
 
 def over_range_chart(samples: Sequence[Mapping[str, Any]]) -> Chart:
